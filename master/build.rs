@@ -1,5 +1,5 @@
-//! Packs the files of Swagger UI that the page `/docs` is made of, from the archive that a crate carries. Nothing
-//! is downloaded.
+//! Packs the files of Swagger UI that the page `/docs` is made of, from the archive that a crate carries.
+//! Nothing is downloaded.
 
 use std::{
     borrow::Cow,

@@ -84,14 +84,17 @@ const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: "",
         env: &[],
-        doc: "The host's name in the cluster: lower-case letters, digits, hyphens and dots. Empty: the host's own name.",
+        doc: "The host's name in the cluster: lower-case letters, digits, hyphens and dots. Empty: the \
+              host's own name.",
     },
     Key {
         name: "docker_host",
         kind: Kind::Text,
         default: "unix:///var/run/docker.sock",
         env: &["DOCKER_HOST"],
-        doc: "The Docker engine: unix:///PATH, tcp://HOST:PORT, http://HOST:PORT or ssh://[USER@]HOST[:PORT]. ssh:// takes the\nprogram ssh here, its keys without a password prompt, and the docker command on the other host.",
+        doc: "The Docker engine: unix:///PATH, tcp://HOST:PORT, http://HOST:PORT or \
+              ssh://[USER@]HOST[:PORT]. ssh:// takes the\nprogram ssh here, its keys without a password \
+              prompt, and the docker command on the other host.",
     },
     Key {
         name: "docker_tls_verify",
@@ -119,7 +122,8 @@ const KEYS: &[Key] = &[
         kind: Kind::Map,
         default: "",
         env: &[],
-        doc: "What the host says of itself to the scheduler, such as { zone = \"a\", disk = \"ssd\" }; at most 64.",
+        doc: "What the host says of itself to the scheduler, such as { zone = \"a\", disk = \"ssd\" }; at \
+              most 64.",
     },
     Key {
         name: "engine_concurrency",
@@ -147,14 +151,17 @@ const KEYS: &[Key] = &[
         kind: Kind::Integer { min: 1, max: 100, unit: "percent" },
         default: "85",
         env: &[],
-        doc: "When more of the engine's disk is used, images are removed that shef pulled and that no kept generation needs.\n100: never.",
+        doc: "When more of the engine's disk is used, images are removed that shef pulled and that no \
+              kept generation needs.\n100: never.",
     },
     Key {
         name: "engine_disk_dir",
         kind: Kind::Path,
         default: "",
         env: &[],
-        doc: "The directory whose disk is measured for that. Empty: the directory that the engine names (DockerRootDir). Where that\nis not on this host, or the agent's container does not see it, nothing is measured and no image is removed.",
+        doc: "The directory whose disk is measured for that. Empty: the directory that the engine names \
+              (DockerRootDir). Where that\nis not on this host, or the agent's container does not see it, \
+              nothing is measured and no image is removed.",
     },
     Key {
         name: "image_cleanup_interval_ms",

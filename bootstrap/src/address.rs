@@ -128,7 +128,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_offered_is_taken(own in prop::collection::vec(any::<u32>(), 0..20), bits in 0_u32..=32, base in any::<u32>()) {
+        fn whatever_is_offered_is_taken(
+            own in prop::collection::vec(any::<u32>(), 0..20), bits in 0_u32..=32, base in any::<u32>(),
+        ) {
             let network = EngineNetwork { name: "n".into(), subnet: format!("{}/{bits}", Ipv4Addr::from(base)) };
             let own: Vec<Ipv4Addr> = own.into_iter().map(Ipv4Addr::from).collect();
             let said = offered(&own, std::slice::from_ref(&network), None);

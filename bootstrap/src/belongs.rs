@@ -48,9 +48,10 @@ pub fn refused_as_first(belongs: &Belongs, host_ip: Ipv4Addr, stored: Option<&st
         }
     };
     Some(format!(
-        "this host belongs to the cluster {cluster}, {whose}, and this line would begin a second master: add {line} to stay in \
-         that cluster; take the host out of it with `shef bootstrap --uninstall --volumes --services`; or, if that master is lost for \
-         good, put this host in its place with -e SHEF_BOOTSTRAP_TAKE_OVER=true"
+        "this host belongs to the cluster {cluster}, {whose}, and this line would begin a second master: \
+         add {line} to stay in that cluster; take the host out of it with `shef bootstrap --uninstall \
+         --volumes --services`; or, if that master is lost for good, put this host in its place with -e \
+         SHEF_BOOTSTRAP_TAKE_OVER=true"
     ))
 }
 

@@ -58,7 +58,8 @@ const KEYS: &[Key] = &[
         kind: Kind::Ipv4,
         default: "",
         env: &["SHEF_HOST_IP", "HOST_IP"],
-        doc: "The IPv4 address by which other hosts reach this one. `shef bootstrap` does not start without it.",
+        doc: "The IPv4 address by which other hosts reach this one. `shef bootstrap` does not start \
+              without it.",
     },
     Key {
         name: "slave",
@@ -79,7 +80,8 @@ const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: "",
         env: &["REDIS_HOST"],
-        doc: "A Redis that is there already; none is started then. Empty: one is started, which only this host can reach.",
+        doc: "A Redis that is there already; none is started then. Empty: one is started, which only this \
+              host can reach.",
     },
     Key {
         name: "redis_port",
@@ -93,7 +95,9 @@ const KEYS: &[Key] = &[
         kind: Kind::Path,
         default: "",
         env: &[],
-        doc: "A file that holds the password of the Redis of redis_host, instead of the variable SHEF_REDIS_PASSWORD. It is kept in a\nvolume that Redis and master alone mount. Our own Redis makes its password itself.",
+        doc: "A file that holds the password of the Redis of redis_host, instead of the variable \
+              SHEF_REDIS_PASSWORD. It is kept in a\nvolume that Redis and master alone mount. Our own \
+              Redis makes its password itself.",
     },
     Key {
         name: "port",
@@ -107,7 +111,8 @@ const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: "",
         env: &[],
-        doc: "The image of master and agent. Empty: the one that the bootstrap's own container runs from; has to be given to a\nbootstrap outside of a container.",
+        doc: "The image of master and agent. Empty: the one that the bootstrap's own container runs from; \
+              has to be given to a\nbootstrap outside of a container.",
     },
     Key {
         name: "redis_image",
@@ -128,28 +133,33 @@ const KEYS: &[Key] = &[
         kind: Kind::Map,
         default: "",
         env: &[],
-        doc: "Variables for the master's container, such as { SHEF_MASTER_REPORT_INTERVAL_MS = \"1000\" }; every SHEF_MASTER_ and\nSHEF_REDIS_ variable of the bootstrap itself is handed on, too.",
+        doc: "Variables for the master's container, such as \
+              { SHEF_MASTER_REPORT_INTERVAL_MS = \"1000\" }; every SHEF_MASTER_ and\nSHEF_REDIS_ variable \
+              of the bootstrap itself is handed on, too.",
     },
     Key {
         name: "agent_env",
         kind: Kind::Map,
         default: "",
         env: &[],
-        doc: "Variables for the agent's container, such as { SHEF_AGENT_LABELS = \"zone=a\" }; every SHEF_AGENT_ variable of the\nbootstrap itself is handed on, too.",
+        doc: "Variables for the agent's container, such as { SHEF_AGENT_LABELS = \"zone=a\" }; every \
+              SHEF_AGENT_ variable of the\nbootstrap itself is handed on, too.",
     },
     Key {
         name: "take_over",
         kind: Kind::Choice(&["false", "true"]),
         default: "false",
         env: &[],
-        doc: "\"true\": this host becomes the first host of the cluster that it belongs to, whose master is lost for good. Without\nit, the first host's line is refused on a host of another cluster.",
+        doc: "\"true\": this host becomes the first host of the cluster that it belongs to, whose master \
+              is lost for good. Without\nit, the first host's line is refused on a host of another cluster.",
     },
     Key {
         name: "reconcile_interval_ms",
         kind: Kind::Integer { min: 1_000, max: 3_600_000, unit: "ms" },
         default: "30000",
         env: &[],
-        doc: "How often the system containers are looked at to repair what the engine's events missed, and the host is announced.",
+        doc: "How often the system containers are looked at to repair what the engine's events missed, \
+              and the host is announced.",
     },
     logging::KEYS[0],
     logging::KEYS[1],

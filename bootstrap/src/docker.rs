@@ -1,5 +1,10 @@
 //! The engine as the bootstrap needs it: carried out as told, nothing decided.
 
+mod body;
+#[cfg(test)]
+mod tests;
+mod volumes;
+
 use std::{collections::HashMap, fmt::Display, time::Duration};
 
 use bollard::{
@@ -7,13 +12,13 @@ use bollard::{
     container::LogOutput,
     errors::Error,
     models::{
-        ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
-        MountType, RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
+        ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfigLogConfig, RestartPolicy,
+        RestartPolicyNameEnum,
     },
     query_parameters::{
         AttachContainerOptions, CreateContainerOptions, CreateImageOptions, EventsOptions,
-        ListContainersOptions, ListNetworksOptions, ListVolumesOptions, LogsOptions, RemoveContainerOptions,
-        RemoveVolumeOptions, StopContainerOptions, UploadToContainerOptions,
+        ListContainersOptions, LogsOptions, RemoveContainerOptions, StopContainerOptions,
+        UploadToContainerOptions,
     },
 };
 use futures_util::{Stream, StreamExt as _, stream::LocalBoxStream};
@@ -23,8 +28,8 @@ use shef_common::{
     image::{ImageDigest, ImageRef},
 };
 
+use self::body::{archive, body, no_health_check};
 use crate::{
-    address::EngineNetwork,
     plan::{Seen, State},
     system::{LOG_MAX_FILES, LOG_MAX_SIZE, MADE_OF_LABEL, PART_LABEL, Part, Wanted},
 };
@@ -179,53 +184,6 @@ impl Engine {
                 }
             }
         }
-    }
-
-    /// Makes a volume of ours if it is not there.
-    pub async fn make_volume(&self, name: &str) -> Outcome<()> {
-        let labels = HashMap::from([(PART_LABEL.to_owned(), "volume".to_owned())]);
-        let request =
-            VolumeCreateRequest { name: Some(name.to_owned()), labels: Some(labels), ..Default::default() };
-        self.0.create_volume(request).await?;
-        Ok(())
-    }
-
-    /// The names of volumes with `label`.
-    pub async fn volumes(&self, label: &str) -> Outcome<Vec<String>> {
-        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
-        let found = self.0.list_volumes(Some(ListVolumesOptions { filters: Some(filters) })).await?;
-        Ok(found.volumes.unwrap_or_default().into_iter().map(|volume| volume.name).collect())
-    }
-
-    /// Removes a volume; one that is not there is removed.
-    pub async fn remove_volume(&self, name: &str) -> Outcome<()> {
-        settled(self.0.remove_volume(name, None::<RemoveVolumeOptions>).await)
-    }
-
-    /// Ids and names of networks with `label`.
-    pub async fn networks(&self, label: &str) -> Outcome<Vec<(String, String)>> {
-        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
-        let found = self.0.list_networks(Some(ListNetworksOptions { filters: Some(filters) })).await?;
-        Ok(found.into_iter().filter_map(|network| Some((network.id?, network.name?))).collect())
-    }
-
-    /// Removes a network by its id; one that is not there is removed.
-    pub async fn remove_network(&self, id: &str) -> Outcome<()> {
-        settled(self.0.remove_network(id).await)
-    }
-
-    /// The networks of the engine that are bridges of this host alone.
-    pub async fn bridges(&self) -> Outcome<Vec<EngineNetwork>> {
-        let found = self.0.list_networks(None::<ListNetworksOptions>).await?;
-        let bridges = found.into_iter().filter(|network| network.driver.as_deref() == Some("bridge"));
-        let subnets = bridges.flat_map(|network| {
-            let name = network.name.unwrap_or_default();
-            let config = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
-            config
-                .into_iter()
-                .filter_map(move |ipam| Some(EngineNetwork { name: name.clone(), subnet: ipam.subnet? }))
-        });
-        Ok(subnets.collect())
     }
 
     /// The name by which `docker ps` shows the image: `wanted`'s, while it stands for the wanted id.
@@ -403,8 +361,8 @@ impl Engine {
         Ok(self.0.inspect_exec(&made.id).await?.exit_code == Some(0))
     }
 
-    /// A word each time something happens to a container of ours, from now on: the engine is asked when the stream is
-    /// read first, and tells then what has happened since this call. Ends with the connection.
+    /// A word each time something happens to a container of ours, from now on: the engine is asked when the
+    /// stream is read first, and tells then what has happened since this call. Ends with the connection.
     pub fn events(&self, label: &str) -> LocalBoxStream<'static, Outcome<(String, String)>> {
         let filters = HashMap::from([
             ("type".to_owned(), vec!["container".to_owned()]),
@@ -439,55 +397,6 @@ async fn read(mut output: impl Stream<Item = Result<LogOutput, Error>> + Unpin) 
     Ok((String::from_utf8_lossy(&out).into_owned(), String::from_utf8_lossy(&err).into_owned()))
 }
 
-/// A tar of files that root alone can read.
-fn archive(files: &[(&str, &str)]) -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    for (name, content) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o400);
-        header.set_size(content.len() as u64);
-        // Into memory: it does not fail.
-        let _ = tar.append_data(&mut header, name, content.as_bytes());
-    }
-    tar.into_inner().unwrap_or_default()
-}
-
-/// None, though the image may have one.
-fn no_health_check() -> HealthConfig {
-    HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }
-}
-
-fn body(wanted: &Wanted) -> ContainerCreateBody {
-    let mounts = wanted.mounts.iter().map(|(source, target, read_only)| Mount {
-        typ: Some(if source.starts_with('/') { MountType::BIND } else { MountType::VOLUME }),
-        source: Some(source.clone()),
-        target: Some(target.clone()),
-        read_only: Some(*read_only),
-        ..Default::default()
-    });
-    let is_agent = wanted.part == Part::Agent;
-    ContainerCreateBody {
-        image: Some(wanted.image.clone()),
-        user: (!wanted.user.is_empty()).then(|| wanted.user.clone()),
-        cmd: Some(wanted.command.clone()),
-        env: Some(wanted.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
-        host_config: Some(HostConfig {
-            network_mode: Some("host".to_owned()),
-            // An agent tells whose process listens on a port of the host (health checks). It holds the
-            // engine's socket, and so the host, anyway.
-            pid_mode: is_agent.then(|| "host".to_owned()),
-            cap_add: is_agent.then(|| vec!["SYS_PTRACE".to_owned()]),
-            mounts: Some(mounts.collect()),
-            restart_policy: Some(RestartPolicy {
-                name: Some(RestartPolicyNameEnum::NO),
-                maximum_retry_count: None,
-            }),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
-}
-
 /// Success, or there or gone already.
 fn settled(answer: Result<(), Error>) -> Outcome<()> {
     match answer {
@@ -513,6 +422,3 @@ fn as_name(name: &str) -> Outcome<String> {
     }
     Ok(parsed(name)?.never_an_id().into_owned())
 }
-
-#[cfg(test)]
-mod tests;

@@ -31,8 +31,8 @@ pub enum BootstrapError {
     Engine(#[from] docker::EngineError),
     /// Two bootstraps would undo each other's work.
     #[error(
-        "another bootstrap runs on this host, the container {0}: remove it first (docker rm -f {0}); its system \
-         containers go on running and are taken over"
+        "another bootstrap runs on this host, the container {0}: remove it first (docker rm -f {0}); its \
+         system containers go on running and are taken over"
     )]
     Another(String),
     /// Nothing names the image of master and agent.

@@ -93,7 +93,8 @@ pub fn plan(wanted: &[Wanted], seen: &[Seen]) -> Plan {
         let name = want.part.container();
         if let Some(foreign) = seen.iter().find(|seen| seen.name == name && seen.part != Some(want.part)) {
             plan.refused.push(format!(
-                "a container named {name} is there already and is not ours (id {}): rename or remove it; nothing was touched",
+                "a container named {name} is there already and is not ours (id {}): rename or remove it; \
+                 nothing was touched",
                 short(&foreign.id)
             ));
             continue;
@@ -207,7 +208,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn carrying_out_a_plan_leaves_nothing_to_do_and_touches_nothing_foreign(world in worlds(), slave in any::<bool>()) {
+        fn carrying_out_a_plan_leaves_nothing_to_do_and_touches_nothing_foreign(
+            world in worlds(), slave in any::<bool>(),
+        ) {
             let env: &[(&str, &str)] = if slave { &[("SLAVE", "true"), ("MASTER_HOST", "10.0.0.9")] } else { &[] };
             let wanted = wanted(&config(env), &facts("a"));
             let before = plan(&wanted, &world);

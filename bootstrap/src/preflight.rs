@@ -110,13 +110,14 @@ pub fn evaluate(question: &Question, findings: &Findings) -> Verdict {
             format!(", or choose another with {setting} ({default})")
         };
         refuse(format!(
-            "port {port} of {ip} is in use, which the {part} needs: stop what listens there (ss -ltnp 'sport = :{port}'){or}"
+            "port {port} of {ip} is in use, which the {part} needs: stop what listens there (ss -ltnp \
+             'sport = :{port}'){or}"
         ));
     }
     if let Some(stored) = findings.stored_format.filter(|stored| *stored > FORMAT) {
         refuse(format!(
-            "the store has format {stored}, and this version reads up to {FORMAT}: it was written by a newer shef, so this \
-             downgrade is refused; start the newer image again"
+            "the store has format {stored}, and this version reads up to {FORMAT}: it was written by a \
+             newer shef, so this downgrade is refused; start the newer image again"
         ));
     }
     match (&findings.redis, &question.redis) {
@@ -149,14 +150,18 @@ fn evaluate_redis(facts: &RedisFacts, which: &str) -> (Vec<String>, Vec<String>)
     }
     if let Some(policy) = facts.maxmemory_policy.as_ref().filter(|policy| *policy != "noeviction") {
         warnings.push(format!(
-            "{which} may drop keys when its memory is full (maxmemory-policy {policy}), and services with them: set noeviction"
+            "{which} may drop keys when its memory is full (maxmemory-policy {policy}), and services with \
+             them: set noeviction"
         ));
     }
     match (facts.appendonly, facts.appendfsync.as_deref()) {
-        (Some(false), _) => warnings
-            .push(format!("{which} keeps no append-only file: all services are lost when it restarts; set appendonly yes")),
+        (Some(false), _) => warnings.push(format!(
+            "{which} keeps no append-only file: all services are lost when it restarts; set \
+                           appendonly yes"
+        )),
         (Some(true), Some(fsync)) if fsync != "always" => warnings.push(format!(
-            "{which} syncs its file once a second at best (appendfsync {fsync}): the last changes are lost when it dies; set always"
+            "{which} syncs its file once a second at best (appendfsync {fsync}): the last changes are \
+             lost when it dies; set always"
         )),
         (Some(true) | None, _) => {}
     }

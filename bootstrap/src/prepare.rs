@@ -62,8 +62,8 @@ fn cannot(deed: &'static str) -> impl Fn(io::Error) -> PrepareError {
     move |source| PrepareError::Volume { deed, source }
 }
 
-/// Answers the question in the environment. `look_at_redis` looks at the Redis that the master's variables name:
-/// what it is like, and in which format it holds a store.
+/// Answers the question in the environment. `look_at_redis` looks at the Redis that the master's variables
+/// name: what it is like, and in which format it holds a store.
 ///
 /// # Errors
 /// [`PrepareError`] when the question cannot be read or the volumes cannot be written.

@@ -290,14 +290,17 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_in_the_masters_words() {
-        let told = |body: &str| refusal("http://m/x", StatusCode::BAD_REQUEST, body.as_bytes());
+        let message = |body: &str| refusal("http://m/x", StatusCode::BAD_REQUEST, body.as_bytes());
         let none = r#"{"code": "service_not_found", "detail": "there is no service web"}"#;
-        assert_eq!(told(none), "there is no service web");
+        assert_eq!(message(none), "there is no service web");
         let fields = r#"{"code": "invalid_body", "detail": "the body is wrong",
             "errors": [{"field": "a", "message": "is required"}]}"#;
-        assert_eq!(told(fields), "the body is wrong\n  a: is required");
+        assert_eq!(message(fields), "the body is wrong\n  a: is required");
         let agent = r#"{"code": "not_found", "detail": "an agent answers at /health"}"#;
-        assert_eq!(told(agent), "http://m/x is a host's agent: the master's API is at port 8044 (--api URL)");
+        assert_eq!(
+            message(agent),
+            "http://m/x is a host's agent: the master's API is at port 8044 (--api URL)"
+        );
     }
 
     #[test]

@@ -69,7 +69,8 @@ pub(crate) fn parse(
                 };
                 if !(behind.is_empty() || behind.starts_with('#')) {
                     return fail(format!(
-                        "behind the closing {quote} of {key} must be nothing but a comment, but there is {behind:?}"
+                        "behind the closing {quote} of {key} must be nothing but a comment, but there is \
+                         {behind:?}"
                     ));
                 }
                 value

@@ -44,9 +44,9 @@ pub fn main() -> ExitCode {
 /// A panic ends the process, in every build profile: an actor that panicked
 /// would only leave closed mailboxes behind, while a new start recovers from the store.
 fn end_with_any_panic() {
-    let tell = std::panic::take_hook();
+    let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        tell(panic);
+        print(panic);
         std::process::abort();
     }));
 }

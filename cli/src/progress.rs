@@ -87,12 +87,12 @@ pub(crate) trait Goal {
 
 /// Tells how it goes: on standard output, or beside it where that is for JSON.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Tell {
+pub(crate) struct Progress {
     /// Standard output is for JSON.
     pub json: bool,
 }
 
-impl Tell {
+impl Progress {
     /// One step, in a line.
     pub(crate) fn step(self, text: impl fmt::Display) {
         if self.json { eprintln!("==> {text}") } else { say::step(text) }
@@ -108,12 +108,12 @@ pub(crate) async fn follow<G: Goal>(
     client: &Client,
     goal: &G,
     limit: Duration,
-    tell: Tell,
+    progress: Progress,
 ) -> Result<bool, Failure> {
     let path = goal.path();
     let limit_ms = DurationMs(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
     let until = Now::read().mono + limit_ms;
-    let mut told = String::new();
+    let mut shown = String::new();
     let mut missing = Vec::new();
     let mut reasons = Reasons::default();
     let mut looks = 0_u32;
@@ -129,24 +129,24 @@ pub(crate) async fn follow<G: Goal>(
         };
         match look {
             Outlook::Reached(words) => {
-                tell.step(words);
+                progress.step(words);
                 return Ok(true);
             }
             Outlook::Halts(words) => {
-                tell.step(words);
+                progress.step(words);
                 return Ok(false);
             }
             Outlook::Missed(words) => return Err(Failure::new(words)),
-            Outlook::Going(words) if words != told => {
-                tell.step(format_args!("{}: {words}", goal.name()));
-                told = words;
+            Outlook::Going(words) if words != shown => {
+                progress.step(format_args!("{}: {words}", goal.name()));
+                shown = words;
             }
             Outlook::Going(_) => {}
         }
         looks += 1;
         let is_late = Now::read().mono >= until;
         if is_late || looks.is_multiple_of(LOOKS_PER_REASON) {
-            reasons.look(client, goal, tell).await;
+            reasons.look(client, goal, progress).await;
         }
         if is_late {
             missing.extend(reasons.lines);
@@ -167,20 +167,20 @@ pub(crate) async fn follow<G: Goal>(
 struct Reasons {
     /// The latest, with the way out.
     lines: Vec<String>,
-    told: BTreeSet<String>,
+    shown: BTreeSet<String>,
 }
 
 impl Reasons {
     /// Looks for them, and tells those that are new.
-    async fn look<G: Goal>(&mut self, client: &Client, goal: &G, tell: Tell) {
+    async fn look<G: Goal>(&mut self, client: &Client, goal: &G, progress: Progress) {
         self.lines = goal.reasons(client).await;
         if !self.lines.is_empty() {
             let way_out = goal.way_out(&self.lines);
             self.lines.extend(Some(way_out).filter(|way| !way.is_empty()));
         }
         for line in &self.lines {
-            if self.told.len() < MAX_MISSING && self.told.insert(line.clone()) {
-                tell.step(format_args!("{}: {line}", goal.name()));
+            if self.shown.len() < MAX_MISSING && self.shown.insert(line.clone()) {
+                progress.step(format_args!("{}: {line}", goal.name()));
             }
         }
     }

@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn json_and_toml_say_the_same() {
-        let toml = "name = \"web\"\nimage = \"nginx:1.27\"\nreplicas = 2\nports = [{ target = 80 }]\n[health.test]\nhttp = { port = 80, path = \"/\" }\n";
+        let toml = "name = \"web\"\nimage = \"nginx:1.27\"\nreplicas = 2\nports = \
+                    [{ target = 80 }]\n[health.test]\nhttp = { port = 80, path = \"/\" }\n";
         let json = r#"{"name": "web", "image": "nginx:1.27", "replicas": 2, "ports": [{"target": 80}],
             "health": {"test": {"http": {"port": 80, "path": "/"}}}}"#;
         let none = Extra::default();

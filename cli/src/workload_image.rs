@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn ldds_lines_name_libraries_and_loader() {
-        let text = "\tlinux-vdso.so.1 (0x7)\n\tlibgcc_s.so.1 => /lib/x/libgcc_s.so.1 (0x7)\n\tlost.so => not found\n\t/lib64/ld-linux-x86-64.so.2 (0x7)\n";
+        let text = "\tlinux-vdso.so.1 (0x7)\n\tlibgcc_s.so.1 => /lib/x/libgcc_s.so.1 (0x7)\n\tlost.so => \
+                    not found\n\t/lib64/ld-linux-x86-64.so.2 (0x7)\n";
         let expected = ["/lib/x/libgcc_s.so.1", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from);
         assert_eq!(paths_in_ldd(text), expected.into());
         assert!(paths_in_ldd("\tstatically linked\n").is_empty());

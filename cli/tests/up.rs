@@ -81,7 +81,8 @@ fn answer_versions(socket: &Path) {
             if lines > 0 {
                 _ = write!(
                     stream,
-                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: \
+                     close\r\ncontent-length: {}\r\n\r\n{body}",
                     body.len()
                 );
             }

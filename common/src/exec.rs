@@ -97,8 +97,8 @@ impl ExecOrder {
         let (count, length) = (all.clone().count(), all.map(String::len).sum::<usize>());
         if count > most || length > bytes {
             return Err(format!(
-                "cmd, env, user and workdir must be at most {most} and {bytes} bytes together, but are {count} and \
-                 {length} bytes: put what is longer into the input or into a file"
+                "cmd, env, user and workdir must be at most {most} and {bytes} bytes together, but are \
+                 {count} and {length} bytes: put what is longer into the input or into a file"
             ));
         }
         Ok(order)

@@ -84,7 +84,8 @@ macro_rules! text_id {
                 stringify!($name).into()
             }
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "description": concat!("A ", $what, ": it must ", $rule, ".") })
+                schemars::json_schema!({ "type": "string",
+                    "description": concat!("A ", $what, ": it must ", $rule, ".") })
             }
         }
         impl<'de> Deserialize<'de> for $name {
@@ -161,10 +162,9 @@ fn is_hex16(text: &str) -> bool {
 }
 
 fn is_replica_id(text: &str) -> bool {
-    text.rsplit_once('-').is_some_and(|(service, digits)| {
-        let canonical = digits.len() == 6 || (7..=9).contains(&digits.len()) && !digits.starts_with('0');
-        is_dns_label(service, 63) && canonical && digits.bytes().all(|c| c.is_ascii_digit())
-    })
+    let Some((service, digits)) = text.rsplit_once('-') else { return false };
+    let canonical = digits.len() == 6 || (7..=9).contains(&digits.len()) && !digits.starts_with('0');
+    is_dns_label(service, 63) && canonical && digits.bytes().all(|c| c.is_ascii_digit())
 }
 
 text_id! {
@@ -176,7 +176,8 @@ text_id! {
 text_id! {
     /// A host's name in the cluster: DNS-1123 labels joined by dots, at most 253 characters.
     NodeName, "node name",
-    "be lower-case letters, digits, hyphens and dots (at most 253), each part starting and ending with a letter or digit",
+    "be lower-case letters, digits, hyphens and dots (at most 253), each part starting and ending with a \
+     letter or digit",
     |t| t.len() <= 253 && t.split('.').all(|label| is_dns_label(label, 63))
 }
 text_id! {

@@ -23,7 +23,8 @@ pub struct ImageRef(Arc<str>);
 /// Why a text is not an image reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "image must be a Docker image reference such as nginx:1.27 or registry.local:5000/team/app@sha256:…: {reason} in {value:?}"
+    "image must be a Docker image reference such as nginx:1.27 or registry.local:5000/team/app@sha256:…: \
+     {reason} in {value:?}"
 )]
 pub struct InvalidImage {
     reason: &'static str,

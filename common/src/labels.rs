@@ -236,11 +236,11 @@ mod tests {
         .into();
         let mut template = (*assignment().template).clone();
         template.env = [("K".to_owned(), "v".to_owned())].into();
-        let told = Some(Assignment { template: template.into(), ..assignment() });
-        assert_eq!(read(&cluster, "/web-000007", &labels, None), told);
+        let expected = Some(Assignment { template: template.into(), ..assignment() });
+        assert_eq!(read(&cluster, "/web-000007", &labels, None), expected);
         assert_eq!(
             read(&cluster, "/web-000007", &labels, Some(&["K=v".to_owned(), "PATH=/bin".to_owned()])),
-            told
+            expected
         );
         assert_eq!(
             read(&cluster, "/renamed", &labels, None),

@@ -43,14 +43,16 @@ pub const KEYS: [Key; 3] = [
         kind: Kind::Choice(&["fatal", "error", "warn", "info", "debug", "trace"]),
         default: "info",
         env: &["SHEF_LOG_LEVEL", "LOG_LEVEL"],
-        doc: "The least severe events that are logged; fatal is the same as error.\nOther libraries' events are logged from warn on.",
+        doc: "The least severe events that are logged; fatal is the same as error.\nOther libraries' \
+              events are logged from warn on.",
     },
     Key {
         name: "log_filter",
         kind: Kind::Text,
         default: "",
         env: &["SHEF_LOG_FILTER", "RUST_LOG"],
-        doc: "A filter by module, such as \"warn,shef_master::store=debug\"; where it is given, it wins over log_level.",
+        doc: "A filter by module, such as \"warn,shef_master::store=debug\"; where it is given, it wins \
+              over log_level.",
     },
     Key {
         name: "log_format",
@@ -200,7 +202,8 @@ mod tests {
         let [text, json] = lines("replica runs", &[("replica", "web-000001"), ("why", "it was asked for")]);
         assert_eq!(
             text,
-            "1970-01-01T00:00:00.000Z INFO  master::store: replica runs replica=web-000001 why=\"it was asked for\"\n"
+            "1970-01-01T00:00:00.000Z INFO  master::store: replica runs replica=web-000001 why=\"it was \
+             asked for\"\n"
         );
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json["message"], "replica runs");

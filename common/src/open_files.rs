@@ -42,8 +42,9 @@ pub fn raise() -> Raised {
     if to < COMFORTABLE {
         log::warn!(
             was = from, limit = to;
-            "at most {to} files and sockets can be open, the hard limit of this process: connections are closed earlier and calls \
-             wait; raise it (ulimit -n, LimitNOFILE of a unit, --ulimit nofile of a container) for more than a few hundred hosts"
+            "at most {to} files and sockets can be open, the hard limit of this process: connections are \
+             closed earlier and calls wait; raise it (ulimit -n, LimitNOFILE of a unit, --ulimit nofile of \
+             a container) for more than a few hundred hosts"
         );
     } else {
         log::info!(was = from, limit = to; "at most {to} files and sockets can be open");

@@ -147,8 +147,8 @@ pub struct HostInfo {
     pub arch: String,
     /// shef's own version.
     pub shef_version: String,
-    /// The engine's identity, which outlives the agent's data directory. Agents of versions before 0.2 do not say,
-    /// nor does one whose engine is away.
+    /// The engine's identity, which outlives the agent's data directory. Agents of versions before 0.2 do not
+    /// say, nor does one whose engine is away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine_id: Option<EngineId>,
 }

@@ -12,7 +12,8 @@ pub struct RegistryHost(String);
 /// Why a text is not a registry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a registry must be a host with an optional port, as it stands in image references, such as registry.local:5000 or docker.io, but is {0:?}"
+    "a registry must be a host with an optional port, as it stands in image references, such as \
+     registry.local:5000 or docker.io, but is {0:?}"
 )]
 pub struct InvalidRegistry(String);
 
@@ -110,7 +111,8 @@ impl schemars::JsonSchema for RegistryHost {
         "RegistryHost".into()
     }
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "description": "A registry, as it stands in image references." })
+        schemars::json_schema!({ "type": "string",
+            "description": "A registry, as it stands in image references." })
     }
 }
 

@@ -157,7 +157,8 @@ async fn agent(engine: &LabEngine, bound: u32) -> (u64, u64, u64) {
     master.until_all(&all, ReplicaState::Stopped).await;
     let removed = (Now::read().mono - began).0;
     eprintln!(
-        "bound {bound}: registered in {registered} ms, push accepted in {accepted} ms, made in {made} ms, removed in {removed} ms"
+        "bound {bound}: registered in {registered} ms, push accepted in {accepted} ms, made in {made} ms, \
+         removed in {removed} ms"
     );
     assert!(master.received().illegal.is_empty(), "{:?}", master.received().illegal);
     agent.stop().await;

@@ -458,8 +458,8 @@ async fn a_volume_that_was_made_otherwise_by_hand_is_told_at_once_and_by_the_nex
     let one = assignments("web", 1, 1, &template);
     let agent = bench.agent().await;
     bench.master.snapshot(1, &one).await.unwrap();
-    let expected = "used as they are, though the spec defines them otherwise: volumes data (it was made with other \
-                    options)";
+    let expected = "used as they are, though the spec defines them otherwise: volumes data (it was made \
+                    with other options)";
     let tells = |received: &Received| {
         let warning = |of: &Assignment| received.statuses.get(&of.replica)?.warning.clone();
         one.iter().all(|of| warning(of).as_deref() == Some(expected))

@@ -231,7 +231,8 @@ async fn http_errors_are_problems() {
     }
     // A body that is too large is refused by its length, before it is sent.
     let mut stream = tokio::net::TcpStream::connect(agent.address()).await.unwrap();
-    let head = "POST /v1/assignments HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 34000000\r\n\r\n";
+    let head = "POST /v1/assignments HTTP/1.1\r\nhost: x\r\ncontent-type: \
+                application/json\r\ncontent-length: 34000000\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = vec![0; 12];
     stream.read_exact(&mut answer).await.unwrap();

@@ -129,14 +129,14 @@ async fn the_last_lines_are_lines_however_many_parts_the_engine_keeps_them_in() 
     }
     host.write_log_part(&id, Output::Stdout, LogTime(12), "end\n");
     write(host, 0, 13, "last");
-    for (tail, told) in
+    for (tail, expected) in
         [(1, vec!["last".to_owned()]), (2, vec!["part, ".repeat(10) + "end", "last".to_owned()])]
     {
         let lines =
             open(&cluster, &format!("/v1/services/web/logs?tail={tail}"), "text/plain").await.rest().await;
         assert_eq!(
             lines,
-            told.iter().map(|line| format!("{id} | {line}")).collect::<Vec<_>>(),
+            expected.iter().map(|line| format!("{id} | {line}")).collect::<Vec<_>>(),
             "tail={tail}"
         );
     }

@@ -19,7 +19,8 @@ use shef_common::{
 
 fn container(name: &str, state: &str) -> serde_json::Value {
     let names = [format!("/{name}"), format!("/other/{name}")];
-    serde_json::json!({ "Id": format!("id-{name}"), "Names": names, "State": state, "Status": "Up 2 minutes (unhealthy)", "Labels": {} })
+    serde_json::json!({ "Id": format!("id-{name}"), "Names": names, "State": state,
+        "Status": "Up 2 minutes (unhealthy)", "Labels": {} })
 }
 
 async fn list(request: HttpRequest) -> HttpResponse {

@@ -46,7 +46,10 @@ async fn a_global_service_comes_to_hosts_that_join_and_leaves_those_that_go() {
 #[actix_rt::test]
 async fn a_port_is_given_once_a_host_and_again_when_it_is_free() {
     let cluster = cluster().await;
-    let web = |name: &str, replicas: u32| json!({"name": name, "image": "app:1", "replicas": replicas, "ports": [{"target": 80, "published": 8080}], "update": {"monitor_ms": 0}});
+    let web = |name: &str, replicas: u32| {
+        json!({"name": name, "image": "app:1", "replicas": replicas,
+        "ports": [{"target": 80, "published": 8080}], "update": {"monitor_ms": 0}})
+    };
     assert_eq!(cluster.api.call("POST", "/v1/services?wait=60s", web("web", 2)).await.status, 201);
     assert_eq!(cluster.api.call("POST", "/v1/services", web("other", 1)).await.status, 201);
     let refused =

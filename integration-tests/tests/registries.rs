@@ -275,7 +275,8 @@ async fn replicas_of_a_generation_run_the_same_bytes_though_their_tag_has_moved(
     cluster.ready(2).await;
     let api = cluster.api.clone();
     let command = ["/bin/sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 1 & wait $!; done"];
-    let spec = json!({"name": "web", "image": registry.image("app:1"), "replicas": 1, "pull": "always", "command": command,
+    let spec = json!({"name": "web", "image": registry.image("app:1"), "replicas": 1, "pull": "always",
+        "command": command,
         "update": {"monitor_ms": 0}});
     let made = api.call("POST", "/v1/services?wait=60s", spec).await;
     assert_eq!((made.status, &made.body["converged"]), (201, &json!(true)), "{made:?}");

@@ -1,7 +1,7 @@
 //! Two real masters at once, on one Redis and on two stores: they do not fight,
 //! and nothing that the newer leader has acknowledged is removed.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use serde_json::json;
 use shef_agent::{
@@ -56,6 +56,16 @@ impl Host {
     fn removed(&self) -> u64 {
         self.engine.counts().get("remove").copied().unwrap_or(0)
     }
+}
+
+/// A master with its store in `dir`, its API, and its only host, which runs the service web.
+async fn with_a_service(dir: &Path) -> (MasterHandle, Api, Host) {
+    let master = shef_master::start(master_config(dir)).await.unwrap();
+    let api = Api::new(master.address());
+    let host = Host::start(&[&master]).await;
+    is_ready(&api).await;
+    deploy(&api, "web").await;
+    (master, api, host)
 }
 
 async fn deploy(api: &Api, name: &str) {
@@ -131,11 +141,7 @@ async fn of_two_masters_on_one_redis_the_newer_leads_and_the_older_one_follows_i
 #[actix::test]
 async fn the_master_of_a_store_that_was_restored_elsewhere_stands_down_before_the_new_one() {
     let (dir_a, dir_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let a = shef_master::start(master_config(dir_a.path())).await.unwrap();
-    let api_a = Api::new(a.address());
-    let mut host = Host::start(&[&a]).await;
-    is_ready(&api_a).await;
-    deploy(&api_a, "web").await;
+    let (mut a, api_a, mut host) = with_a_service(dir_a.path()).await;
 
     // The first host seems to be lost: its backup goes into another store, and a new master leads that.
     let mut taken = awc::Client::new().get(format!("http://{}/v1/backup", a.address())).send().await.unwrap();
@@ -161,7 +167,6 @@ async fn the_master_of_a_store_that_was_restored_elsewhere_stands_down_before_th
     // Only an operator's word makes the old one lead again.
     let took = api_a.call("POST", "/v1/cluster/take-over", json!({})).await;
     assert_eq!((took.status, &took.body["took_over"]), (202, &json!(true)), "{took:?}");
-    let mut a = a;
     a.must_start_again().await;
     if let Some(agent) = host.agent.take() {
         agent.stop().await;
@@ -174,11 +179,7 @@ async fn the_master_of_a_store_that_was_restored_elsewhere_stands_down_before_th
 async fn a_master_with_an_empty_store_takes_no_host_from_a_leader_that_lives_and_takes_it_when_that_is_gone()
 {
     let (dir_a, dir_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let a = shef_master::start(master_config(dir_a.path())).await.unwrap();
-    let api_a = Api::new(a.address());
-    let mut host = Host::start(&[&a]).await;
-    is_ready(&api_a).await;
-    deploy(&api_a, "web").await;
+    let (a, api_a, mut host) = with_a_service(dir_a.path()).await;
     let (all, led) = (host.containers(), epoch(&api_a).await);
 
     // The agent starts again, and calls the empty master first.

@@ -1,5 +1,5 @@
-//! Prints what one event costs a service's core, by the number of its replicas: none looks at all of them. And the
-//! longest event of an update of the whole service, since none may hold up the thread of the actors.
+//! Prints what one event costs a service's core, by the number of its replicas: none looks at all of them.
+//! And the longest event of an update of the whole service, since none may hold up the thread of the actors.
 
 use std::{
     collections::BTreeMap,
@@ -34,8 +34,8 @@ fn median(service: &mut LargeService, mut event: impl FnMut(&mut LargeService)) 
     all[all.len() / 2]
 }
 
-/// Prints what an update of the whole service takes, a tenth of the replicas at a time: for each kind of event how
-/// many there are, what the longest takes, and what all of them take together.
+/// Prints what an update of the whole service takes, a tenth of the replicas at a time: for each kind of
+/// event how many there are, what the longest takes, and what all of them take together.
 fn update(service: &mut LargeService) {
     service.updates();
     let mut by_kind: BTreeMap<&str, (usize, Duration, Duration)> = BTreeMap::new();
@@ -81,12 +81,12 @@ fn main() {
             });
             let costs = [status, host, more].map(|took| took.as_secs_f64() * 1e6);
             let base = *of_thousand.get_or_insert(costs);
-            let told: Vec<String> = costs
+            let cells: Vec<String> = costs
                 .iter()
                 .zip(base)
                 .map(|(cost, base)| format!("{cost:>11.1} ({:>5.1})", cost / base))
                 .collect();
-            println!("{replicas:>9} {:>20} {:>20} {:>20}", told[0], told[1], told[2]);
+            println!("{replicas:>9} {:>20} {:>20} {:>20}", cells[0], cells[1], cells[2]);
         }
         // A service may have 10,000.
         for replicas in [1_000, 9_000] {

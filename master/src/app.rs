@@ -51,7 +51,8 @@ pub enum StartError {
     Record(#[from] Unreadable),
     /// The API's address cannot be listened on.
     #[error(
-        "cannot listen on {listen}: {source}; choose another address with `listen` in the configuration (or --api)"
+        "cannot listen on {listen}: {source}; choose another address with `listen` in the configuration \
+         (or --api)"
     )]
     Listen {
         /// Which address.

@@ -65,8 +65,8 @@ pub async fn restore(
     }
 }
 
-/// `backup` in this version's format, whose services give their next replicas numbers that no host can know from
-/// after it was made.
+/// `backup` in this version's format, whose services give their next replicas numbers that no host can know
+/// from after it was made.
 fn goes_on_counting(backup: &Backup, services: Vec<Stored>) -> Result<Backup, Unreadable> {
     let others = backup.records.iter().filter(|record| record.key.service().is_none());
     let mut records: Vec<Record> = others.cloned().collect();

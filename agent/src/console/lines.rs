@@ -162,7 +162,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn nothing_is_lost_and_no_line_is_longer_than_the_bound(parts in proptest::collection::vec((0..40_000_usize, proptest::bool::ANY), 1..12)) {
+        fn nothing_is_lost_and_no_line_is_longer_than_the_bound(
+            parts in proptest::collection::vec((0..40_000_usize, proptest::bool::ANY), 1..12),
+        ) {
             let mut lines = Lines::default();
             let (mut shown, mut written) = (Vec::new(), 0);
             for (length, ends) in &parts {

@@ -107,7 +107,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn entries_that_come_glued_are_taken_apart_and_nothing_else_is(lengths in prop::collection::vec(1..PART_BYTES, 1..4), full in 0..4_usize, cut in 0..BORDER_SLACK) {
+        fn entries_that_come_glued_are_taken_apart_and_nothing_else_is(
+            lengths in prop::collection::vec(1..PART_BYTES, 1..4), full in 0..4_usize, cut in 0..BORDER_SLACK,
+        ) {
             // A line of `full` whole parts and a last one, after other lines; each comes as one piece.
             for length in lengths {
                 let mut expected: Vec<String> = (0..full).map(|n| time(n) + &"x".repeat(PART_BYTES + cut)).collect();
@@ -118,7 +120,9 @@ mod tests {
         }
 
         #[test]
-        fn the_last_lines_are_found_however_many_entries_they_are(lines in prop::collection::vec(1..9_usize, 0..40), wanted in 1..12_u32, ends in any::<bool>()) {
+        fn the_last_lines_are_found_however_many_entries_they_are(
+            lines in prop::collection::vec(1..9_usize, 0..40), wanted in 1..12_u32, ends in any::<bool>(),
+        ) {
             let last = lines.len();
             let entries: Vec<LogPiece> = lines.iter().enumerate().flat_map(|(line, parts)| {
                 (0..*parts).map(move |part| {

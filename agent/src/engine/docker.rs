@@ -3,13 +3,13 @@
 //! Paths are sent without a version, so an engine speaks the newest API it has.
 //! What is sent needs nothing newer than API 1.41 (engine 20.10): a container
 //! is made in its first network and joined to the others before its start.
-//!
-//! bollard refuses a whole list for one unknown word in it; such a list is read
-//! again state by state, and says that it is not complete.
 
 mod console;
 mod create;
+mod credentials;
 mod digests;
+mod errors;
+mod listing;
 mod models;
 mod networks;
 mod volumes;
@@ -17,21 +17,17 @@ mod volumes;
 use std::{
     cell::OnceCell,
     collections::{BTreeSet, HashMap},
-    fmt::Display,
     future::Future,
     path::PathBuf,
     time::Duration,
 };
-use tokio::sync::Mutex;
 
 use bollard::{
-    BollardRequest, Docker,
-    auth::DockerCredentials,
+    Docker,
     errors::Error,
     models::{ContainerUpdateBody, SystemInfo},
     query_parameters::{
-        EventsOptions, ListContainersOptions, LogsOptions, RemoveContainerOptions, RemoveImageOptions,
-        StopContainerOptions,
+        EventsOptions, LogsOptions, RemoveContainerOptions, RemoveImageOptions, StopContainerOptions,
     },
 };
 use futures_util::{FutureExt, StreamExt, stream, stream::LocalBoxStream};
@@ -41,15 +37,18 @@ use shef_common::{
     ids::{ClusterId, EngineId, ReplicaId},
     image::{ImageDigest, ImageRef},
     labels,
-    registry::{Credentials, RegistryHost},
+    registry::Credentials,
     spec::Network,
 };
+use tokio::sync::Mutex;
 
 use self::{
     create::{connect_body, create_body, create_options, pull_options},
+    credentials::{login, url_safe},
     digests::Digests,
-    models::{container_of, event_of, inspected, policy_body},
-    volumes::{names_in, names_of},
+    errors::{chain, generic, is_about_image, settled},
+    models::{event_of, policy_body},
+    volumes::names_in,
 };
 use super::{
     Container, CreateOrder, Created, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, LOG_LINES,
@@ -65,8 +64,6 @@ const LOOK_LIMIT: Duration = Duration::from_secs(20);
 const LOGS_LIMIT: (Duration, usize) = (Duration::from_secs(2), 64 * 1024);
 /// The limit that bollard is given, above our own limits and the longest grace.
 const CLIENT_LIMIT_S: u64 = 2 * 3_600;
-/// The words for a container's state that a list can be asked for.
-const STATE_WORDS: [&str; 7] = ["created", "running", "restarting", "paused", "exited", "dead", "removing"];
 
 /// A Docker engine, connected when it is first needed.
 pub struct DockerEngine {
@@ -102,121 +99,6 @@ impl DockerEngine {
             self.address.client(CLIENT_LIMIT_S).map_err(|error| EngineError::Unreachable(chain(&error)))?;
         Ok(self.client.get_or_init(|| client.with_request_modifier(url_safe)).clone())
     }
-
-    async fn list_some(&self, state: Option<&str>) -> Result<Vec<Container>, Error> {
-        let client = self.client().map_err(|error| Error::from(std::io::Error::other(error.to_string())))?;
-        let mut filters = HashMap::from([("label".to_owned(), vec![format!("{}=true", labels::MANAGED)])]);
-        if let Some(word) = state {
-            filters.insert("status".to_owned(), vec![word.to_owned()]);
-        }
-        let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
-        let listed = client.list_containers(Some(options)).await?;
-        self.digests
-            .listed(&client, listed.iter().filter_map(|summary| summary.image_id.clone()).collect())
-            .await;
-        let mut containers = Vec::with_capacity(listed.len());
-        for summary in listed {
-            let image = summary.image_id.clone();
-            if let Some(mut container) = container_of(summary) {
-                container.digests = self.digests.known(image.as_deref());
-                containers.push(container);
-            }
-        }
-        Ok(containers)
-    }
-
-    async fn list_all(&self) -> Result<Listing, EngineError> {
-        let mut listing = self.list_plainly().await?;
-        for container in listing.containers.iter_mut().filter(|container| container.is_renamed()) {
-            // A list may show an image's id in place of its name.
-            if let Some(found) = self.look(&container.id).await? {
-                *container = found;
-            }
-        }
-        Ok(listing)
-    }
-
-    /// The container with this id; a name that is no id finds what it finds.
-    async fn look(&self, id: &str) -> Result<Option<Container>, EngineError> {
-        let client = self.client()?;
-        match client.inspect_container(id, None).await {
-            Ok(mut found) => {
-                let digests = self.digests.of(&client, found.image.as_deref()).await;
-                let mounts = found.host_config.as_mut().and_then(|config| config.mounts.take());
-                let volumes = self.volumes(names_of(mounts.unwrap_or_default())).await;
-                Ok(Some(Container { digests, volumes, ..inspected(found) }))
-            }
-            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
-            Err(error) => Err(generic(&error)),
-        }
-    }
-
-    /// Every container whose label names `replica`.
-    async fn labelled(&self, replica: &ReplicaId) -> Result<Vec<Container>, EngineError> {
-        let filters = HashMap::from([("label".to_owned(), vec![format!("{}={replica}", labels::REPLICA)])]);
-        let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
-        let listed = self.client()?.list_containers(Some(options)).await.map_err(|error| generic(&error))?;
-        let mut found = Vec::new();
-        for id in listed.into_iter().filter_map(|container| container.id) {
-            found.extend(self.look(&id).await?);
-        }
-        Ok(found)
-    }
-
-    async fn list_plainly(&self) -> Result<Listing, EngineError> {
-        match self.list_some(None).await {
-            Ok(containers) => return Ok(Listing { containers, complete: true }),
-            Err(Error::JsonDataError { message, .. }) => {
-                log::warn!(why:% = message; "a list of containers holds a word this version does not know; reading it by parts");
-            }
-            Err(error) => return Err(generic(&error)),
-        }
-        let mut containers = Vec::new();
-        for word in STATE_WORDS {
-            match self.list_some(Some(word)).await {
-                Ok(some) => containers.extend(some),
-                Err(Error::JsonDataError { .. }) => {}
-                Err(error) => return Err(generic(&error)),
-            }
-        }
-        Ok(Listing { containers, complete: false })
-    }
-}
-
-/// What bollard hands to the engine for a pull.
-fn login(image: &ImageRef, shown: &Credentials) -> DockerCredentials {
-    let registry = image.registry();
-    // Engines compare the address with the one that they go to, and know Docker Hub by this name.
-    let address = if registry.as_str() == RegistryHost::DEFAULT {
-        "https://index.docker.io/v1/"
-    } else {
-        registry.as_str()
-    };
-    DockerCredentials {
-        username: Some(shown.username.clone()),
-        password: Some(shown.password.clone()),
-        serveraddress: Some(address.to_owned()),
-        ..Default::default()
-    }
-}
-
-/// Engines read `X-Registry-Auth` as base64 for addresses and take one that they cannot read for
-/// none; bollard writes plain base64. The two differ in two letters, which passwords with `>`, `?`, `~` or
-/// anything beyond ASCII bring in.
-fn url_safe(mut request: BollardRequest) -> BollardRequest {
-    if let Some(value) = request.headers_mut().get_mut("x-registry-auth") {
-        let letters = value.as_bytes().iter().map(|letter| match letter {
-            b'+' => b'-',
-            b'/' => b'_',
-            other => *other,
-        });
-        let letters: Vec<u8> = letters.collect();
-        if let Ok(mut changed) = letters.as_slice().try_into() {
-            std::mem::swap(value, &mut changed);
-            value.set_sensitive(true);
-        }
-    }
-    request
 }
 
 impl Engine for DockerEngine {
@@ -477,55 +359,6 @@ fn within<'a, T: 'a>(
             .unwrap_or_else(|_| Err(EngineError::TimedOut(format!("no answer within {} s", limit.as_secs()))))
     }
     .boxed_local()
-}
-
-/// Whether a 404 at a create says that the image is missing, and not a network or a driver.
-fn is_about_image(message: &str) -> bool {
-    let message = message.to_lowercase();
-    message.contains("image") && !message.starts_with("network") && !message.contains("plugin")
-}
-
-/// Success, or there already (304).
-fn settled(answer: Result<(), Error>) -> Result<(), EngineError> {
-    match answer {
-        Ok(()) | Err(Error::DockerResponseServerError { status_code: 304, .. }) => Ok(()),
-        Err(Error::DockerResponseServerError { status_code: 404, message })
-            if message.contains("No such container") =>
-        {
-            Err(EngineError::NoSuchContainer(message))
-        }
-        Err(error) => Err(generic(&error)),
-    }
-}
-
-fn generic(error: &Error) -> EngineError {
-    match error {
-        Error::DockerResponseServerError { status_code: 502..=504, message } => {
-            EngineError::Unreachable(message.clone())
-        }
-        Error::DockerResponseServerError { message, .. } => EngineError::Refused(message.clone()),
-        Error::DockerStreamError { error } => EngineError::Refused(error.clone()),
-        Error::RequestTimeoutError => EngineError::TimedOut("no answer".to_owned()),
-        Error::SocketNotFoundError(path) => EngineError::Unreachable(format!("there is no socket {path}")),
-        Error::HyperLegacyError { .. } | Error::HyperResponseError { .. } | Error::IOError { .. } => {
-            EngineError::Unreachable(chain(error))
-        }
-        other => EngineError::Refused(chain(other)),
-    }
-}
-
-/// The error and what it stems from, in one line: the client's outermost words alone say little.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let text = (inner as &dyn Display).to_string();
-        if !words.ends_with(&text) {
-            words = format!("{words}: {text}");
-        }
-        source = inner.source();
-    }
-    words
 }
 
 #[cfg(test)]

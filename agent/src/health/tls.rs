@@ -1,5 +1,6 @@
-//! TLS to containers whose health is checked. The check connects to the container's address, and certificates name
-//! hosts, not such addresses; it sends no secret. So any certificate is accepted, as by the probes of Kubernetes.
+//! TLS to containers whose health is checked. The check connects to the container's address, and certificates
+//! name hosts, not such addresses; it sends no secret. So any certificate is accepted, as by the probes of
+//! Kubernetes.
 
 use std::{
     io,

@@ -1,4 +1,5 @@
-//! `GET /v1/replicas/{id}/exec?cmd=&env=&tty=&detach=&user=&workdir=`: a command in a replica, over a WebSocket.
+//! `GET /v1/replicas/{id}/exec?cmd=&env=&tty=&detach=&user=&workdir=`: a command in a replica, over a
+//! WebSocket.
 
 use std::{sync::Arc, time::Duration};
 

@@ -255,13 +255,15 @@ fn json_config() -> web::JsonConfig {
 async fn not_found() -> actix_web::HttpResponse {
     assignments::problem(
         Code::NotFound,
-        "an agent answers at /health, /v1/probe, /v1/probe/ports, /v1/assignments, /v1/usage and /v1/replicas/{id}/logs and exec",
+        "an agent answers at /health, /v1/probe, /v1/probe/ports, /v1/assignments, /v1/usage and \
+         /v1/replicas/{id}/logs and exec",
     )
 }
 
 async fn not_allowed() -> actix_web::HttpResponse {
     assignments::problem(
         Code::MethodNotAllowed,
-        "use GET for /health and /v1/replicas/{id}, GET or POST for /v1/probe, and POST for /v1/probe/ports, /v1/assignments and /v1/usage",
+        "use GET for /health and /v1/replicas/{id}, GET or POST for /v1/probe, and POST for \
+         /v1/probe/ports, /v1/assignments and /v1/usage",
     )
 }

@@ -39,7 +39,9 @@ impl EngineDisk {
         };
         let measured = root.clone().filter(|root| is_measured(root, self.is_here, Path::exists));
         if measured.is_none() && !self.has_told.replace(true) {
-            log::warn!(engine_root:? = root; "the engine's directory is not here: its disk is not measured, and no image is removed when it is nearly full; engine_disk_dir names another directory on that disk");
+            log::warn!(engine_root:? = root; "the engine's directory is not here: its disk is not \
+                                              measured, and no image is removed when it is nearly full; \
+                                              engine_disk_dir names another directory on that disk");
         }
         measured
     }

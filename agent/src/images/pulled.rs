@@ -30,7 +30,8 @@ impl Pulled {
             Err(error) => Err(error),
         };
         let images = read.unwrap_or_else(|error| {
-            log::warn!(path:? = path, why:% = error; "the list of pulled images cannot be read; images of before are not removed");
+            log::warn!(path:? = path, why:% = error; "the list of pulled images cannot be read; images of \
+                                                      before are not removed");
             Vec::new()
         });
         Self { path, images: RefCell::new(images) }

@@ -25,8 +25,8 @@ pub struct Observed {
     pub engine_error: Option<Option<String>>,
     /// Who the engine is, where that was asked.
     pub facts: Option<EngineFacts>,
-    /// Whether it is known what the host holds, where that changed: the engine has shown its containers, and the
-    /// host knows which of them are its cluster's.
+    /// Whether it is known what the host holds, where that changed: the engine has shown its containers, and
+    /// the host knows which of them are its cluster's.
     pub listed: Option<bool>,
     /// What the host holds has become known only now.
     pub reregister: bool,

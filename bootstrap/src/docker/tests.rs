@@ -31,7 +31,8 @@ async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
     while lines.next_line().await?.is_some_and(|header| !header.is_empty()) {}
     let (status, body) = answer(request.split(' ').nth(1).unwrap_or_default());
     let head = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: \
+         close\r\n\r\n",
         body.len()
     );
     write.write_all((head + &body).as_bytes()).await

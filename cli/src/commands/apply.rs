@@ -21,7 +21,7 @@ use crate::{
     Failure,
     client::{CALL_LIMIT, CallError, Client, read},
     env_file,
-    progress::{ServiceGoal, Tell, Written},
+    progress::{Progress, ServiceGoal, Written},
     spec_file::{Extra, Format, Wanted, fields, wanted},
 };
 
@@ -139,8 +139,8 @@ impl Args {
         for service in services {
             let answer = self.send(client, Method::PUT, "", service).await?;
             let written: Written = read(answer.clone())?;
-            let told = format!("{} is to run generation {}", written.name, written.generation);
-            Tell { json: self.how.json }.step(told);
+            let message = format!("{} is to run generation {}", written.name, written.generation);
+            Progress { json: self.how.json }.step(message);
             taken.push((ServiceGoal::Done(written), answer));
         }
         goals::settle(client, taken, &self.how.wait, self.how.json).await
@@ -224,10 +224,10 @@ mod tests {
 
     #[test]
     fn a_file_that_is_no_utf8_is_named_with_what_it_is() {
-        let told = |bytes: &[u8]| in_utf8(bytes.to_vec(), "web.toml").map_err(|failure| failure.0);
-        assert_eq!(told("é".as_bytes()), Ok("é".to_owned()));
-        assert_eq!(told(&[0xFF, 0xFE, b'a', 0]), Err("web.toml is UTF-16: save it as UTF-8".to_owned()));
+        let read = |bytes: &[u8]| in_utf8(bytes.to_vec(), "web.toml").map_err(|failure| failure.0);
+        assert_eq!(read("é".as_bytes()), Ok("é".to_owned()));
+        assert_eq!(read(&[0xFF, 0xFE, b'a', 0]), Err("web.toml is UTF-16: save it as UTF-8".to_owned()));
         let byte = "web.toml is no text (byte 3 is none of UTF-8): save it as UTF-8";
-        assert_eq!(told(&[b'a', b'b', 0xE9]), Err(byte.to_owned()));
+        assert_eq!(read(&[b'a', b'b', 0xE9]), Err(byte.to_owned()));
     }
 }

@@ -85,7 +85,8 @@ fn template(which: Which) -> Result<String, Failure> {
         Which::Bootstrap => &shef_bootstrap::config::PROGRAM,
         Which::Up => {
             return Err(Failure::new(
-                "say master, agent or bootstrap: `shef up` takes the keys of both, in tables [master] and [agent]",
+                "say master, agent or bootstrap: `shef up` takes the keys of both, in tables [master] and \
+                 [agent]",
             ));
         }
     };

@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn an_event_is_a_line_and_what_was_skipped_is_said() {
-        let event = json!({"id": "3-17", "time": 5, "event": "replica_state", "service": "web", "replica": "web-000001",
+        let event = json!({"id": "3-17", "time": 5, "event": "replica_state", "service": "web",
+            "replica": "web-000001",
             "host": "h1", "state": "failed", "message": "no\nimage"});
         let line = "3-17       replica_state service=web replica=web-000001 host=h1 state=failed: no image";
         assert_eq!(words(&event), format!("1970-01-01T00:00:00.005Z {line}"));

@@ -94,10 +94,10 @@ async fn run(client: &Client, target: &str, order: &ExecOrder) -> Result<i64, Fa
         .map_err(|_| Failure::new(format!("{url} has not answered within {} s", CALL_LIMIT.as_secs())))?;
     let Ok((_, socket)) = connected else {
         // A refusal of a WebSocket has no body: the same as a plain request has.
-        let refusal: Result<Value, _> = client.get(&path).await;
-        return Err(refusal
-            .err()
-            .map_or_else(|| Failure::new(format!("{url} does not take the command")), Failure::from));
+        return match client.get::<Value>(&path).await {
+            Ok(_) => Err(Failure::new(format!("{url} does not take the command"))),
+            Err(error) => Err(error.into()),
+        };
     };
     // Whatever ends this must leave the terminal as it was; without a raw terminal a signal may end it as any
     // program.
@@ -203,16 +203,16 @@ async fn send<E: std::fmt::Display>(mut sink: impl Sink<Message, Error = E> + Un
 /// What is typed, read by a thread of its own: reading a terminal cannot be called off.
 #[expect(clippy::disallowed_methods, reason = "the thread ends with the process, whatever it waits for")]
 fn read_stdin() -> mpsc::Receiver<Vec<u8>> {
-    let (tell, told) = mpsc::channel(4);
+    let (sender, receiver) = mpsc::channel(4);
     std::thread::spawn(move || {
         let mut buffer = vec![0; MAX_FRAME_BYTES - 1];
         while let Ok(length @ 1..) = stdin().lock().read(&mut buffer) {
-            if tell.blocking_send(buffer[..length].to_vec()).is_err() {
+            if sender.blocking_send(buffer[..length].to_vec()).is_err() {
                 return;
             }
         }
     });
-    told
+    receiver
 }
 
 /// The terminal's size, as the command is told it.

@@ -11,7 +11,7 @@ use super::on_system;
 use crate::{
     Failure,
     client::{ApiArgs, CallError, Client, read},
-    progress::{ServiceGoal, Tell, WaitArgs, Written, follow},
+    progress::{Progress, ServiceGoal, WaitArgs, Written, follow},
     say,
 };
 
@@ -133,7 +133,7 @@ async fn carry_out(client: &Client, calls: Vec<Call>, wait: &WaitArgs, json: boo
     for call in calls {
         let asked = call.make(client).await?;
         if several || wait.limit().is_none() {
-            Tell { json }.step(asked.said);
+            Progress { json }.step(asked.said);
         }
         taken.push((asked.goal, asked.answer));
     }
@@ -165,7 +165,7 @@ pub(super) async fn settle(
     let mut failed = Vec::new();
     for (goal, mut answer) in goals {
         if let Some(limit) = wait.limit() {
-            let followed = follow(client, &goal, limit, Tell { json }).await;
+            let followed = follow(client, &goal, limit, Progress { json }).await;
             answer["converged"] = followed.as_ref().is_ok_and(|converged| *converged).into();
             failed.extend(followed.err().map(|failure| failure.0));
         }

@@ -14,7 +14,7 @@ use super::on_system;
 use crate::{
     Failure,
     client::{ApiArgs, Client, read},
-    progress::{Goal, Outlook, Tell, WaitArgs, follow},
+    progress::{Goal, Outlook, Progress, WaitArgs, follow},
     say,
     table::table,
 };
@@ -90,7 +90,7 @@ async fn carry_out(client: &Client, verb: Verb) -> Result<(), Failure> {
                         client,
                         &Emptied { host, has_deadline: deadline.is_some() },
                         limit,
-                        Tell { json: false },
+                        Progress { json: false },
                     )
                     .await?;
                 }

@@ -96,8 +96,10 @@ mod tests {
                 {"path": "user", "from": "www", "to": null},
             ],
             "actions": [
-                {"slot": 1, "action": "replace", "replica": "web-000001", "from_host": "h1", "to_host": "h2", "reason": "of generation 3"},
-                {"slot": 2, "action": "keep", "replica": "web-000002", "from_host": "h2", "to_host": "h2", "reason": "runs"},
+                {"slot": 1, "action": "replace", "replica": "web-000001", "from_host": "h1",
+                    "to_host": "h2", "reason": "of generation 3"},
+                {"slot": 2, "action": "keep", "replica": "web-000002", "from_host": "h2", "to_host": "h2",
+                    "reason": "runs"},
                 {"slot": 3, "action": "create", "reason": "1 of 1 hosts is cordoned"},
             ],
         });
@@ -113,8 +115,10 @@ mod tests {
         exactly this: the same with --if-version 7 instead of --plan
         "#);
         let none = json!({
-            "name": "web", "version": 7, "generation": 3, "starts_rollout": false, "order": "start-first", "changes": [],
-            "actions": [{"slot": 1, "action": "keep", "replica": "web-000001", "from_host": "h1", "to_host": "h1", "reason": "runs"}],
+            "name": "web", "version": 7, "generation": 3, "starts_rollout": false, "order": "start-first",
+            "changes": [],
+            "actions": [{"slot": 1, "action": "keep", "replica": "web-000001", "from_host": "h1",
+                "to_host": "h1", "reason": "runs"}],
         });
         let none = shown(&serde_json::from_value(none).unwrap());
         assert_eq!(none, "web: nothing would change; kept as they are: 1\n");

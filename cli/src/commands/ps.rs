@@ -108,13 +108,13 @@ fn row(replica: &Replica, now: WallMs) -> [String; 10] {
     let host = if is_known { replica.node.clone() } else { format!("{} ({})", replica.node, replica.host) };
     // Of one that runs well, how it ended before is for the count of its restarts to tell.
     let is_well = replica.state == "running" && replica.health == "healthy" || replica.state == "complete";
-    let told = replica.reason.clone().unwrap_or_default();
-    let code = replica.exit_code.filter(|code| !is_well && !told.contains(&format!("code {code}")));
+    let stated = replica.reason.clone().unwrap_or_default();
+    let code = replica.exit_code.filter(|code| !is_well && !stated.contains(&format!("code {code}")));
     let code = code.map(|code| format!("ended last with code {code}"));
     let line = replica.last_log_lines.iter().rev().find(|line| !line.trim().is_empty()).filter(|_| !is_well);
     let plain = |line: &str| line.trim().replace(char::is_control, " ");
     let line = line.map(|line| format!("last line: {}", plain(line)));
-    let reason: Vec<String> = [Some(told), code, line, replica.warning.clone()]
+    let reason: Vec<String> = [Some(stated), code, line, replica.warning.clone()]
         .into_iter()
         .flatten()
         .filter(|part| !part.is_empty())
@@ -143,16 +143,20 @@ mod tests {
     fn a_replica_is_shown_with_its_host_and_why_it_is_as_it_is() {
         let shown = |value: Value| row(&serde_json::from_value(value).unwrap(), WallMs(100_000)).join("|");
         let replica = json!({
-            "id": "web-000001", "slot": 1, "generation": 2, "node": "h1", "want": "run", "state": "running", "health": "healthy",
-            "host": "ready", "host_down": false, "restarts": 0, "since": 40_000, "addresses": ["10.0.0.2:1->80/tcp", "10.0.0.2:2->81/tcp"],
+            "id": "web-000001", "slot": 1, "generation": 2, "node": "h1", "want": "run", "state": "running",
+            "health": "healthy",
+            "host": "ready", "host_down": false, "restarts": 0, "since": 40_000,
+            "addresses": ["10.0.0.2:1->80/tcp", "10.0.0.2:2->81/tcp"],
         });
         assert_eq!(
             shown(replica),
             "web-000001|1|2|h1|running|healthy|60 s|0|10.0.0.2:1->80/tcp,10.0.0.2:2->81/tcp|"
         );
         let lost = json!({
-            "id": "web-000002", "slot": 2, "generation": 1, "node": "h2", "want": "remove", "state": "failed", "health": "unhealthy",
-            "host": "down", "host_down": true, "restarts": 3, "exit_code": 3, "last_log_lines": ["no space left", " "],
+            "id": "web-000002", "slot": 2, "generation": 1, "node": "h2", "want": "remove",
+            "state": "failed", "health": "unhealthy",
+            "host": "down", "host_down": true, "restarts": 3, "exit_code": 3,
+            "last_log_lines": ["no space left", " "],
         });
         let reason = "ended last with code 3; last line: no space left";
         assert_eq!(
@@ -160,8 +164,10 @@ mod tests {
             format!("web-000002|2|1|h2 (down)|unknown (was failed), to be removed|unknown|-|3|-|{reason}")
         );
         let again = json!({
-            "id": "web-000003", "slot": 3, "generation": 1, "node": "h2", "want": "run", "state": "running", "health": "unhealthy",
-            "host": "ready", "restarts": 1, "exit_code": 1, "reason": "exited with code 1; the engine restarts it",
+            "id": "web-000003", "slot": 3, "generation": 1, "node": "h2", "want": "run", "state": "running",
+            "health": "unhealthy",
+            "host": "ready", "restarts": 1, "exit_code": 1,
+            "reason": "exited with code 1; the engine restarts it",
             "last_log_lines": ["bye"],
         });
         let reason = "exited with code 1; the engine restarts it; last line: bye";

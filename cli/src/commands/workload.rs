@@ -128,7 +128,8 @@ impl Args {
         let (status, body) = self.route(&String::from_utf8_lossy(&head), up);
         let body = format!("{body}\n");
         let answer = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: \
+             close\r\n\r\n{body}",
             body.len()
         );
         stream.write_all(answer.as_bytes()).await?;
@@ -147,7 +148,8 @@ impl Args {
                 let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
                 let version = env!("CARGO_PKG_VERSION");
                 let body = serde_json::json!({
-                    "hostname": host, "version": version, "uptime_s": up.as_secs(), "healthy": healthy, "pid": std::process::id(),
+                    "hostname": host, "version": version, "uptime_s": up.as_secs(), "healthy": healthy,
+                    "pid": std::process::id(),
                 });
                 ("200 OK", body)
             }

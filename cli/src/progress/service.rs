@@ -251,9 +251,9 @@ mod tests {
                 going("1 of 3 healthy; web-000002 starts (and 1 more)"),
             ),
             (
-                Some(
-                    json!({"state": "pending", "missing": ["m"], "rollout": {"state": "running", "message": "1 of 3 replaced"}, "failing": "no image"}),
-                ),
+                Some(json!({"state": "pending", "missing": ["m"],
+                        "rollout": {"state": "running", "message": "1 of 3 replaced"},
+                        "failing": "no image"})),
                 going("1 of 3 replaced: no image"),
             ),
             (Some(json!({"on_trial": 2})), going("3 of 3 healthy; 2 of 3 on trial")),
@@ -263,7 +263,8 @@ mod tests {
                     json!({"state": "pending", "trial_failed": "web-000001 failed on h1: exited with code 1"}),
                 ),
                 missed(
-                    "web: the trial has failed, and is tried again: web-000001 failed on h1: exited with code 1",
+                    "web: the trial has failed, and is tried again: web-000001 failed on h1: exited with \
+                     code 1",
                 ),
             ),
             (
@@ -271,21 +272,18 @@ mod tests {
                 going("3 of 3 healthy; m"),
             ),
             (
-                Some(
-                    json!({"state": "pending", "rollout": {"state": "canary", "message": "1 of 3 replaced; waits to be promoted"}}),
-                ),
+                Some(json!({"state": "pending", "rollout": {"state": "canary",
+                        "message": "1 of 3 replaced; waits to be promoted"}})),
                 Outlook::Halts("web: 1 of 3 replaced; waits to be promoted".to_owned()),
             ),
             (
-                Some(
-                    json!({"state": "pending", "rollout": {"state": "paused", "message": "paused"}, "failing": "it crashed"}),
-                ),
+                Some(json!({"state": "pending", "rollout": {"state": "paused", "message": "paused"},
+                        "failing": "it crashed"})),
                 missed("web: paused: it crashed"),
             ),
             (
-                Some(
-                    json!({"version": 4, "state": "pending", "rollout": {"state": "paused", "message": "paused"}}),
-                ),
+                Some(json!({"version": 4, "state": "pending",
+                        "rollout": {"state": "paused", "message": "paused"}})),
                 going("paused"),
             ),
             (Some(json!({"state": "deleting"})), missed("web is being deleted")),
@@ -313,7 +311,8 @@ mod tests {
         assert_eq!(on_probation.notes(WallMs(1_000)).as_deref(), Some(words));
         let failed =
             view(json!({"probation": {"from": 1, "until": 0, "failures": 1, "last_failure": "it crashed"}}));
-        let words = "on probation for 0 s more: failures until then take it back to generation 1 (1 failed: it crashed)";
+        let words = "on probation for 0 s more: failures until then take it back to generation 1 (1 \
+                     failed: it crashed)";
         assert_eq!(failed.notes(WallMs(1_000)).as_deref(), Some(words));
         assert_eq!(view(json!({})).notes(WallMs(0)), None);
     }

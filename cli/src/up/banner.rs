@@ -34,13 +34,15 @@ pub(super) fn banner(running: &Running, data_dir: &Path, replicas: Option<&[Stri
         lines.push(format!("  {shef} logs {service} -f{at}"));
         lines.push(format!("  {shef} rm {service}{at}"));
         lines.push(format!(
-            "  curl http://{api}/v1/services/{service}    # the same and more, over HTTP; every call: http://{api}/docs"
+            "  curl http://{api}/v1/services/{service}    # the same and more, over HTTP; every call: \
+             http://{api}/docs"
         ));
     } else {
         lines.push(format!("  {shef} ls{at}"));
         lines.push(format!("  {shef} apply --name my-nginx --image nginx --replicas 2{at}"));
         lines.push(format!(
-            "  curl http://{api}/v1/services/my-nginx    # the same and more, over HTTP; every call: http://{api}/docs"
+            "  curl http://{api}/v1/services/my-nginx    # the same and more, over HTTP; every call: \
+             http://{api}/docs"
         ));
     }
     lines.push(format!("  {} ps --filter label=shef-managed-container=true", running.docker()));

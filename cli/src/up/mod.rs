@@ -97,8 +97,8 @@ pub async fn up(request: UpRequest) -> Result<(), Failure> {
     port_is_free(config.agent.0.listen, "--agent")?;
     if !config.master.0.listen.ip().is_loopback() {
         say::step(format_args!(
-            "warning: every client that reaches {} can run containers here as root, as there are no logins yet: \
-             allow only trusted machines to reach it",
+            "warning: every client that reaches {} can run containers here as root, as there are no logins \
+             yet: allow only trusted machines to reach it",
             config.master.0.listen
         ));
     }
@@ -151,7 +151,7 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
     let started = shef_agent::start(config.agent.0, EngineChoice::Docker).await;
     let agent = started.map_err(|error| Failure::because("the agent does not start", &error))?;
 
-    let ready_and_told = async {
+    let ready_and_announced = async {
         let api = Api::new(&running.api);
         wait_until_ready(&api).await?;
         wait_for_host(&api, agent.node().as_str()).await;
@@ -160,7 +160,7 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
         if mode == Mode::Foreground { finish(&running, &config.data_dir, demo, mode).await } else { Ok(()) }
     };
     let early = tokio::select! {
-        told = ready_and_told => match told {
+        outcome = ready_and_announced => match outcome {
             Ok(()) => None,
             // What went wrong in the demo does not take down a cluster that runs.
             Err(failure) if running.ready && mode == Mode::Foreground => {
@@ -190,15 +190,15 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
     Ok(())
 }
 
-/// Waits until the host has told what runs there, so that nobody is told that nothing does. What keeps it from doing
-/// so for long, such as an engine that is away, is told by the API.
+/// Waits until the host has told what runs there, so that nobody is told that nothing does. What keeps it
+/// from doing so for long, such as an engine that is away, is told by the API.
 async fn wait_for_host(api: &Api, host: &str) {
-    let told = async {
+    let reported = async {
         while !api.has_heard_of(host).await {
             tokio::time::sleep(ASK_EVERY).await;
         }
     };
-    let _ = tokio::time::timeout(HOST_LIMIT, told).await;
+    let _ = tokio::time::timeout(HOST_LIMIT, reported).await;
 }
 
 async fn wait_until_ready(api: &Api) -> Result<(), Failure> {

@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// Warns where the engine holds containers of other clusters than the one that `api` answers for.
 pub(super) async fn warn(api: &Api, docker_host: &str, tls: &DockerTls) {
-    let told = async {
+    let check = async {
         let own = api.cluster().await?;
         let docker = engine::connect(docker_host, tls).ok()?;
         let filters = HashMap::from([("label".to_owned(), vec![labels::CLUSTER.to_owned()])]);
@@ -24,7 +24,7 @@ pub(super) async fn warn(api: &Api, docker_host: &str, tls: &DockerTls) {
             .filter_map(|container| container.labels.unwrap_or_default().remove(labels::CLUSTER));
         warning(&own, clusters)
     };
-    if let Ok(Some(warning)) = tokio::time::timeout(LIMIT, told).await {
+    if let Ok(Some(warning)) = tokio::time::timeout(LIMIT, check).await {
         say::step(warning);
     }
 }
@@ -41,8 +41,9 @@ fn warning(own: &str, clusters: impl Iterator<Item = String>) -> Option<String> 
         more => format!(" and {more} more"),
     };
     Some(format!(
-        "warning: this engine also holds containers of another cluster ({containers} of {first}{more}); they are left \
-         as they are. To go on with that cluster, stop this one and name the other's directory by --data-dir"
+        "warning: this engine also holds containers of another cluster ({containers} of {first}{more}); \
+         they are left as they are. To go on with that cluster, stop this one and name the other's \
+         directory by --data-dir"
     ))
 }
 

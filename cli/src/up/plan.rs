@@ -78,7 +78,8 @@ pub fn plan(situation: &Situation) -> Plan {
     if let Some((candidate, version, api)) = answering {
         if api < OLDEST_API {
             return Plan::Refuse(format!(
-                "the Docker engine at {} ({version}) is too old: its API is {}.{}, and at least {}.{} (Docker 19.03) is needed",
+                "the Docker engine at {} ({version}) is too old: its API is {}.{}, and at least {}.{} \
+                 (Docker 19.03) is needed",
                 candidate.url, api.0, api.1, OLDEST_API.0, OLDEST_API.1
             ));
         }

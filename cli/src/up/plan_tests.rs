@@ -29,7 +29,7 @@ fn bare() -> Situation {
 }
 
 /// The plan as short lines.
-fn told(situation: &Situation) -> Vec<String> {
+fn lines(situation: &Situation) -> Vec<String> {
     match plan(situation) {
         Plan::Use(candidate) => vec![format!("use {}", candidate.url)],
         Plan::Refuse(text) => vec![format!("refuse: {text}")],
@@ -47,13 +47,14 @@ fn told(situation: &Situation) -> Vec<String> {
 }
 
 const UPDATE: &str = "env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120 update";
-const INSTALL: &str = "env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120 install -y --no-install-recommends docker.io ca-certificates";
+const INSTALL: &str = "env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120 install \
+                       -y --no-install-recommends docker.io ca-certificates";
 
 #[test]
 fn an_engine_that_answers_is_used_whoever_asks() {
     for rights in [Rights::Root, Rights::Sudo, Rights::User] {
         let situation = Situation { engines: usual(answers()), rights, ..bare() };
-        assert_eq!(told(&situation), [format!("use {DEFAULT_URL}")]);
+        assert_eq!(lines(&situation), [format!("use {DEFAULT_URL}")]);
     }
 }
 
@@ -64,30 +65,30 @@ fn the_first_choice_that_answers_wins() {
         Candidate { url: "unix:///run/mine.sock".into(), named_by: "a context".into(), wanted: false },
         answers(),
     ));
-    assert_eq!(told(&Situation { engines, ..bare() }), ["use unix:///run/mine.sock"]);
+    assert_eq!(lines(&Situation { engines, ..bare() }), ["use unix:///run/mine.sock"]);
 }
 
 #[test]
 fn on_a_bare_debian_root_installs_starts_and_waits() {
-    assert_eq!(told(&bare()), [UPDATE, INSTALL, "detached: setsid --fork dockerd", "wait"]);
+    assert_eq!(lines(&bare()), [UPDATE, INSTALL, "detached: setsid --fork dockerd", "wait"]);
     assert_eq!(
-        told(&Situation { systemd: true, ..bare() }),
+        lines(&Situation { systemd: true, ..bare() }),
         [UPDATE, INSTALL, "systemctl start docker", "wait"]
     );
-    assert_eq!(told(&Situation { os_release: MINT.into(), ..bare() })[1], INSTALL);
+    assert_eq!(lines(&Situation { os_release: MINT.into(), ..bare() })[1], INSTALL);
 }
 
 #[test]
 fn what_is_installed_is_not_installed_again_on_any_system() {
     for os_release in [DEBIAN, FEDORA, ""] {
         let situation = Situation { dockerd: true, os_release: os_release.into(), ..bare() };
-        assert_eq!(told(&situation), ["detached: setsid --fork dockerd", "wait"]);
+        assert_eq!(lines(&situation), ["detached: setsid --fork dockerd", "wait"]);
     }
 }
 
 #[test]
 fn with_sudo_every_change_goes_through_it_and_the_user_joins_the_group() {
-    let lines = told(&Situation { rights: Rights::Sudo, ..bare() });
+    let lines = lines(&Situation { rights: Rights::Sudo, ..bare() });
     assert_eq!(
         lines,
         [
@@ -104,24 +105,24 @@ fn with_sudo_every_change_goes_through_it_and_the_user_joins_the_group() {
 #[test]
 fn a_socket_that_is_not_for_this_user_needs_the_group_only() {
     let denied = Situation { engines: usual(Probe::Denied), dockerd: true, rights: Rights::Sudo, ..bare() };
-    assert_eq!(told(&denied), ["sudo usermod -aG docker ann", "start again"]);
-    assert_eq!(told(&Situation { in_docker_group: true, ..denied.clone() }), ["start again"]);
-    let refused = told(&Situation { rights: Rights::User, ..denied.clone() });
+    assert_eq!(lines(&denied), ["sudo usermod -aG docker ann", "start again"]);
+    assert_eq!(lines(&Situation { in_docker_group: true, ..denied.clone() }), ["start again"]);
+    let refused = lines(&Situation { rights: Rights::User, ..denied.clone() });
     assert!(
         refused[0].starts_with("refuse:") && refused[0].contains("usermod -aG docker ann"),
         "{refused:?}"
     );
-    assert!(told(&Situation { rights: Rights::Root, ..denied })[0].starts_with("refuse:"));
+    assert!(lines(&Situation { rights: Rights::Root, ..denied })[0].starts_with("refuse:"));
 }
 
 #[test]
 fn without_rights_nothing_is_tried_and_what_to_do_is_said() {
-    let refused = told(&Situation { rights: Rights::User, ..bare() });
+    let refused = lines(&Situation { rights: Rights::User, ..bare() });
     assert!(
         refused[0].starts_with("refuse:") && refused[0].contains("apt-get install docker.io"),
         "{refused:?}"
     );
-    let refused = told(&Situation { rights: Rights::User, dockerd: true, ..bare() });
+    let refused = lines(&Situation { rights: Rights::User, dockerd: true, ..bare() });
     assert!(refused[0].contains("start Docker"), "{refused:?}");
 }
 
@@ -134,7 +135,7 @@ fn on_an_unknown_system_it_says_exactly_what_to_install() {
         ("ID=plan9", "install Docker Engine 19.03 or newer"),
         ("", "install Docker Engine 19.03 or newer"),
     ] {
-        let refused = told(&Situation { os_release: os_release.into(), ..bare() });
+        let refused = lines(&Situation { os_release: os_release.into(), ..bare() });
         assert!(refused[0].starts_with("refuse:") && refused[0].contains(expected), "{refused:?}");
     }
 }
@@ -146,7 +147,7 @@ fn an_engine_that_was_asked_for_is_never_replaced_by_another() {
             Candidate { url: "tcp://10.0.0.9:2375".into(), named_by: "env DOCKER_HOST".into(), wanted: true },
             probe,
         )];
-        let refused = told(&Situation { engines, ..bare() });
+        let refused = lines(&Situation { engines, ..bare() });
         assert!(
             refused[0].contains("tcp://10.0.0.9:2375 (from env DOCKER_HOST)")
                 && refused[0].contains(expected),
@@ -156,13 +157,13 @@ fn an_engine_that_was_asked_for_is_never_replaced_by_another() {
     // The usual address named by hand is still the usual one.
     let mut engines = usual(silent());
     engines[0].0.wanted = true;
-    assert_eq!(told(&Situation { engines, dockerd: true, ..bare() }).len(), 2);
+    assert_eq!(lines(&Situation { engines, dockerd: true, ..bare() }).len(), 2);
 }
 
 #[test]
 fn an_engine_that_is_too_old_is_refused_with_its_version() {
     let old = Probe::Answers { version: "18.09".into(), api: (1, 39) };
-    let refused = told(&Situation { engines: usual(old), ..bare() });
+    let refused = lines(&Situation { engines: usual(old), ..bare() });
     assert!(
         refused[0].contains("18.09") && refused[0].contains("1.39") && refused[0].contains("1.40"),
         "{refused:?}"

@@ -111,7 +111,8 @@ impl Effective {
         self.text(name).parse().map_err(|_| ConfigError::Missing {
             key: name.into(),
             hint: format!(
-                "say by which IPv4 address the other hosts reach this one, as HOST_IP=10.0.0.5 shef {0} or `shef {0} --host-ip 10.0.0.5`",
+                "say by which IPv4 address the other hosts reach this one, as HOST_IP=10.0.0.5 shef {0} \
+                 or `shef {0} --host-ip 10.0.0.5`",
                 self.program
             ),
         })
@@ -119,15 +120,13 @@ impl Effective {
     /// An address to listen on; `:PORT` means `host_ip:PORT`.
     pub fn listen(&self, name: &str, host_ip: Ipv4Addr) -> SocketAddr {
         let text = self.text(name);
-        text.strip_prefix(':').map_or_else(
-            || text.parse().unwrap_or_else(|_| panic!("{name} is no address: {text}")),
-            |port| {
-                SocketAddr::new(
-                    IpAddr::V4(host_ip),
-                    port.parse().unwrap_or_else(|_| panic!("{name} has no port: {text}")),
-                )
-            },
-        )
+        match text.strip_prefix(':') {
+            Some(port) => {
+                let port = port.parse().unwrap_or_else(|_| panic!("{name} has no port: {text}"));
+                SocketAddr::new(IpAddr::V4(host_ip), port)
+            }
+            None => text.parse().unwrap_or_else(|_| panic!("{name} is no address: {text}")),
+        }
     }
     /// A key that is not as the program needs it, though its type is right.
     pub fn refuse(&self, name: &str, rule: impl Into<String>) -> ConfigError {

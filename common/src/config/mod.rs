@@ -54,7 +54,8 @@ pub const HIDDEN: &str = "****";
 pub enum ConfigError {
     /// A key that no table declares.
     #[error(
-        "unknown key {key:?} in {origin}: remove it or correct its name; `shef config {program}` lists every key"
+        "unknown key {key:?} in {origin}: remove it or correct its name; `shef config {program}` lists \
+         every key"
     )]
     UnknownKey {
         /// The key as it was written.

@@ -21,7 +21,7 @@ use super::{host_and_port, is_host_name};
 
 /// How long ssh may take to connect, in seconds; the docker command's own limit.
 const CONNECT_LIMIT_S: u32 = 30;
-/// The most bytes of what ssh complains that are told.
+/// The most bytes of what ssh prints that are shown.
 const MAX_COMPLAINT_BYTES: u64 = 2_000;
 
 /// Whom ssh is asked for.
@@ -198,11 +198,15 @@ mod tests {
 
     #[test]
     fn ssh_is_told_what_the_docker_command_tells_it() {
-        let told = |text| SshTarget::parse(text).unwrap().arguments().join(" ");
-        assert_eq!(told("host"), "-o ConnectTimeout=30 -o BatchMode=yes -T -- host docker system dial-stdio");
+        let arguments = |text| SshTarget::parse(text).unwrap().arguments().join(" ");
         assert_eq!(
-            told("me@[fd00::1]:2222/run/my.sock"),
-            "-o ConnectTimeout=30 -o BatchMode=yes -T -l me -p 2222 -- fd00::1 docker --host unix:///run/my.sock system dial-stdio"
+            arguments("host"),
+            "-o ConnectTimeout=30 -o BatchMode=yes -T -- host docker system dial-stdio"
+        );
+        assert_eq!(
+            arguments("me@[fd00::1]:2222/run/my.sock"),
+            "-o ConnectTimeout=30 -o BatchMode=yes -T -l me -p 2222 -- fd00::1 docker --host \
+             unix:///run/my.sock system dial-stdio"
         );
     }
 

@@ -26,7 +26,8 @@ pub(super) struct TlsFiles {
 
 /// Why TLS to an engine cannot be spoken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("TLS to the Docker engine is asked for (DOCKER_TLS_VERIFY), but {path} {problem}; DOCKER_CERT_PATH names its directory",
+#[error("TLS to the Docker engine is asked for (DOCKER_TLS_VERIFY), but {path} {problem}; \
+         DOCKER_CERT_PATH names its directory",
         path = path.display())]
 pub struct InvalidTls {
     path: PathBuf,

@@ -7,7 +7,8 @@ use super::Operator;
 pub(super) const NAME: &str =
     "must be 2 to 128 letters, digits, underscores, dots and hyphens that begin with a letter or a digit";
 /// Host names, aliases and names in `extra_hosts`.
-pub(super) const HOST: &str = "must be 1 to 63 letters, digits, underscores, dots and hyphens that begin and end with a letter or a digit";
+pub(super) const HOST: &str = "must be 1 to 63 letters, digits, underscores, dots and hyphens that begin \
+                               and end with a letter or a digit";
 /// Paths.
 pub(super) const PATH: &str = "must be an absolute path without .. or control characters";
 /// Capabilities.
@@ -15,7 +16,8 @@ pub(super) const CAPABILITY: &str = "must be ALL or a capability such as NET_ADM
 /// Signals.
 pub(super) const SIGNAL: &str = "must be a signal such as SIGTERM, SIGRTMIN+3 or 15 (1 to 64)";
 /// Kernel parameters.
-pub(super) const SYSCTL: &str = "must be a kernel parameter that a container has of its own (net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*)";
+pub(super) const SYSCTL: &str = "must be a kernel parameter that a container has of its own (net.*, \
+                                 fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*)";
 /// Names of ulimits, as the engine knows them.
 pub(super) const ULIMITS: [&str; 15] = [
     "core",
@@ -49,18 +51,19 @@ const SYSCTLS: [&str; 9] = [
 /// Signals by name, as engines know them (moby/sys/signal).
 #[rustfmt::skip]
 const SIGNALS: [&str; 36] = [
-    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL", "PROF",
-    "PWR", "QUIT", "RTMAX", "RTMIN", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
-    "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
+    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE",
+    "POLL", "PROF", "PWR", "QUIT", "RTMAX", "RTMIN", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP",
+    "TSTP", "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
 ];
 /// Capabilities without `CAP_`, as in capabilities(7).
 #[rustfmt::skip]
 const CAPABILITIES: [&str; 41] = [
-    "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN", "DAC_OVERRIDE",
-    "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE", "MAC_ADMIN",
-    "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "PERFMON", "SETFCAP", "SETGID",
-    "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE",
-    "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM",
+    "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN",
+    "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE",
+    "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE",
+    "NET_BROADCAST", "NET_RAW", "PERFMON", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN",
+    "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO",
+    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM",
 ];
 /// Keys and values of labels of containers.
 pub(super) const MAX_LABEL: usize = 4_096;

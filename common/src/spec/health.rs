@@ -76,8 +76,8 @@ pub enum OnUnhealthy {
     /// Its container is stopped and started again on its host: after 1 s the first time, then after 10 s and
     /// ever more slowly, up to 5 minutes.
     Restart,
-    /// Its container is stopped, and another replica takes its place, as of one that has failed: after 10 s, and
-    /// ever more slowly if these fail as well.
+    /// Its container is stopped, and another replica takes its place, as of one that has failed: after 10 s,
+    /// and ever more slowly if these fail as well.
     Replace,
 }
 
@@ -153,7 +153,8 @@ impl HttpCheck {
         rules.check(fits, "health.test.http.path", rule, path);
         rules.count("health.test.http.headers", headers.len(), MAX_CHECK_HEADERS);
         for (name, value) in headers {
-            let rule = "must be a header that a check may set: letters, digits and hyphens, and none of the connection's own";
+            let rule = "must be a header that a check may set: letters, digits and hyphens, and none of \
+                        the connection's own";
             rules.check(is_header(name), "health.test.http.headers", rule, name);
             let namesakes = headers.keys().filter(|other| other.eq_ignore_ascii_case(name)).count();
             let rule = "must be there once, whatever the case of its letters";

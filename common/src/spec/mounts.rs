@@ -10,12 +10,13 @@ use super::{
 };
 
 /// Options of a tmpfs.
-const TMPFS: &str = "must be an option such as exec, suid, dev, ro, noatime, uid=1000, gid=1000, nr_inodes=64k or nr_blocks=64k; size and mode are fields of their own";
+const TMPFS: &str = "must be an option such as exec, suid, dev, ro, noatime, uid=1000, gid=1000, \
+                     nr_inodes=64k or nr_blocks=64k; size and mode are fields of their own";
 /// Options of a tmpfs that engines take (moby/sys/mount) and that stand alone.
 #[rustfmt::skip]
 const TMPFS_WORDS: [&str; 18] = [
-    "async", "atime", "dev", "diratime", "dirsync", "exec", "noatime", "nodev", "nodiratime", "noexec", "norelatime",
-    "nostrictatime", "nosuid", "relatime", "ro", "rw", "strictatime", "suid",
+    "async", "atime", "dev", "diratime", "dirsync", "exec", "noatime", "nodev", "nodiratime", "noexec",
+    "norelatime", "nostrictatime", "nosuid", "relatime", "ro", "rw", "strictatime", "suid",
 ];
 /// The most mounts of a replica.
 pub const MAX_MOUNTS: usize = 64;

@@ -214,7 +214,8 @@ impl<'de> Deserialize<'de> for PortOrRange {
                 PortOrRange::parse(text).ok_or_else(|| {
                     let shown: String = text.chars().take(80).collect();
                     E::custom(format!(
-                        "must be a port, or a range of at most {MAX_PORTS} such as \"8000-8010\", but is {shown:?}"
+                        "must be a port, or a range of at most {MAX_PORTS} such as \"8000-8010\", but is \
+                         {shown:?}"
                     ))
                 })
             }

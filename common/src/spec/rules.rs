@@ -1,5 +1,5 @@
-//! The rules of a spec that its types do not carry. Those of a type with fields of its own stand beside it. Pure: every broken one is
-//! named, with its path, the value, and what would be right.
+//! The rules of a spec that its types do not carry. Those of a type with fields of its own stand beside it.
+//! Pure: every broken one is named, with its path, the value, and what would be right.
 
 mod container;
 mod service;

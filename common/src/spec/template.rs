@@ -157,7 +157,8 @@ fn addresses<'de, D: serde::Deserializer<'de>>(
     let read = |(name, text): (String, String)| match text.parse() {
         Ok(address) => Ok((name, address)),
         Err(_) if text == "host-gateway" => Err(serde::de::Error::custom(format!(
-            "must hold addresses, but {name} is \"host-gateway\": for the host itself, say host_gateway = [\"{name}\"]"
+            "must hold addresses, but {name} is \"host-gateway\": for the host itself, say host_gateway = \
+             [\"{name}\"]"
         ))),
         Err(_) => Err(serde::de::Error::custom(format!(
             "must hold addresses, but {name} is {:?}",

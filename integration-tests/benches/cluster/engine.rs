@@ -128,7 +128,8 @@ async fn floor_round(floor: &Floor, template: &Template, create_at: usize, remov
 
 async fn shef_round(master: &Master, template: &Template, arm: &mut Arm) {
     let body = json!({
-        "image": template.image, "command": template.command, "stop_grace_s": template.stop_grace_s, "replicas": COUNT,
+        "image": template.image, "command": template.command, "stop_grace_s": template.stop_grace_s,
+        "replicas": COUNT,
         "update": { "monitor_ms": 0 },
     });
     let (answer, took) = timed(master.api.call("PUT", "/v1/services/b?wait=30s", body)).await;

@@ -168,7 +168,8 @@ pub fn post(
         let body = (number < count).then(|| body(number))?;
         let length = body.len();
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+            "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: \
+             {length}\r\n\r\n"
         );
         Some((head + &body).into_bytes())
     })

@@ -43,7 +43,8 @@ pub async fn run(shef: &Shef) {
         assert_eq!(health.status, 200, "{health:?}");
 
         let template = shell(BUSYBOX, OBEDIENT, 10);
-        let body = json!({ "image": template.image, "command": template.command, "replicas": 1, "update": { "monitor_ms": 0 } });
+        let body = json!({ "image": template.image, "command": template.command, "replicas": 1,
+            "update": { "monitor_ms": 0 } });
         let start = Instant::now();
         let put = api.call("PUT", "/v1/services/one?wait=30s", body).await;
         runs.add(start.elapsed());

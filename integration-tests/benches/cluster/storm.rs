@@ -41,7 +41,8 @@ pub async fn run(shef: &Shef, hosts: usize) {
     let hard = shef_common::open_files::raise().to.min(wanted);
     let shef = &shef.with_open_files(soft, hard);
     note(format_args!(
-        "the master is started with a soft limit of {soft} open files and a hard one of {hard} (of {wanted}, where allowed)"
+        "the master is started with a soft limit of {soft} open files and a hard one of {hard} (of \
+         {wanted}, where allowed)"
     ));
     let dir = tempfile::tempdir().expect("a directory");
     // Another address than the agents', which take any port of theirs.

@@ -112,11 +112,11 @@ struct Load(#[expect(dead_code, reason = "they end when it is dropped")] Vec<Pro
 impl Load {
     fn start(dir: &Path) -> Self {
         let cores = thread::available_parallelism().map_or(2, usize::from);
-        let busy = (0..cores * 2).map(|_| {
+        let processes = (0..cores * 2).map(|_| {
             let mut process = Process::new("sh", ["-c", "while :; do :; done"], dir.join("busy.log"));
             process.start();
             process
         });
-        Self(busy.collect())
+        Self(processes.collect())
     }
 }

@@ -200,7 +200,10 @@ impl LabEngine {
             // keeps its subnet.
             let _ = Command::new("sh")
                 .arg("-c")
-                .arg("ids=$(docker -H \"$0\" ps -aq); [ -z \"$ids\" ] || docker -H \"$0\" rm -fv $ids; docker -H \"$0\" network prune -f")
+                .arg(
+                    "ids=$(docker -H \"$0\" ps -aq); [ -z \"$ids\" ] || docker -H \"$0\" rm -fv $ids; \
+                      docker -H \"$0\" network prune -f",
+                )
                 .arg(&url)
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())

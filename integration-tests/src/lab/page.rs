@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn a_page_has_blocks_of_commands_with_their_output() {
-        let page = "# A page\n\n```sh\na\nb\n```\nprints\n```text\nc\n```\n\n```sh on h2\nd\n```\n```sh fails\ne\n```\n";
+        let page = "# A page\n\n```sh\na\nb\n```\nprints\n```text\nc\n```\n\n```sh on h2\nd\n```\n```sh \
+                    fails\ne\n```\n";
         let block = |line, host, fails, commands: &str, output: Option<&str>| Block {
             line,
             host,

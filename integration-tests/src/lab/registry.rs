@@ -65,7 +65,8 @@ impl LabRegistry {
         let file = directory.path().join("config.yml");
         let data = directory.path().join("data");
         let mut config = format!(
-            "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {:?}}}}}\nhttp: {{addr: {address:?}, secret: lab}}\n",
+            "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {:?}}}}}\nhttp: \
+             {{addr: {address:?}, secret: lab}}\n",
             data.display()
         );
         if !logins.is_empty() {

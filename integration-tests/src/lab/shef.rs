@@ -263,5 +263,6 @@ impl HostLab {
 /// The body of a service of the lab's image.
 #[must_use]
 pub fn busybox(replicas: u32) -> Value {
-    json!({ "image": super::engine::BUSYBOX, "replicas": replicas, "stop_grace_s": 2, "update": { "monitor_ms": 0 } })
+    json!({ "image": super::engine::BUSYBOX, "replicas": replicas, "stop_grace_s": 2,
+        "update": { "monitor_ms": 0 } })
 }

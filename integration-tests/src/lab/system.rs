@@ -109,13 +109,13 @@ pub fn shim_sockets(dir: &Path) -> Vec<PathBuf> {
     let below = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
     let tasks = below(dir.join("exec/containerd/daemon/io.containerd.runtime.v2.task")).flat_map(below);
     // As a file of its own until containerd 1.7, and from 2.0 on as a field.
-    let told = |task: &Path| fs::read(task.join("bootstrap.json")).ok();
+    let parameters = |task: &Path| fs::read(task.join("bootstrap.json")).ok();
     let field = |json: Vec<u8>| {
         let parameters: serde_json::Value = serde_json::from_slice(&json).ok()?;
         parameters["address"].as_str().map(str::to_owned)
     };
     let addresses = tasks.filter_map(|task| {
-        fs::read_to_string(task.join("address")).ok().or_else(|| told(&task).and_then(field))
+        fs::read_to_string(task.join("address")).ok().or_else(|| parameters(&task).and_then(field))
     });
     let paths = addresses.filter_map(|address| Some(PathBuf::from(address.trim().strip_prefix("unix://")?)));
     // Whatever a file says: nothing else of the machine's is taken away.

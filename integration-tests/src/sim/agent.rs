@@ -189,8 +189,8 @@ impl Host {
         matches!(self.form, PushForm::Shared) || !push.templates_once && push.holds.is_none()
     }
 
-    /// A push as its agent reads it; `None`: it cannot. To one that does not know the form, the number of a template is
-    /// none, and what is new beside that does not exist.
+    /// A push as its agent reads it; `None`: it cannot. To one that does not know the form, the number of a
+    /// template is none, and what is new beside that does not exist.
     #[must_use]
     pub fn read(&self, push: Push) -> Option<Push> {
         if self.knows_form(&push) {

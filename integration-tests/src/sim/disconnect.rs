@@ -32,8 +32,9 @@ impl World {
         }
     }
 
-    /// An agent is about to stop a replica. It may, if a durable record wants it gone; if no master has answered
-    /// for as long as its service allows; or if its check has failed and its spec has it stopped then.
+    /// An agent is about to stop a replica. It may, if a durable record wants it gone; if no master has
+    /// answered for as long as its service allows; or if its check has failed and its spec has it stopped
+    /// then.
     pub fn rules_stops(&mut self, host: usize, id: &ReplicaId) {
         self.rules_goes_down(id);
         let node = self.hosts[host].node.clone();

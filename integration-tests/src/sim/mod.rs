@@ -12,7 +12,8 @@
 //! - [`net`]: calls between hosts; [`engine`]: a container engine
 //! - [`master`], [`agent`]: the drivers in place of the actors
 //! - [`user`], [`operator`], [`chaos`]: who asks for things, and who breaks them
-//! - [`rules`], [`brake`], [`disconnect`]: what must hold after every step; [`converged`]: what must hold in the end
+//! - [`rules`], [`brake`], [`disconnect`]: what must hold after every step; [`converged`]: what must hold in
+//!   the end
 
 mod agent;
 mod brake;

@@ -28,7 +28,7 @@ const ON_ITS_WAY_MS: u64 = 30_000;
 /// clock says.
 const LEAST_PART_OF_A_DRAIN: u64 = 4;
 
-/// A wish that was acknowledged, with no other asked since.
+/// A request that was acknowledged, with no other made since.
 #[derive(Debug, Clone, Copy)]
 struct Acknowledged {
     /// A host that was forgotten is active when it joins anew.

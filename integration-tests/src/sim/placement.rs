@@ -107,7 +107,8 @@ impl World {
             if !allowed || memory > MEMORY || ports > 1 {
                 let (id, node) = (&replica.id, &replica.node);
                 return self.violated(format!(
-                    "{id} is placed on {node}: allowed {allowed}, {memory} of {MEMORY} bytes reserved, its port taken {ports} times"
+                    "{id} is placed on {node}: allowed {allowed}, {memory} of {MEMORY} bytes reserved, \
+                     its port taken {ports} times"
                 ));
             }
         }

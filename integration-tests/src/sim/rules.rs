@@ -263,14 +263,14 @@ impl World {
                 record.wanted().any(|other| other.slot == replica.slot && self.rules.ran.contains(&other.id))
             };
             // An update that stops first; and a new replica that failed its trial.
-            let turned = record.stops_first() && replica.generation != record.target(replica.slot);
+            let stopped_first = record.stops_first() && replica.generation != record.target(replica.slot);
             let tried = |record: &ServiceRecord| {
                 record.rollout.as_ref().map_or(0, shef_master::service::Rollout::failed)
             };
             let failed = self.rules.stored.get(name).is_some_and(|(_, stored)| tried(record) > tried(stored));
             let released = self.user.released.contains_key(&(name.clone(), replica.slot));
             let ordered = || {
-                turned
+                stopped_first
                     || failed
                     || released
                     || self.is_overdue(master, &replica.node)

@@ -133,7 +133,8 @@ pub fn check_seeds(profile: &Profile, seeds: std::ops::Range<u64>) {
                 let wanted = number("SHEF_SIM_LINES").and_then(|n| usize::try_from(n).ok()).unwrap_or(LINES);
                 let last = &lines[lines.len().saturating_sub(wanted)..];
                 panic!(
-                    "{}\n\n{}: seed {seed} breaks a rule: {}\nreplay: SHEF_SIM_SEED={seed} cargo nextest run -p shef-integration-tests --test sim {}",
+                    "{}\n\n{}: seed {seed} breaks a rule: {}\nreplay: SHEF_SIM_SEED={seed} cargo nextest \
+                     run -p shef-integration-tests --test sim {}",
                     last.join("\n"),
                     profile.name,
                     failure.rule,

@@ -26,7 +26,8 @@ async fn a_service_is_applied_from_files_looked_at_changed_and_taken_away() {
     let web = file(
         "web.toml",
         &format!(
-            "name = \"web\"\nimage = \"{BUSYBOX}\"\nreplicas = 2\nstop_grace_s = 1\ncommand = [\"sh\", \"-c\", \"{script}\"]\n\
+            "name = \"web\"\nimage = \"{BUSYBOX}\"\nreplicas = 2\nstop_grace_s = 1\ncommand = [\"sh\", \
+             \"-c\", \"{script}\"]\n\
              [env]\nB = \"spec\"\n[update]\nmonitor_ms = 100\nprobation_ms = 0\n"
         ),
     );
@@ -153,7 +154,8 @@ async fn apply_ends_after_the_trial_and_says_how_it_failed() {
     let site = HostLab::start(1, &[]).await;
     let spec = |name: &str, script: &str, more: serde_json::Value| {
         let mut spec = json!({
-            "name": name, "image": BUSYBOX, "stop_grace_s": 0, "command": ["sh", "-c", script], "update": {"monitor_ms": 3000},
+            "name": name, "image": BUSYBOX, "stop_grace_s": 0, "command": ["sh", "-c", script],
+            "update": {"monitor_ms": 3000},
         });
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         spec.to_string()
@@ -194,11 +196,11 @@ async fn apply_ends_after_the_trial_and_says_how_it_failed() {
     let view = site.master.service("db").await.unwrap();
     let newest = view["replica_states"].as_array().unwrap().iter().filter(|r| r["generation"] == 2);
     let targets: Vec<String> = newest.map(|r| format!("db/{}", r["id"].as_str().unwrap())).collect();
-    let told_to_fail =
+    let make_fail =
         async |target: &str| shef(&site, &["exec", target, "--", "sh", "-c", "echo > /fail"], "").await;
-    said(&told_to_fail(&targets[0]).await);
+    said(&make_fail(&targets[0]).await);
     // This one may be on its way out by now.
-    told_to_fail(&targets[1]).await;
+    make_fail(&targets[1]).await;
     let back = until("it is rolled back", async || {
         let view = site.master.service("db").await?;
         (view["generation"] == 1 && view["state"] == "running").then_some(view)

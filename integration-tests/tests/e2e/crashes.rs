@@ -101,8 +101,8 @@ async fn whatever_is_killed_in_the_middle_of_work_is_made_good() {
         let (kill_master, kill_agent) = (round % 3 != 1, round % 3 != 0);
         let after = random.u32(0..=changes(wanted, asked_for).min(MOST_CHANGES));
         println!(
-            "round {round}: from {wanted:?} to {asked_for:?}; master dies: {kill_master}, agent dies: {kill_agent}, \
-             after {after} containers"
+            "round {round}: from {wanted:?} to {asked_for:?}; master dies: {kill_master}, agent dies: \
+             {kill_agent}, after {after} containers"
         );
         let asked = actix::spawn(ask(site.master.api.clone(), "busy", asked_for));
         until("so many containers were made or removed", async || {

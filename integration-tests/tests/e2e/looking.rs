@@ -129,16 +129,17 @@ async fn long_lines_of_a_terminal_are_whole_and_the_last_lines_are_lines_on_real
         let spec =
             json!({ "image": BUSYBOX, "command": ["sh", "-c", script], "tty": tty, "stop_grace_s": 0 });
         site.master.deploy(name, spec).await;
-        let told = until("all is written", async || {
+        let lines = until("all is written", async || {
             let said = shef(&site, &["logs", "--json", "-n", "2", name], "").await;
             let lines: Vec<Value> =
                 text(&said.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
             (lines.last()?["line"] == "last").then_some(lines)
         })
         .await;
-        assert_eq!((told.len(), &told[0]["line"]), (2, &json!("x".repeat(40_000))), "{name}");
+        assert_eq!((lines.len(), &lines[0]["line"]), (2, &json!("x".repeat(40_000))), "{name}");
     }
-    let silent = json!({ "image": BUSYBOX, "command": ["sleep", "1000"], "logging": { "driver": "none" }, "stop_grace_s": 0 });
+    let silent = json!({ "image": BUSYBOX, "command": ["sleep", "1000"], "logging": { "driver": "none" },
+        "stop_grace_s": 0 });
     site.master.deploy("silent", silent).await;
     let said = shef(&site, &["logs", "silent"], "").await;
     assert_eq!(text(&said.stdout).matches("is missing here").count(), 1, "{said:?}");

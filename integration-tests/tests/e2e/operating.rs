@@ -72,7 +72,8 @@ async fn a_password_is_read_from_standard_input_and_never_shown() {
     let kept = said(&shef(&site, &[&login[..], &["me"]].concat(), "unprintable\n").await);
     assert_eq!(
         kept,
-        "==> registry.local:5000: hosts log in as me; the password was not checked: no host is ready to ask it\n"
+        "==> registry.local:5000: hosts log in as me; the password was not checked: no host is ready to \
+         ask it\n"
     );
     let none = refused(&shef(&site, &[&login[..], &["me"]].concat(), "").await);
     assert!(none.contains("no password on standard input"), "{none}");

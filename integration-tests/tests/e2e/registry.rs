@@ -28,7 +28,8 @@ async fn an_image_is_fetched_once_however_many_replicas_wait_for_it() {
 
     // Two services of six replicas, ordered at once.
     let create = |name: &str| {
-        let body = json!({ "name": name, "image": registry.image("app:1"), "replicas": 6, "update": { "monitor_ms": 0 } });
+        let body = json!({ "name": name, "image": registry.image("app:1"), "replicas": 6,
+            "update": { "monitor_ms": 0 } });
         let api = site.master.api.clone();
         actix::spawn(async move { api.call("POST", "/v1/services?wait=60s", body).await })
     };

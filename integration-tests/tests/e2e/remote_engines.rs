@@ -122,7 +122,8 @@ impl SshServer {
             "for key in host user; do ssh-keygen -q -t ed25519 -N '' -f $key; done; cp user.pub authorized",
         );
         let server = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nUsePAM no\n\
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile \
+             none\nStrictModes no\nUsePAM no\n\
              PermitRootLogin prohibit-password\nPasswordAuthentication no\n",
             at("host"),
             at("authorized")

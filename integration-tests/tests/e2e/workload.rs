@@ -73,9 +73,9 @@ async fn the_workload_runs_ends_hangs_and_starts_slowly_as_it_is_told() {
     let replica = until("it is reported unhealthy with its exit code", async || {
         let service = master.service("ends").await?;
         let replica = service["replica_states"].get(0)?.clone();
-        let told =
+        let has_reason =
             replica["reason"].as_str().is_some_and(|why| why == "exited with code 7; the engine restarts it");
-        (told && replica["health"] == "unhealthy" && replica["state"] == "running").then_some(replica)
+        (has_reason && replica["health"] == "unhealthy" && replica["state"] == "running").then_some(replica)
     })
     .await;
     let name = replica["id"].as_str().unwrap();

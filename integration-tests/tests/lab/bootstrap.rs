@@ -45,13 +45,13 @@ async fn further(lab: &BareLab, n: usize, tag: &str) {
 
 pub async fn says(lab: &BareLab, n: usize, words: &str) {
     let limit = Duration::from_secs(90);
-    let told = tokio::time::timeout(limit, async {
+    let said = tokio::time::timeout(limit, async {
         while !lab.log(n).await.contains(words) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
-    let told = told.await;
-    assert!(told.is_ok(), "the bootstrap of h{n} never said {words:?}:\n{}", lab.log(n).await);
+    let said = said.await;
+    assert!(said.is_ok(), "the bootstrap of h{n} never said {words:?}:\n{}", lab.log(n).await);
 }
 
 pub async fn hosts_ready(lab: &BareLab, count: usize) {
@@ -84,7 +84,8 @@ pub async fn hosts_ready(lab: &BareLab, count: usize) {
 }
 
 pub async fn deploy(lab: &BareLab, replicas: usize) {
-    let body = json!({"image": lab.registry.image("busybox:1"), "replicas": replicas, "stop_grace_s": 1, "update": {"monitor_ms": 0}});
+    let body = json!({"image": lab.registry.image("busybox:1"), "replicas": replicas, "stop_grace_s": 1,
+        "update": {"monitor_ms": 0}});
     let answer = lab.api(1).call("PUT", "/v1/services/web?wait=60s", body).await;
     assert!(answer.status == 201 && answer.body["converged"] == true, "{answer:?}");
 }
@@ -217,13 +218,13 @@ async fn an_upgrade_under_load_leaves_every_user_container_alone_and_a_downgrade
     hosts_ready(&lab, 2).await;
     deploy(&lab, 10).await;
     let before = containers(&lab).await;
-    let (api, busy) = (lab.api(1), std::cell::Cell::new(true));
+    let (api, is_loading) = (lab.api(1), std::cell::Cell::new(true));
     let image = lab.registry.image("busybox:1");
     let load = async {
         let mut accepted = 0;
         for n in 0_u32.. {
             // One more once it is over: the master of the second tag takes changes as well.
-            let over = !busy.get();
+            let over = !is_loading.get();
             let body = json!({"image": image, "replicas": 0, "stop_grace_s": n % 9}).to_string().into_bytes();
             let headers = [("content-type", "application/json")];
             // A master that is being replaced refuses the connection; the change is made again.
@@ -265,7 +266,7 @@ async fn an_upgrade_under_load_leaves_every_user_container_alone_and_a_downgrade
         }
         says(&lab, 1, "the cluster is ready").await;
         says(&lab, 2, "this host is ready").await;
-        busy.set(false);
+        is_loading.set(false);
     };
     let (accepted, ()) = futures_util::future::join(load, upgrade).await;
     assert!(accepted > 1, "changes were accepted meanwhile: {accepted}");
@@ -489,8 +490,8 @@ async fn outside_of_a_container_it_does_the_same_and_tells_systemd_when_all_is_r
         .inside(lab.hosts[0].namespace.path());
     process.start();
     let mut message = [0; 256];
-    let told = tokio::time::timeout(Duration::from_secs(60), socket.recv(&mut message)).await;
-    let length = told.expect("it tells that it is ready").unwrap();
+    let received = tokio::time::timeout(Duration::from_secs(60), socket.recv(&mut message)).await;
+    let length = received.expect("it tells that it is ready").unwrap();
     assert_eq!(String::from_utf8_lossy(&message[..length]).trim(), "READY=1");
     hosts_ready(&lab, 1).await;
     let seen = lab.hosts[0].socket().all().await;

@@ -76,13 +76,13 @@ async fn a_host_that_is_there_with_nothing_running_on_it_is_down_after_a_time_an
     until("the master reaches the published port of h2", said).await;
     let mut events = EventReader::open(&lan.master.api, "?host=h2", None).await;
     lan.hosts[1].end_everything();
-    let told = events.until(|event| event["event"] == "host_state" && event["state"] == "down").await;
-    let states: Vec<&str> = told
+    let seen = events.until(|event| event["event"] == "host_state" && event["state"] == "down").await;
+    let states: Vec<&str> = seen
         .iter()
         .filter(|event| event["event"] == "host_state")
         .map(|event| event["state"].as_str().unwrap())
         .collect();
-    assert_eq!(states[states.len() - 2..], ["agent_down", "down"], "{told:#?}");
+    assert_eq!(states[states.len() - 2..], ["agent_down", "down"], "{seen:#?}");
     let node = lan.master.api.get("/v1/nodes/h2").await;
     let why = "its agent does not answer, and neither does any published port of its replicas";
     assert_eq!(node.body["reason"], why, "{node:?}");

@@ -155,10 +155,11 @@ async fn a_global_service_comes_to_a_host_that_joins_and_data_keeps_its_replica_
 async fn an_update_stays_with_its_data_and_stops_first_and_data_on_a_lost_host_can_be_given_up() {
     let mut lan = lab(&["a", "a"], 2).await;
     // Two of it at once would meet at its lock.
-    let script = "mkdir /data/lock || { echo taken; exit 1; }; trap 'rmdir /data/lock; exit 0' TERM; echo started >> /data/log; \
-                  while :; do sleep 1 & wait $!; done";
+    let script = "mkdir /data/lock || { echo taken; exit 1; }; trap 'rmdir /data/lock; exit 0' TERM; echo \
+                  started >> /data/log; while :; do sleep 1 & wait $!; done";
     let db = json!({
-        "image": BUSYBOX, "command": ["sh", "-c", script], "replicas": 1, "stop_grace_s": 10, "update": {"monitor_ms": 0},
+        "image": BUSYBOX, "command": ["sh", "-c", script], "replicas": 1, "stop_grace_s": 10,
+        "update": {"monitor_ms": 0},
         "mounts": [{"type": "volume", "source": "db", "target": "/data"}],
     });
     lan.master.deploy("db", db).await;
@@ -208,7 +209,8 @@ async fn a_volume_that_is_there_with_another_definition_is_told_at_its_replica()
     let docker = lan.hosts[0].socket().client();
     let there = VolumeCreateRequest { name: Some("db".to_owned()), ..Default::default() };
     docker.create_volume(there).await.unwrap();
-    let mount = json!({"type": "volume", "source": "db", "target": "/data", "options": {"type": "tmpfs", "device": "tmpfs"}});
+    let mount = json!({"type": "volume", "source": "db", "target": "/data",
+        "options": {"type": "tmpfs", "device": "tmpfs"}});
     lan.master.deploy("db", spec(1, json!({"mounts": [mount]}))).await;
     let warning = lan.master.service("db").await.unwrap()["replica_states"][0]["warning"].clone();
     assert!(warning.as_str().unwrap().ends_with("volumes db (it was made with other options)"), "{warning}");

@@ -195,7 +195,8 @@ async fn updates_without_room_for_a_second_replica_stop_first_or_are_refused() {
     assert_eq!((&service["generation"], &service["running"]), (&json!(2), &json!(3)), "{service:#}");
 
     // A first deployment that fails on its trial ends the wait, with the reason.
-    let exits = json!({"env": {"WORKLOAD_EXIT_AFTER": "0.5", "WORKLOAD_EXIT_CODE": "7"}, "restart": {"condition": "never"}});
+    let exits = json!({"env": {"WORKLOAD_EXIT_AFTER": "0.5", "WORKLOAD_EXIT_CODE": "7"},
+        "restart": {"condition": "never"}});
     let failed = lan.master.api.call("PUT", "/v1/services/job?wait=60s", brief(1, &exits)).await;
     assert!(failed.status == 201 && failed.body["converged"] == false, "{failed:?}");
     let why = failed.body["missing"][0].as_str().unwrap_or_default();

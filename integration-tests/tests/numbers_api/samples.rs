@@ -96,7 +96,8 @@ pub fn assignment() -> Value {
 /// What a host is.
 pub fn host() -> Value {
     json!({
-        "address": "127.0.0.1", "agent_url": "http://127.0.0.1:1", "labels": {}, "cpus": 2, "memory_bytes": 4_000_000_000_u64,
+        "address": "127.0.0.1", "agent_url": "http://127.0.0.1:1", "labels": {}, "cpus": 2,
+        "memory_bytes": 4_000_000_000_u64,
         "engine_version": "20.10", "engine_api": "1.41", "os": "linux", "arch": "x86_64", "shef_version": "0"
     })
 }
@@ -104,7 +105,8 @@ pub fn host() -> Value {
 /// What an agent observed of a replica.
 pub fn status() -> Value {
     json!({
-        "replica": "web-000001", "state": "running", "health": "healthy", "restarts": 1, "turns": 2, "exit_code": 2,
+        "replica": "web-000001", "state": "running", "health": "healthy", "restarts": 1, "turns": 2,
+        "exit_code": 2,
         "ports": [{ "target": 80, "protocol": "tcp", "host_ip": "0.0.0.0", "published": 32_768 }], "since": 5
     })
 }
@@ -121,7 +123,8 @@ pub fn registration() -> Value {
 /// What agents tell masters again and again.
 pub fn report() -> Value {
     json!({
-        "cluster": "00000000000000cc", "node": "h1", "boot": "00000000000000b1", "seq": 4, "accepted": accepted(), "ledger": digest(),
+        "cluster": "00000000000000cc", "node": "h1", "boot": "00000000000000b1", "seq": 4,
+        "accepted": accepted(), "ledger": digest(),
         "full": false, "statuses": [status()], "round_trip_ms": 6
     })
 }
@@ -144,7 +147,8 @@ fn push_with_templates_once() -> Value {
 /// What masters tell agents.
 pub fn push() -> Value {
     json!({
-        "cluster": "00000000000000cc", "fence": fence(), "base": 6, "holds": digest(), "revision": 7, "set": [assignment()], "remove": ["web-000002"]
+        "cluster": "00000000000000cc", "fence": fence(), "base": 6, "holds": digest(), "revision": 7,
+        "set": [assignment()], "remove": ["web-000002"]
     })
 }
 
@@ -154,14 +158,17 @@ pub fn service_record() -> Value {
         "spec": template(),
         "generation": 3, "deleted": false, "created": 1, "updated": 2, "rebalancing": 5, "homes": { "0": "h0" },
         "replicas": [
-            { "id": "web-000001", "slot": 0, "generation": 2, "node": "h0", "want": "run", "attempt": 1, "done": 9 },
-            { "id": "web-000002", "slot": 1, "generation": 3, "node": "h0", "want": "run", "attempt": 0, "moving": true }
+            { "id": "web-000001", "slot": 0, "generation": 2, "node": "h0", "want": "run", "attempt": 1,
+                "done": 9 },
+            { "id": "web-000002", "slot": 1, "generation": 3, "node": "h0", "want": "run", "attempt": 0,
+                "moving": true }
         ],
         "earlier": { "2": template() },
         "digests": { "3": format!("sha256:{}", "a".repeat(64)) },
         "newest": 4, "next_number": 3, "emptied": [1],
         "rollout": {
-            "from": 2, "phase": { "is": "rolling_back", "failed": 4, "why": "it crashed" }, "started": 6, "turned": [0, 1],
+            "from": 2, "phase": { "is": "rolling_back", "failed": 4, "why": "it crashed" }, "started": 6,
+            "turned": [0, 1],
             "failures": { "0": 1 }, "emptied": [1], "promoted": true, "replicas": { "from": 1, "to": 2 }
         },
         "probation": { "from": 1, "started": 6, "replicas": { "from": 1, "to": 2 } },
@@ -175,7 +182,8 @@ pub fn service_record() -> Value {
     spec["rebalance"] = json!({ "on": { "per_minute": 10 } });
     spec["placement"] = json!({ "max_per_host": 5 });
     spec["update"] = json!({
-        "parallelism": 1, "surge": 2, "delay_ms": 3, "monitor_ms": 4, "deadline_ms": 5_000, "probation_ms": 5, "max_failures": 6,
+        "parallelism": 1, "surge": 2, "delay_ms": 3, "monitor_ms": 4, "deadline_ms": 5_000,
+        "probation_ms": 5, "max_failures": 6,
         "canary": 1
     });
     record
@@ -210,14 +218,16 @@ pub fn service_page() -> Value {
 /// A host as it is stored.
 pub fn node_record() -> Value {
     json!({
-        "node": "h9", "uid": "00000000000000c9", "host": host(), "joined": 1, "intent": { "drained": { "deadline": 4, "within": 3 } },
+        "node": "h9", "uid": "00000000000000c9", "host": host(), "joined": 1,
+        "intent": { "drained": { "deadline": 4, "within": 3 } },
         "forgotten": 5
     })
 }
 
 fn usages() -> Value {
     json!({ "usages": [{ "replica": "web-000001", "usage": {
-        "cpu_percent": 1.5, "memory_bytes": 1, "memory_limit_bytes": 2, "network_rx_bytes": 3, "network_tx_bytes": 4,
+        "cpu_percent": 1.5, "memory_bytes": 1, "memory_limit_bytes": 2, "network_rx_bytes": 3,
+        "network_tx_bytes": 4,
         "block_read_bytes": 5, "block_write_bytes": 6, "pids": 7
     } }] })
 }
@@ -225,7 +235,8 @@ fn usages() -> Value {
 /// The counters as they are stored.
 pub fn counts() -> Value {
     json!({
-        "requests_succeeded": 1, "requests_failed": 2, "containers_created": 3, "containers_deleted": 4, "services_created": 5,
+        "requests_succeeded": 1, "requests_failed": 2, "containers_created": 3, "containers_deleted": 4,
+        "services_created": 5,
         "services_deleted": 6
     })
 }
@@ -251,7 +262,8 @@ pub fn all() -> Vec<Sample> {
         sample::<protocol::ReportAck>(
             "ReportAck",
             json!({
-                "fence": fence(), "want_full": true, "want_registration": false, "report_interval_ms": 500, "push": push()
+                "fence": fence(), "want_full": true, "want_registration": false, "report_interval_ms": 500,
+                "push": push()
             }),
         ),
         sample::<protocol::Alive>("Alive", alive.clone()),
@@ -269,7 +281,8 @@ pub fn all() -> Vec<Sample> {
         sample::<disk::DiskUsage>(
             "DiskUsage",
             json!({
-                "used_percent": 1, "images": 2, "image_bytes": 3, "unneeded_images": 4, "unneeded_bytes": 5, "removed": []
+                "used_percent": 1, "images": 2, "image_bytes": 3, "unneeded_images": 4, "unneeded_bytes": 5,
+                "removed": []
             }),
         ),
         of_kinds::<exec::Control>(

@@ -17,7 +17,7 @@ const START: &str = "exec \"$@\" 3<&0 4>&1 >/dev/null 2>&1";
 /// A browser with one page. It ends with its owner.
 pub struct Browser {
     process: Child,
-    told: ChildStdin,
+    input: ChildStdin,
     says: BufReader<ChildStdout>,
     session: Option<String>,
     calls: u64,
@@ -51,10 +51,10 @@ impl Browser {
             .env("HOME", profile.path());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().unwrap();
-        let (told, says) = (process.stdin.take().unwrap(), BufReader::new(process.stdout.take().unwrap()));
+        let (input, says) = (process.stdin.take().unwrap(), BufReader::new(process.stdout.take().unwrap()));
         let (requests, complaints) = (Vec::new(), Vec::new());
         let mut browser =
-            Self { process, told, says, session: None, calls: 0, requests, complaints, _profile: profile };
+            Self { process, input, says, session: None, calls: 0, requests, complaints, _profile: profile };
         let page = browser.call("Target.createTarget", json!({ "url": "about:blank" })).await;
         let attached = browser
             .call("Target.attachToTarget", json!({ "targetId": page["targetId"], "flatten": true }))
@@ -95,7 +95,7 @@ impl Browser {
         }
         let mut bytes = message.to_string().into_bytes();
         bytes.push(0);
-        self.told.write_all(&bytes).await.expect("chromium runs (Debian: install chromium)");
+        self.input.write_all(&bytes).await.expect("chromium runs (Debian: install chromium)");
         loop {
             let said = tokio::time::timeout(PATIENCE, self.next()).await;
             let said = said.unwrap_or_else(|_| panic!("chromium says nothing to {method}"));

@@ -68,7 +68,8 @@ async fn the_page_shows_every_call_in_a_browser_and_asks_nobody_but_its_master()
     assert_eq!(elsewhere.collect::<Vec<_>>(), Vec::<&String>::new());
 
     // That nothing was seen would say nothing if nothing could be.
-    let bad = "<script>console.error('bad'); fetch('http://elsewhere.test/x'); no.such()</script><img src='http://else.test/y'>";
+    let bad = "<script>console.error('bad'); fetch('http://elsewhere.test/x'); no.such()</script><img \
+               src='http://else.test/y'>";
     browser.open(&format!("data:text/html,{bad}")).await;
     browser.evaluate("fetch('http://elsewhere.test/x').catch(() => 0)").await;
     for url in ["http://elsewhere.test/x", "http://else.test/y"] {

@@ -99,8 +99,8 @@ pub fn fields(schema: &Value, types: Option<&Value>, spec: Option<&Spec<'_>>) ->
 /// A variant in a word or two: one with several fields by the field that tells it from the others.
 fn variant(way: &Value) -> String {
     let fields = way["properties"].as_object().filter(|fields| fields.len() > 1);
-    let told = fields.and_then(|fields| fields.iter().find(|(_, rule)| rule.get("const").is_some()));
-    told.map_or_else(|| word(way), |(name, rule)| format!("`{{\"{name}\": {}, …}}`", rule["const"]))
+    let tag = fields.and_then(|fields| fields.iter().find(|(_, rule)| rule.get("const").is_some()));
+    tag.map_or_else(|| word(way), |(name, rule)| format!("`{{\"{name}\": {}, …}}`", rule["const"]))
 }
 
 /// A section on a named type.

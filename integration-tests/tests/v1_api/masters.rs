@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use shef_agent::engine::fake::FakeEngineOptions;
+use shef_agent::engine::fake::{FakeEngineOptions, FakeHost};
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId};
 use shef_integration_tests::cluster::{Cluster, PATIENCE, master_config};
 use shef_master::{
@@ -22,6 +22,15 @@ use shef_master::{
 };
 
 use crate::{cluster, is_problem};
+
+/// A cluster of one host whose engine outlives its agent, with a service web as `spec` says.
+async fn with_a_service(spec: Value) -> (Cluster, FakeEngineOptions, FakeHost) {
+    let host = FakeHost::default();
+    let engine = FakeEngineOptions { host: Some(host.clone()), ..Default::default() };
+    let cluster = Cluster::fake(1, engine.clone()).await;
+    cluster.api.call("PUT", "/v1/services/web?wait=60s", spec).await;
+    (cluster, engine, host)
+}
 
 #[actix_rt::test]
 async fn a_service_says_what_is_done_when_masters_are_away_and_hosts_come() {
@@ -95,17 +104,8 @@ async fn a_service_says_what_is_done_when_masters_are_away_and_hosts_come() {
 
 #[actix_rt::test]
 async fn a_master_that_restarts_remembers_everything_and_restarts_nothing() {
-    let host = shef_agent::engine::fake::FakeHost::default();
-    let engine = FakeEngineOptions { host: Some(host.clone()), ..Default::default() };
-    let cluster = Cluster::fake(1, engine.clone()).await;
-    cluster
-        .api
-        .call(
-            "PUT",
-            "/v1/services/web?wait=60s",
-            json!({"image": "nginx", "replicas": 5, "update": {"monitor_ms": 0}}),
-        )
-        .await;
+    let spec = json!({"image": "nginx", "replicas": 5, "update": {"monitor_ms": 0}});
+    let (cluster, engine, host) = with_a_service(spec).await;
     let before = host.containers();
     assert_eq!(before.len(), 5);
     let mut cluster = Cluster::start(cluster.stop().await).await;
@@ -120,17 +120,8 @@ async fn a_master_that_restarts_remembers_everything_and_restarts_nothing() {
 
 #[actix_rt::test]
 async fn an_emptied_store_deletes_nothing() {
-    let host = shef_agent::engine::fake::FakeHost::default();
-    let engine = FakeEngineOptions { host: Some(host.clone()), ..Default::default() };
-    let cluster = Cluster::fake(1, engine.clone()).await;
-    cluster
-        .api
-        .call(
-            "PUT",
-            "/v1/services/web?wait=60s",
-            json!({"image": "nginx", "replicas": 3, "env": {"A": "1"}, "update": {"monitor_ms": 0}}),
-        )
-        .await;
+    let spec = json!({"image": "nginx", "replicas": 3, "env": {"A": "1"}, "update": {"monitor_ms": 0}});
+    let (cluster, engine, host) = with_a_service(spec).await;
     let before = host.containers();
     let dir = cluster.stop().await;
     std::fs::remove_file(dir.path().join("shef.redb")).unwrap();

@@ -209,7 +209,8 @@ async fn a_plan_says_what_the_change_then_does() {
     let cluster = cluster().await;
     let api = &cluster.api;
     // One slot after the other: otherwise the host of the next may depend on who is through first.
-    let spec = json!({"image": "nginx:1", "replicas": 2, "env": {"A": "1"}, "update": {"surge": 1, "monitor_ms": 500}});
+    let spec = json!({"image": "nginx:1", "replicas": 2, "env": {"A": "1"},
+        "update": {"surge": 1, "monitor_ms": 500}});
     let planned = api.call("POST", "/v1/services/web/plan", spec.clone()).await;
     assert_eq!(
         (planned.status, &planned.body["version"], &planned.etag),

@@ -37,8 +37,9 @@ pub enum Step {
         /// The cluster to be.
         cluster: ClusterId,
     },
-    /// Ask each service whether it takes what the host holds of it; comes back as [`Event::Imported`] for each of
-    /// them, or as [`Event::ImportTooLate`]. One that refuses must not come after others have taken their part.
+    /// Ask each service whether it takes what the host holds of it; comes back as [`Event::Imported`] for
+    /// each of them, or as [`Event::ImportTooLate`]. One that refuses must not come after others have taken
+    /// their part.
     AskImport(BTreeMap<ServiceName, Vec<Assignment>>),
     /// Make the host's runner, which keeps orders, and have what it holds made
     /// durable, by service; comes back as [`Event::Imported`] for each of them, or

@@ -58,8 +58,8 @@ pub struct ClusterCore {
     pub(super) runners: BTreeSet<NodeName>,
     credentials: Known,
     pub(super) admissions: BTreeMap<AdmissionNumber, Joining>,
-    /// Hosts of which services may have taken something over, and that were refused: from when on they count as down,
-    /// unless they have joined by then.
+    /// Hosts of which services may have taken something over, and that were refused: from when on they count
+    /// as down, unless they have joined by then.
     pub(super) half_joined: BTreeMap<NodeName, MonoMs>,
     /// Admissions that wait for a leadership.
     pub(super) claims: BTreeMap<ClaimNumber, AdmissionNumber>,

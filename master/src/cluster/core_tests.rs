@@ -271,7 +271,10 @@ fn an_empty_master_begins_no_cluster_while_a_host_of_another_one_waits_and_leads
 
 /// A host comes: of no cluster, or of this one with a replica of `web` that was made of `template`.
 fn comes(holds: Option<serde_json::Value>) -> Event {
-    let held = |template| json!({"replica": "web-000001", "service": "web", "slot": 0, "generation": 1, "template": template});
+    let held = |template| {
+        json!({"replica": "web-000001", "service": "web", "slot": 0, "generation": 1,
+        "template": template})
+    };
     let registration = json!({
         "node": "h9", "uid": "00000000000000c9", "boot": "00000000000000b9",
         "cluster": holds.as_ref().map(|_| "0000000000000001"), "accepted": null,
@@ -366,7 +369,7 @@ fn a_host_that_was_refused_after_services_took_its_replicas_counts_as_down_unles
         let mut core = leading();
         // All services consent, and then the store is slow.
         let asked = core.handle(comes(holds()), NOW);
-        let told = core.handle(answered(&asked), NOW);
+        let answers = core.handle(answered(&asked), NOW);
         let late = core.handle(Event::Wake, at(5_000));
         assert!(
             late.iter().any(|effect| matches!(effect, Effect::AnswerRegistration(7, Err(_)))),
@@ -376,10 +379,10 @@ fn a_host_that_was_refused_after_services_took_its_replicas_counts_as_down_unles
         assert!(!is_down(&late) && late.iter().any(is_woken), "{late:?}");
         if comes_again {
             let asked = core.handle(comes(holds()), at(6_000));
-            let told = core.handle(answered(&asked), at(6_000));
-            assert!(is_let_in(&core.handle(answered(&told), at(6_000))));
+            let answers = core.handle(answered(&asked), at(6_000));
+            assert!(is_let_in(&core.handle(answered(&answers), at(6_000))));
         }
-        drop(told);
+        drop(answers);
         assert_eq!(is_down(&core.handle(Event::Wake, at(35_000))), !comes_again);
     }
 }

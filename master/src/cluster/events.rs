@@ -53,7 +53,7 @@ pub enum Event {
         /// What.
         request: Request,
     },
-    /// Somebody wants a copy of a service, to rehearse on.
+    /// A copy of a service is wanted, for a dry run.
     Copy {
         /// Whom to answer.
         call: Call,

@@ -46,8 +46,8 @@ pub enum Verdict {
     Refuse(String),
 }
 
-/// How long a master without members lets a host wait that knows no cluster, and has containers of one: hosts that
-/// know theirs come within seconds.
+/// How long a master without members lets a host wait that knows no cluster, and has containers of one: hosts
+/// that know theirs come within seconds.
 const STRANGERS_WAIT: DurationMs = DurationMs(10_000);
 
 /// The members of the cluster, what is true of them, and who may join.
@@ -56,13 +56,15 @@ pub struct Members {
     cluster: ClusterId,
     fence: Fence,
     hosts: BTreeMap<NodeName, NodeUid>,
-    /// Hosts that are being admitted with what they hold: meanwhile no other host takes their names or identities.
+    /// Hosts that are being admitted with what they hold: meanwhile no other host takes their names or
+    /// identities.
     joining: BTreeMap<NodeName, NodeUid>,
     /// Since when a host that knows no cluster, and has containers of one, waits for others that know it.
     stranger_since: Option<MonoMs>,
     /// What the engines of hosts call themselves, as far as is known.
     engines: BTreeMap<NodeName, EngineId>,
-    /// Those of them that have joined without a ledger, with an agent of version 0.1, and may have found containers of this cluster since.
+    /// Those of them that have joined without a ledger, with an agent of version 0.1, and may have found
+    /// containers of this cluster since.
     unlisted: BTreeSet<NodeName>,
     /// Hosts that an operator has forgotten, until they join anew.
     forgotten: Forgotten,
@@ -204,8 +206,8 @@ impl Members {
         }
     }
 
-    /// A service that has data on the host which had this name before, if this is not the same machine: its engine
-    /// is another, or, where that is unknown, it holds nothing of the cluster's.
+    /// A service that has data on the host which had this name before, if this is not the same machine: its
+    /// engine is another, or, where that is unknown, it holds nothing of the cluster's.
     fn data_of_before(&self, registration: &Registration) -> Option<&ServiceName> {
         let here = self.data_on.iter().find(|(_, nodes)| nodes.contains(&registration.node));
         let is_another = self.has_another_engine(registration).unwrap_or(registration.holds.is_empty());
@@ -339,8 +341,8 @@ impl Members {
         self.hosts.is_empty() && self.services == 0
     }
 
-    /// What to do with a host of which it is not known yet what it holds: no member comes of it, or what is found
-    /// there later would not be taken over.
+    /// What to do with a host of which it is not known yet what it holds: no member comes of it, or what is
+    /// found there later would not be taken over.
     fn of_a_stranger(&mut self, registration: &Registration, is_new: bool) -> Option<Verdict> {
         let complete = registration.complete?;
         let is_member = self.hosts.get(&registration.node) == Some(&registration.uid);
@@ -356,8 +358,8 @@ impl Members {
             let since = *self.stranger_since.get_or_insert(self.now);
             if self.now - since < STRANGERS_WAIT {
                 return Some(Verdict::Wait(format!(
-                    "the store of this master is empty, and the host has containers of cluster {found}: it waits {} s for a host \
-                     that belongs to that cluster before it begins a new one",
+                    "the store of this master is empty, and the host has containers of cluster {found}: it \
+                     waits {} s for a host that belongs to that cluster before it begins a new one",
                     STRANGERS_WAIT.0 / 1_000
                 )));
             }
@@ -381,8 +383,9 @@ impl Members {
                 return self.adopt(registration, theirs);
             }
             return Verdict::Refuse(format!(
-                "host {} belongs to cluster {theirs}, but this master leads cluster {}; start the agent with the master of its own \
-                 cluster, or with another data directory to make it a new host (its containers of {theirs} stay untouched)",
+                "host {} belongs to cluster {theirs}, but this master leads cluster {}; start the agent \
+                 with the master of its own cluster, or with another data directory to make it a new host \
+                 (its containers of {theirs} stay untouched)",
                 registration.node, self.cluster
             ));
         }
@@ -394,10 +397,10 @@ impl Members {
         }
         if let Some(name) = self.other_name(registration) {
             return Verdict::Refuse(format!(
-                "this host is a member under the name {name}, and calls itself {} now; give its agent node_name = \"{name}\" \
-                 (SHEF_NODE_NAME, --node-name), or, if it is a copy of {name}'s data directory, an empty data directory; to \
-                 give the host a new name, drain {name}, forget it (shef node rm {name}), and start the agent with an empty \
-                 data directory",
+                "this host is a member under the name {name}, and calls itself {} now; give its agent \
+                 node_name = \"{name}\" (SHEF_NODE_NAME, --node-name), or, if it is a copy of {name}'s data \
+                 directory, an empty data directory; to give the host a new name, drain {name}, forget it \
+                 (shef node rm {name}), and start the agent with an empty data directory",
                 registration.node
             ));
         }
@@ -410,8 +413,9 @@ impl Members {
         let is_another = self.hosts.get(node).is_some_and(|uid| *uid != registration.uid);
         if is_another && self.is_taken(registration) {
             return Verdict::Refuse(format!(
-                "another host is already there under the name {node}; give this agent a node_name of its own, or, if that host is \
-                 gone for good or was set up anew, forget it first (shef node rm {node})"
+                "another host is already there under the name {node}; give this agent a node_name of its \
+                 own, or, if that host is gone for good or was set up anew, forget it first (shef node rm \
+                 {node})"
             ));
         }
         if let Some(verdict) = self.of_a_stranger(registration, is_new) {
@@ -423,9 +427,9 @@ impl Members {
                 return Verdict::Introduce;
             }
             return Verdict::Refuse(format!(
-                "another host was {node} before, and holds volumes of {service}, while this one holds nothing of this cluster's: \
-                 bring that host back, or give this one a name of its own; if that host and its data are gone for good, \
-                 forget it first (shef node rm {node})"
+                "another host was {node} before, and holds volumes of {service}, while this one holds \
+                 nothing of this cluster's: bring that host back, or give this one a name of its own; if \
+                 that host and its data are gone for good, forget it first (shef node rm {node})"
             ));
         }
         match self.hosts.get(node) {
@@ -439,8 +443,8 @@ impl Members {
                     registration.holds.iter().find_map(|held| held.template.not_understood.as_ref())
                 {
                     return Verdict::Refuse(format!(
-                        "this master's store does not know what the host runs, and it cannot take that over: it does not \
-                         understand {}; upgrade the master (what runs there runs on)",
+                        "this master's store does not know what the host runs, and it cannot take that \
+                         over: it does not understand {}; upgrade the master (what runs there runs on)",
                         newer.fields
                     ));
                 }

@@ -21,7 +21,7 @@ pub struct AskService {
     pub request: Request,
 }
 
-/// Asks for a copy of a service, to rehearse on.
+/// Asks for a copy of a service, for a dry run.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Box<ServiceCore>, Refused>")]
 pub struct CopyService {

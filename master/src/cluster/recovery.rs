@@ -25,8 +25,8 @@ pub struct Recovered {
 /// The most that waits until all services are there: every host, and as many users.
 const MAX_DEFERRED: usize = 2_048;
 
-/// Answers that there is no room for `event`.
-fn busy(event: Event, effects: &mut Vec<Effect>) {
+/// Answers that too many requests wait for `event` to be kept.
+fn refuse_overloaded(event: Event, effects: &mut Vec<Effect>) {
     match event {
         Event::Ask { call, .. } => effects.push(Effect::Answer(call, Err(Refused::Busy))),
         Event::Copy { call, .. } => effects.push(Effect::AnswerCopy(call, Err(Refused::Busy))),
@@ -77,11 +77,11 @@ impl Recovery {
             let own = (&registration.node, &registration.uid);
             let is_same = |other: &&mut Event| matches!(other, Event::Register { registration: earlier, .. } if (&earlier.node, &earlier.uid) == own);
             if let Some(earlier) = self.deferred.iter_mut().find(is_same) {
-                return busy(std::mem::replace(earlier, event), effects);
+                return refuse_overloaded(std::mem::replace(earlier, event), effects);
             }
         }
         if self.deferred.len() >= MAX_DEFERRED {
-            return busy(event, effects);
+            return refuse_overloaded(event, effects);
         }
         self.deferred.push_back(event);
     }

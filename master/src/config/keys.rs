@@ -37,7 +37,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Path,
         default: "",
         env: &[],
-        doc: "The file with the key (32 bytes) that registry credentials are encrypted with; made where there is none.\n\
+        doc: "The file with the key (32 bytes) that registry credentials are encrypted with; made where \
+              there is none.\n\
               Empty: secret.key in data_dir. Keep a copy of it: it is not in backups.",
     },
     Key {
@@ -52,15 +53,18 @@ pub(super) const KEYS: &[Key] = &[
         kind: milliseconds(200, 600_000),
         default: "1200",
         env: &[],
-        doc: "How long a host may be silent before it is suspect: nothing new is placed there, and it is probed, by the master and\n\
-              through other agents. At least twice report_interval_ms; grows with the interval when many hosts make that longer.",
+        doc: "How long a host may be silent before it is suspect: nothing new is placed there, and it is \
+              probed, by the master and\n\
+              through other agents. At least twice report_interval_ms; grows with the interval when many \
+              hosts make that longer.",
     },
     Key {
         name: "probe_window_ms",
         kind: milliseconds(200, 600_000),
         default: "850",
         env: &[],
-        doc: "How long every probe of a suspect host has to bring nothing before it is down and its replicas are placed anew;\n\
+        doc: "How long every probe of a suspect host has to bring nothing before it is down and its \
+              replicas are placed anew;\n\
               four times the round trip that the host has reported comes on top.",
     },
     Key {
@@ -68,7 +72,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Integer { min: 1, max: 100, unit: "percent" },
         default: "33",
         env: &[],
-        doc: "When more than this share of the hosts, and at least three, go down together, their replicas are not replaced:\n\
+        doc: "When more than this share of the hosts, and at least three, go down together, their replicas \
+              are not replaced:\n\
               the fault is probably in the network or in the master. 100 turns the brake off.",
     },
     Key {
@@ -76,16 +81,20 @@ pub(super) const KEYS: &[Key] = &[
         kind: milliseconds(1_000, 86_400_000),
         default: "300000",
         env: &[],
-        doc: "After how long they are replaced all the same; hosts that return or POST /v1/cluster/resume end it earlier.",
+        doc: "After how long they are replaced all the same; hosts that return or POST /v1/cluster/resume \
+              end it earlier.",
     },
     Key {
         name: "unanswered_down_after_ms",
         kind: milliseconds(0, 86_400_000),
         default: "60000",
         env: &[],
-        doc: "How long a host that is there may have no agent, and none of its replicas' ports may take a connection from\n\
-              the master and from other hosts, before it counts as down: published ports, and those of HTTP and TCP checks\n\
-              in the host's own network. 0: never; then, and where the master has never reached such a port, the host keeps\n\
+        doc: "How long a host that is there may have no agent, and none of its replicas' ports may take a \
+              connection from\n\
+              the master and from other hosts, before it counts as down: published ports, and those of HTTP \
+              and TCP checks\n\
+              in the host's own network. 0: never; then, and where the master has never reached such a \
+              port, the host keeps\n\
               its replicas until an operator drains or forgets it.",
     },
     Key {
@@ -93,7 +102,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: milliseconds(1_000, 86_400_000),
         default: "300000",
         env: &[],
-        doc: "How long a host that went down three times within ten minutes has to be up before it takes new replicas.",
+        doc: "How long a host that went down three times within ten minutes has to be up before it takes \
+              new replicas.",
     },
     Key {
         name: "history_limit",
@@ -152,8 +162,10 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: "",
         env: &[],
-        doc: "The Redis that keeps the state, as redis://HOST:PORT/DATABASE, or rediss:// for TLS. Empty: the embedded store.\n\
-              The variables REDIS_HOST and REDIS_PORT (6379) make such a URL too. Credentials in it are taken out and never printed.",
+        doc: "The Redis that keeps the state, as redis://HOST:PORT/DATABASE, or rediss:// for TLS. Empty: \
+              the embedded store.\n\
+              The variables REDIS_HOST and REDIS_PORT (6379) make such a URL too. Credentials in it are \
+              taken out and never printed.",
     },
     Key {
         name: "redis.username",

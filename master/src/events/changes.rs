@@ -264,7 +264,7 @@ fn replica_changes(
             let health = (replica.state == ReplicaState::Running).then_some(replica.health);
             let restarts_before = before.map_or(0, |before| before.restarts);
             let ended = replica.state == ReplicaState::Failed || replica.restarts > restarts_before;
-            let why = replica.trouble().filter(|_| ended || lines_came || replica.reason.is_some());
+            let why = replica.failure_reason().filter(|_| ended || lines_came || replica.reason.is_some());
             let change = of(EventKind::ReplicaState, replica).in_state(&replica.state).because(why.as_ref());
             changes.push(Change { health, ..change });
         }

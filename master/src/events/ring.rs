@@ -27,7 +27,8 @@ impl schemars::JsonSchema for EventId {
         "EventId".into()
     }
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "description": "The leadership's epoch and the event's number in it, as in 3-17." })
+        schemars::json_schema!({ "type": "string",
+            "description": "The leadership's epoch and the event's number in it, as in 3-17." })
     }
 }
 

@@ -28,14 +28,20 @@ async fn read<T: DeserializeOwned>(request: &HttpRequest, payload: web::Payload)
     })
 }
 
-fn busy(error: &actix::MailboxError) -> ApiError {
+fn overloaded(error: &actix::MailboxError) -> ApiError {
     Problem::new(Code::Overloaded, format!("the master does not come to it: {error}")).into()
 }
 
 /// `POST /agent/v1/register`
 pub async fn register(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     let registration = read(&request, payload).await?;
-    match api.register.send(Register(registration)).timeout(LIMIT).await.map_err(|error| busy(&error))? {
+    match api
+        .register
+        .send(Register(registration))
+        .timeout(LIMIT)
+        .await
+        .map_err(|error| overloaded(&error))?
+    {
         Ok(registered) => Ok(HttpResponse::Ok().json(registered)),
         Err(RegisterRefused::Conflict(why)) => Err(Problem::new(Code::NodeConflict, why).into()),
         Err(RegisterRefused::Later(why)) => Err(Problem::new(Code::StoreUnavailable, why).into()),
@@ -45,7 +51,7 @@ pub async fn register(request: HttpRequest, payload: web::Payload, api: web::Dat
 /// `POST /agent/v1/report`
 pub async fn report(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     let report = read(&request, payload).await?;
-    match api.report.send(TakeReport(report)).timeout(LIMIT).await.map_err(|error| busy(&error))? {
+    match api.report.send(TakeReport(report)).timeout(LIMIT).await.map_err(|error| overloaded(&error))? {
         Some(ack) => Ok(HttpResponse::Ok().json(ack)),
         None => Err(Problem::new(Code::Internal, "the host's runner gave no answer").into()),
     }

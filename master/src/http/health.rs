@@ -18,8 +18,8 @@ pub async fn readyz(api: web::Data<Api>) -> HttpResponse {
         PhaseView::Leading => None,
         PhaseView::Recovering => Some("the master reads what is stored; it leads in a moment".to_owned()),
         PhaseView::Deposed(by) => Some(format!(
-            "another master leads: epoch {}, leader {}; this one takes no hosts and no writes (if the other one is gone for good: \
-             POST /v1/cluster/take-over)",
+            "another master leads: epoch {}, leader {}; this one takes no hosts and no writes (if the other \
+             one is gone for good: POST /v1/cluster/take-over)",
             by.epoch, by.leader
         )),
     };

@@ -60,9 +60,9 @@ pub use streams::StreamClient;
 pub struct Api {
     /// Takes what users ask.
     pub ask: Recipient<AskService>,
-    /// Gives copies of services, to rehearse on.
+    /// Gives copies of services, for dry runs.
     pub copy: Recipient<CopyService>,
-    /// Gives copies of the scheduler, to rehearse with.
+    /// Gives copies of the scheduler, for dry runs.
     pub copy_scheduler: Recipient<CopyScheduler>,
     /// Takes hosts that introduce themselves.
     pub register: Recipient<Register>,
@@ -124,7 +124,8 @@ impl Api {
         match self.ask.send(AskService { name, request }).timeout(self.store_timeout).await {
             Ok(answer) => answer,
             Err(actix::MailboxError::Timeout) => Err(Refused::Store(format!(
-                "the store has not confirmed within {} ms; the change may still come about, look before trying again",
+                "the store has not confirmed within {} ms; the change may still come about, look before \
+                 trying again",
                 self.store_timeout.as_millis()
             ))),
             Err(closed) => Err(Refused::Store(closed.to_string())),

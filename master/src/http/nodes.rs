@@ -49,6 +49,7 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Answer {
 pub async fn stats(api: web::Data<Api>) -> Answer {
     let _permit = RequestPermit::take(&api)?;
     let waiting = api.requests.taken();
-    let body = serde_json::json!({ "counts": api.stats.counts(), "now": api.view.totals(), "waiting_requests": waiting });
+    let body = serde_json::json!({ "counts": api.stats.counts(), "now": api.view.totals(),
+        "waiting_requests": waiting });
     Ok(HttpResponse::Ok().json(body))
 }

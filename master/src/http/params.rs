@@ -60,7 +60,8 @@ pub fn since(text: &str, now: WallMs) -> Result<LogTime, ApiError> {
     let time =
         span.map(|span| LogTime::before(now, span)).or_else(seconds).or_else(|| LogTime::parse(text).ok());
     time.ok_or_else(|| {
-        let rule = "since must be a span such as 90s, 10m or 2h, a time such as 2026-01-31T09:30:00Z, or seconds since 1970";
+        let rule = "since must be a span such as 90s, 10m or 2h, a time such as 2026-01-31T09:30:00Z, or \
+                    seconds since 1970";
         invalid(format!("{rule}, but is {}", shown(text)))
     })
 }

@@ -48,7 +48,7 @@ impl Drop for CancelOnDrop {
 }
 
 /// Rehearses `asked` on copies of the service and the scheduler, away from the actors' thread.
-/// A client that goes away drops this, which ends the rehearsal.
+/// A client that goes away drops this, which ends the dry run.
 pub(super) async fn preview(api: &Api, name: &ServiceName, asked: Request) -> Answer {
     let permit = api.plans.clone().try_acquire_owned().map_err(|_| {
         let detail = format!("{MAX_PLANS} plans are being made, which is the bound; ask again in a moment");
@@ -58,15 +58,15 @@ pub(super) async fn preview(api: &Api, name: &ServiceName, asked: Request) -> An
         copies(api, name, &asked).await.map_err(|refused| ApiError::refused(name, &refused))?;
     let cancelled = Arc::new(AtomicBool::new(false));
     let waits = CancelOnDrop(cancelled.clone());
-    let rehearsed = web::block(move || {
+    let preview = web::block(move || {
         // It counts until the thread is done, also if nobody waits for it.
         let _permit = permit;
-        service.rehearse(*scheduler, &asked, Now::read(), &|| cancelled.load(Relaxed))
+        service.dry_run(*scheduler, &asked, Now::read(), &|| cancelled.load(Relaxed))
     })
     .await;
     drop(waits);
     let stopped = |_| ApiError(Problem::new(Code::Internal, "the rehearsal did not come to its end"));
-    let preview = rehearsed.map_err(stopped)?.map_err(|refused| ApiError::refused(name, &refused))?;
+    let preview = preview.map_err(stopped)?.map_err(|refused| ApiError::refused(name, &refused))?;
     let mut answer = match preview.version {
         Some(version) => tagged(HttpResponse::Ok(), version),
         None => HttpResponse::Ok(),

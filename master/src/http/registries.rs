@@ -74,7 +74,8 @@ pub async fn put(
     Ok(answer.json(RegistrySet { registry: stored.view, check }))
 }
 
-/// Has engines ask the registry at once, as they are who fetch images from it; the first that gets an answer will do.
+/// Has engines ask the registry at once, as they are who fetch images from it; the first that gets an answer
+/// will do.
 async fn check(api: &Api, client: &HostClient, host: &RegistryHost, credentials: &Credentials) -> LoginCheck {
     let query = LoginQuery { host: host.clone(), credentials: credentials.clone() };
     let mut last = "no host is ready to ask it".to_owned();

@@ -42,7 +42,8 @@ impl Slices {
         let slices = Self { left: body, counted, api: api.clone() };
         if before > 0 && before + counted > MAX_UNSENT_BYTES {
             let detail = format!(
-                "{before} bytes of answers are on their way to slow readers, and {MAX_UNSENT_BYTES} is the bound; ask again later"
+                "{before} bytes of answers are on their way to slow readers, and {MAX_UNSENT_BYTES} is \
+                 the bound; ask again later"
             );
             return Err(Problem::new(Code::Overloaded, detail).into());
         }

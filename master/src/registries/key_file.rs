@@ -33,8 +33,8 @@ pub enum KeyError {
     },
     /// The file holds something else.
     #[error(
-        "the key for credentials in {} must be {KEY_BYTES} bytes, but is {found}; bring back the right one, or remove it \
-         and set the credentials again",
+        "the key for credentials in {} must be {KEY_BYTES} bytes, but is {found}; bring back the right one, \
+         or remove it and set the credentials again",
         path.display()
     )]
     Length {

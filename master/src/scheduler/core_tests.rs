@@ -127,8 +127,8 @@ fn every_host_that_takes_nothing_is_accounted_for() {
     );
     core.host_changed(node(6), HostCondition { intent: Intent::Cordoned, ..UP });
     core.host_changed(node(7), HostCondition { flapping: true, ..UP });
-    let said = "no host can take the replica: 2 of 8 hosts are down, 1 is suspect, 1 has no agent, 1 has no engine, \
-                1 is drained, 1 is cordoned, 1 is flapping";
+    let said = "no host can take the replica: 2 of 8 hosts are down, 1 is suspect, 1 has no agent, 1 has no \
+                engine, 1 is drained, 1 is cordoned, 1 is flapping";
     assert_eq!((refused(&mut core).reason.as_str(), refused(&mut core).awaited), (said, false));
     core.host_changed(node(8), HostCondition::of(Standing::Awaited));
     assert!(refused(&mut core).awaited, "it may be there in a moment");
@@ -154,7 +154,9 @@ fn what_a_spec_excludes_is_said_host_by_host() {
     let placed =
         core.place(&service(0), &placement, &demands(&service(0), 0, 1, &requires), &BTreeMap::new());
     assert!(placed.refused.as_ref().unwrap().for_room);
-    insta::assert_snapshot!(reason(placed), @"no host can take the replica: 1 of 5 hosts does not meet label.zone == a, 2 lack 300 MB of memory, 1 lacks 1 millis of cpu, 1 has port 8080 taken");
+    insta::assert_snapshot!(reason(placed), @"no host can take the replica: 1 of 5 hosts does not meet \
+                                              label.zone == a, 2 lack 300 MB of memory, 1 lacks 1 millis \
+                                              of cpu, 1 has port 8080 taken");
     occupy(&mut core, 0, 9, 0, &nothing());
     let placement = Placement {
         max_per_host: Some(1),
@@ -163,7 +165,8 @@ fn what_a_spec_excludes_is_said_host_by_host() {
     };
     let placed =
         core.place(&service(0), &placement, &demands(&service(0), 0, 1, &nothing()), &BTreeMap::new());
-    insta::assert_snapshot!(reason(placed), @"no host can take the replica: 4 of 5 hosts do not meet node.name == h0, 1 has 1 of the service (max_per_host)");
+    insta::assert_snapshot!(reason(placed), @"no host can take the replica: 4 of 5 hosts do not meet \
+                                              node.name == h0, 1 has 1 of the service (max_per_host)");
 }
 
 /// A host registers with all its assignments, and a snapshot has them all: both have a bound.
@@ -181,7 +184,8 @@ fn a_host_is_given_no_more_assignments_than_a_message_holds() {
     let fits = 12 * 1024 * 1024 / requires.assignment_bytes;
     assert_eq!(placed.chosen.len() as u64, fits);
     assert!(placed.refused.as_ref().unwrap().for_room);
-    insta::assert_snapshot!(reason(placed), @"no host can take the replica: the only host lacks room for more assignments (12 MiB in all)");
+    insta::assert_snapshot!(reason(placed), @"no host can take the replica: the only host lacks room for \
+                                              more assignments (12 MiB in all)");
     let small = Requirements { assignment_bytes: 600, ..nothing() };
     assert!(
         core.place(&service(1), &anywhere(), &demands(&service(1), 0, 1, &small), &BTreeMap::new())
@@ -421,10 +425,11 @@ fn what_only_newer_agents_understand_goes_to_these_and_the_others_are_accounted_
     join(&mut core, 1, 1_000, "a");
     let newer = Requirements { needs: ["platform".to_owned()].into(), ..nothing() };
     let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &newer), &BTreeMap::new());
-    let told = reason(placed);
+    let why = reason(placed);
     assert_eq!(
-        told,
-        "no host can take the replica: 2 of 2 hosts run agents of an older version, which do not understand all of platform"
+        why,
+        "no host can take the replica: 2 of 2 hosts run agents of an older version, which do not \
+         understand all of platform"
     );
     let facts = HostFacts {
         memory_bytes: 1_000 * MB,

@@ -230,10 +230,10 @@ impl Asked<'_> {
 
     /// Why the only host that would do takes nothing.
     pub fn explain_one(&self, node: &NodeName, dropped: Option<Dropped>) -> String {
-        let verb = dropped.map_or_else(
-            || "is not there".to_owned(),
-            |dropped| self.words(dropped, 1, None)[2..].to_owned(),
-        );
+        let verb = match dropped {
+            Some(dropped) => self.words(dropped, 1, None)[2..].to_owned(),
+            None => "is not there".to_owned(),
+        };
         format!("host {node}, to which the slot is bound, {verb}")
     }
 

@@ -122,10 +122,8 @@ impl Host {
         let share = |claimed: u64, has: u64| {
             u64::try_from(u128::from(claimed) * 1_000_000 / u128::from(has.max(1))).unwrap_or(u64::MAX)
         };
-        self.facts.as_ref().map_or(0, |facts| {
-            share(self.memory_bytes, facts.memory_bytes)
-                .saturating_add(share(self.cpu_millis, facts.cpu_millis))
-        })
+        let Some(facts) = &self.facts else { return 0 };
+        share(self.memory_bytes, facts.memory_bytes).saturating_add(share(self.cpu_millis, facts.cpu_millis))
     }
 
     /// The value of one of its labels.

@@ -39,7 +39,7 @@ pub struct ToService(pub Event);
 pub struct ServiceOutlets {
     /// Finds hosts.
     pub schedule: Recipient<Schedule>,
-    /// Is told what hosts are loaded with.
+    /// Receives the changes of the hosts' load.
     pub scheduler: Recipient<ToScheduler>,
     /// Makes records durable.
     pub store: Recipient<Commit>,
@@ -95,7 +95,7 @@ struct Shell<'a> {
 }
 
 impl Shell<'_> {
-    fn tell_cluster(&mut self, event: ClusterEvent) {
+    fn notify_cluster(&mut self, event: ClusterEvent) {
         post(self.ctx, &self.service.out.cluster, ToCluster(event));
     }
 }
@@ -125,11 +125,11 @@ impl ServiceEffects for Shell<'_> {
     }
 
     fn reply(&mut self, ticket: Ticket, answer: Result<Accepted, Refused>) {
-        self.tell_cluster(ClusterEvent::Answered { name: self.service.name.clone(), ticket, answer });
+        self.notify_cluster(ClusterEvent::Answered { name: self.service.name.clone(), ticket, answer });
     }
 
     fn order(&mut self, node: NodeName, set: Vec<Assignment>, remove: Vec<ReplicaId>) {
-        self.tell_cluster(ClusterEvent::Orders(Orders { node, set, remove }));
+        self.notify_cluster(ClusterEvent::Orders(Orders { node, set, remove }));
     }
 
     fn load(&mut self, changes: Vec<LoadChange>) {
@@ -138,7 +138,7 @@ impl ServiceEffects for Shell<'_> {
     }
 
     fn keeps_data(&mut self, nodes: BTreeSet<NodeName>) {
-        self.tell_cluster(ClusterEvent::KeepsData { name: self.service.name.clone(), nodes });
+        self.notify_cluster(ClusterEvent::KeepsData { name: self.service.name.clone(), nodes });
     }
 
     fn publish(&mut self, view: Option<ServiceView>) {
@@ -157,11 +157,11 @@ impl ServiceEffects for Shell<'_> {
     }
 
     fn recovered(&mut self) {
-        self.tell_cluster(ClusterEvent::Recovered(self.service.name.clone()));
+        self.notify_cluster(ClusterEvent::Recovered(self.service.name.clone()));
     }
 
     fn retire(&mut self) {
-        self.tell_cluster(ClusterEvent::Retired(self.service.name.clone()));
+        self.notify_cluster(ClusterEvent::Retired(self.service.name.clone()));
     }
 }
 

@@ -86,8 +86,8 @@ pub fn waits(record: &ServiceRecord, slot: Slot, observed: &Observations) -> Opt
     })?;
     Some(match record.spec.mode {
         Mode::Replicated => format!(
-            "slot {slot} waits for host {bound_node}, which holds its volume data and {why} (`shef service release {} {slot}` gives the \
-             data up)",
+            "slot {slot} waits for host {bound_node}, which holds its volume data and {why} (`shef service \
+             release {} {slot}` gives the data up)",
             record.spec.name
         ),
         Mode::Global => format!("slot {slot} waits for host {bound_node}, which {why}"),
@@ -104,22 +104,23 @@ pub fn may_be_released(record: &ServiceRecord, slot: Slot, observed: &Observatio
     let excluded = observed.never_takes(record, record.generation, bound_node).is_some();
     match condition.standing {
         Standing::Awaited | Standing::Suspect => Err(format!(
-            "slot {slot} has its volume on host {bound_node}, and it is not known yet whether that is there: ask again in a few seconds"
+            "slot {slot} has its volume on host {bound_node}, and it is not known yet whether that is \
+             there: ask again in a few seconds"
         )),
         Standing::AgentDown | Standing::EngineDown if condition.intent == Intent::Active => Err(format!(
-            "slot {slot} has its volume on host {bound_node}, which is there, and what runs there may run on: end it, or cordon or \
-             drain the host to give the data up all the same"
+            "slot {slot} has its volume on host {bound_node}, which is there, and what runs there may run \
+             on: end it, or cordon or drain the host to give the data up all the same"
         )),
         Standing::Ready if condition.takes_replicas() && !excluded => Err(format!(
-            "slot {slot} has its volume on host {bound_node}, which is there: the data would be given up for nothing (to move the slot, \
-             drain or cordon the host first)"
+            "slot {slot} has its volume on host {bound_node}, which is there: the data would be given up \
+             for nothing (to move the slot, drain or cordon the host first)"
         )),
         Standing::Ready
             if serves_there(record, slot, observed) && !has_place_elsewhere(record, bound_node, observed) =>
         {
             Err(format!(
-                "slot {slot} runs on host {bound_node}, and no other host takes it: it would stop for nothing (add a host or \
-                 activate one first)"
+                "slot {slot} runs on host {bound_node}, and no other host takes it: it would stop for \
+                 nothing (add a host or activate one first)"
             ))
         }
         Standing::Ready | Standing::AgentDown | Standing::EngineDown | Standing::Down => Ok(()),

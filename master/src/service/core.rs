@@ -4,10 +4,10 @@
 mod checking;
 mod committing;
 mod draft;
+mod dry_run;
 mod host_events;
 mod numbering;
 mod placing;
-mod rehearsal;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -45,9 +45,9 @@ use crate::{
 const MAX_WAITING: usize = 64;
 /// How long after a refusal by the store our own changes are tried again.
 const STORE_RETRY: DurationMs = DurationMs(1_000);
-/// How long the scheduler's "no" is shown after a host changed, at most.
+/// How long the scheduler's refusal is shown after a host changed, at most.
 const REFUSAL_STANDS: DurationMs = DurationMs(1_000);
-/// How many earlier generations are kept, unless the master is told otherwise.
+/// How many earlier generations are kept, unless the master's configuration says otherwise.
 pub const DEFAULT_HISTORY: usize = 10;
 
 #[derive(Debug, Clone)]
@@ -101,21 +101,21 @@ pub struct ServiceCore {
     shown: Shown,
     pub(super) observed: Observations,
     confirmed_gone: BTreeSet<ReplicaId>,
-    /// Which bytes images' names stand for, as hosts have told and the record has still to say.
+    /// The digests of images that hosts have reported and that are not in the record yet.
     resolved: BTreeMap<Generation, ImageDigest>,
-    /// The hosts with data that the cluster was told of.
+    /// The hosts with data, as they were sent to the cluster.
     data_on: BTreeSet<NodeName>,
     /// Hosts of which the record has still to be rid.
     forgotten: BTreeSet<NodeName>,
     no_host: Option<Refusal>,
-    /// What the scheduler said before, while it is asked again: readers see that until it answers.
+    /// The scheduler's last refusal, while it is asked again: readers see it until it answers.
     asked_again: Option<Refusal>,
     /// When the scheduler is asked again after hosts changed, though none came.
     ask_again_at: Option<MonoMs>,
     pace: Pace,
     /// Whether something has happened by which a host may get or lose its slot of a service with one on each.
     hosts_due: bool,
-    /// A host became ready since the scheduler was asked last: its "no" is outdated.
+    /// A host became ready since the scheduler was asked last: its refusal is outdated.
     host_came: bool,
     store_retry_at: Option<MonoMs>,
     history_limit: usize,
@@ -124,8 +124,8 @@ pub struct ServiceCore {
     next_number: u32,
     /// The numbers of what hosts hold and the record does not know.
     held: BTreeSet<u32>,
-    /// Nobody looks on: no view is built.
-    is_rehearsal: bool,
+    /// Whether this is a copy for a dry run, of which no view is built.
+    is_dry_run: bool,
 }
 
 impl ServiceCore {
@@ -162,7 +162,7 @@ impl ServiceCore {
             random: fastrand::Rng::with_seed(seed),
             next_number: 0,
             held: BTreeSet::new(),
-            is_rehearsal: false,
+            is_dry_run: false,
         }
     }
 
@@ -179,9 +179,9 @@ impl ServiceCore {
     ) -> (Self, Vec<Effect>) {
         let Stored { record, versions } = stored;
         let mut core = Self::new(record.spec.name.clone(), seed, &BTreeMap::new(), hosts);
-        core.observed.it_is(now.mono);
+        core.observed.set_now(now.mono);
         if !record.spec.mode.is_replicated() {
-            core.observed.awaits_all();
+            core.observed.await_all_hosts();
         }
         for replica in &record.replicas {
             if let Some(at) = replica.done {
@@ -198,7 +198,7 @@ impl ServiceCore {
         core.places = Places::of(&record);
         (core.versions, core.record) = (versions, Some(record));
         let mut effects = Vec::new();
-        core.tell_data(&mut effects);
+        core.publish_data_nodes(&mut effects);
         orders(changes, &mut effects);
         core.advance(now, &mut effects);
         core.publish(&mut effects);
@@ -214,7 +214,7 @@ impl ServiceCore {
     #[must_use]
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
-        self.observed.it_is(now.mono);
+        self.observed.set_now(now.mono);
         match event {
             Event::Request(ticket, request) => self.request(ticket, request, &mut effects),
             Event::Scheduled(scheduled) => self.scheduled(scheduled, &mut effects),
@@ -233,7 +233,7 @@ impl ServiceCore {
                     self.observed.open_all(slots);
                     if self.observed.condition(&node).standing != condition.standing {
                         let here = record.replicas.of_all(slots).filter(|replica| replica.node == node);
-                        self.observed.try_anew(here.map(|replica| &replica.id));
+                        self.observed.restart_trials(here.map(|replica| &replica.id));
                     }
                 }
                 self.observed.host_changed(&node, condition, holds);
@@ -250,7 +250,7 @@ impl ServiceCore {
                 if self.record.as_ref().is_some_and(matter) {
                     self.observed.open_everything();
                 }
-                self.observed.hosts_are(hosts);
+                self.observed.set_hosts(hosts);
                 // An agent that is newer, or a host that is larger, may take what had none.
                 let waits = self.no_host.is_some();
                 let goes_by_it = |record: &ServiceRecord| {
@@ -297,9 +297,9 @@ impl ServiceCore {
         self.waiting.push_back((ticket, request));
     }
 
-    /// Starts the next step if none is under way.
+    /// Starts the next step if none is in progress.
     fn advance(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        // Also while a step is under way: what was heard of a slot is looked at once.
+        // Also while a step is in progress: every report of a slot is looked at once.
         if let Some(record) = &self.record {
             self.observed.settle(record);
         }
@@ -363,8 +363,8 @@ impl ServiceCore {
         let plan = self.plan(record, &slots(record, &self.observed));
         record.retire_these(&plan.retire);
         record.note_emptied(next.failed.iter().map(|(slot, ..)| *slot).chain(plan.emptied.iter().copied()));
-        if !plan.stay.is_empty() {
-            record.stay(&plan.stay);
+        if !plan.cancel_moves.is_empty() {
+            record.cancel_moves(&plan.cancel_moves);
             self.pace.failed(now.mono);
         }
         effects.extend(plan.wake_at.map(Effect::WakeAt));
@@ -419,7 +419,7 @@ impl ServiceCore {
 
     /// Shows the durable record as it fares now, before anybody is answered.
     fn publish(&mut self, effects: &mut Vec<Effect>) {
-        if self.is_rehearsal {
+        if self.is_dry_run {
             return;
         }
         let shown = self.record.as_ref().zip(self.version());
@@ -440,12 +440,12 @@ impl ServiceCore {
 /// Notes how far the rollout of `record` has come: for the delay before the next slot, and for its patience.
 fn note_rollout(record: &ServiceRecord, slots: &Slots<'_>, observed: &mut Observations) {
     let rollout = record.rollout.as_ref();
-    let through = rollout.map(|_| slots.through()).unwrap_or_default();
+    let up_to_date = rollout.map(|_| slots.up_to_date()).unwrap_or_default();
     if record.spec.update.delay_ms > 0 {
-        let turned = rollout.map(|rollout| through.shared_with(&rollout.turned));
-        observed.note_turns(turned.unwrap_or_default());
+        let done = rollout.map(|rollout| up_to_date.shared_with(&rollout.started_slots));
+        observed.note_up_to_date(done.unwrap_or_default());
     }
-    observed.note_progress(record, through.len());
+    observed.note_progress(record, up_to_date.len());
     observed.watch_over(record.probation.as_ref().map(|_| record.generation));
 }
 

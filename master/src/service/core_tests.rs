@@ -339,7 +339,7 @@ fn a_restart_amid_an_update_stops_nothing_that_runs() {
     model.settle();
     let (running, durable) = (model.running(), model.durable.clone());
     model.restart();
-    // The hosts call in, but have not told yet what they hold.
+    // The hosts call in, but have not reported yet what they hold.
     (0..2).for_each(|n| model.host(n, true));
     while model.step() {}
     assert_eq!((model.running(), &model.durable), (running, &durable), "what is not known of yet is let be");
@@ -381,13 +381,13 @@ fn what_hosts_bring_to_an_empty_store_is_taken_over_as_it_runs() {
             .map(|replica| record.assignment(replica))
             .collect()
     };
-    let mut fresh = Model::new(2);
-    fresh.ask(Request::Import { node: node(0), holds: held(0) });
-    fresh.settle();
-    assert_eq!(fresh.durable.as_ref().unwrap().1.spec.replicas, 2);
-    fresh.ask(Request::Import { node: node(1), holds: held(1) });
-    fresh.settle();
-    let (_, taken) = fresh.durable.unwrap();
+    let mut other = Model::new(2);
+    other.ask(Request::Import { node: node(0), holds: held(0) });
+    other.settle();
+    assert_eq!(other.durable.as_ref().unwrap().1.spec.replicas, 2);
+    other.ask(Request::Import { node: node(1), holds: held(1) });
+    other.settle();
+    let (_, taken) = other.durable.unwrap();
     let ids =
         |record: &ServiceRecord| record.wanted().map(|replica| replica.id.clone()).collect::<BTreeSet<_>>();
     assert_eq!((taken.spec.replicas, ids(&taken)), (4, ids(&record)));

@@ -15,7 +15,7 @@ pub struct FieldChange {
 }
 
 /// The exact differences from `from` to `to`, by path. Objects and arrays are
-/// compared part by part; what only one of the two says is told as a whole.
+/// compared part by part; what only one of the two says is shown as a whole.
 #[must_use]
 pub fn diff(from: &Value, to: &Value) -> Vec<FieldChange> {
     let mut changes = Vec::new();
@@ -98,11 +98,11 @@ mod tests {
             (Value::Null, json!({"name": "web"}), vec![("", Value::Null, json!({"name": "web"}))]),
         ];
         for (from, to, expected) in table {
-            let told: Vec<_> =
+            let found: Vec<_> =
                 diff(&from, &to).into_iter().map(|change| (change.path, change.from, change.to)).collect();
             let expected: Vec<_> =
                 expected.into_iter().map(|(path, from, to)| (path.to_owned(), from, to)).collect();
-            assert_eq!(told, expected, "{from} => {to}");
+            assert_eq!(found, expected, "{from} => {to}");
         }
     }
 
@@ -122,9 +122,12 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing is told of what is the same, and what differs is told both ways round.
+        /// Equal values have no difference. A difference is the same in both directions, with its sides
+        /// exchanged.
         #[test]
-        fn the_same_has_no_difference_and_the_way_back_is_the_way_turned_round(one in value(), other in value()) {
+        fn the_same_has_no_difference_and_the_way_back_is_the_way_turned_round(
+            one in value(), other in value(),
+        ) {
             prop_assert_eq!(diff(&one, &one), vec![]);
             let back: Vec<_> = diff(&other, &one)
                 .into_iter()

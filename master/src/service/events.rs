@@ -31,7 +31,7 @@ pub enum Event {
     Committed,
     /// The store did not take it.
     CommitFailed(Refused),
-    /// A host tells of replicas.
+    /// A host reports replicas.
     Observed {
         /// The host that reports.
         node: NodeName,
@@ -45,14 +45,14 @@ pub enum Event {
         /// The replicas that it has removed.
         replicas: Vec<ReplicaId>,
     },
-    /// A host holds these, and has been told nothing of them.
+    /// A host holds these replicas, and no order names them.
     Unknown {
         /// Which host.
         node: NodeName,
         /// What it holds.
         replicas: Vec<ReplicaId>,
     },
-    /// A host is in another condition.
+    /// The condition of a host has changed.
     HostChanged {
         /// Which host.
         node: NodeName,

@@ -157,8 +157,8 @@ impl LargeService {
         self.pending.push_back(Event::Request(1, Request::Change { change, expect: Expect::Any }));
     }
 
-    /// Takes the next event that is there, or, while the service is being updated, lets the time pass until the next
-    /// one. Returns what it was.
+    /// Takes the next event that is there, or, while the service is being updated, lets the time pass until
+    /// the next one. Returns what it was.
     pub fn step(&mut self) -> Option<&'static str> {
         let is_updating = self.view.as_ref().is_some_and(|view| view.rollout.is_some());
         let event = self.pending.pop_front().or_else(|| {

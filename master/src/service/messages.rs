@@ -19,7 +19,7 @@ pub struct Orders {
     pub remove: Vec<ReplicaId>,
 }
 
-/// Asks for a copy of a service, to rehearse on; answered once nothing is on its way to the store.
+/// Asks for a copy of a service, for a dry run; answered once nothing is on its way to the store.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Box<ServiceCore>, Refused>")]
 pub struct CopyCore;

@@ -2,9 +2,9 @@
 
 mod bound;
 mod class;
-mod looked;
 mod progress;
 mod settled;
+mod slot_cache;
 mod stalls;
 mod trial;
 pub(super) mod trials;
@@ -22,8 +22,8 @@ use shef_common::{
 };
 
 use self::{
-    looked::Looked,
     progress::Progress,
+    slot_cache::SlotCache,
     trial::{Trial, Watch},
 };
 use super::{
@@ -36,7 +36,7 @@ use crate::{
     scheduler::{self, Unfit},
 };
 
-pub use self::{class::ReplicaClass, looked::Settled};
+pub use self::{class::ReplicaClass, slot_cache::Settled};
 
 /// How long a host that is out of reach, and not lost, may keep a replica
 /// waiting that it has not even begun to start.
@@ -57,27 +57,27 @@ const READY: HostCondition = HostCondition::of(Standing::Ready);
 /// What is known of the hosts and replicas of a service.
 #[derive(Debug, Clone, Default)]
 pub struct Observations {
-    /// The latest word of the hosts.
+    /// The latest reports of the hosts.
     pub statuses: HashMap<ReplicaId, ReplicaStatus>,
     /// When a failed replica may be replaced.
     pub retry_at: HashMap<ReplicaId, MonoMs>,
     /// Placed by this core and not yet seen running: what `/stats` has still to count.
-    pub fresh: HashSet<ReplicaId>,
+    pub newly_placed: HashSet<ReplicaId>,
     /// How new replicas do on their trial: until they have been well for as long as the update asks for.
     trials: HashMap<ReplicaId, Trial>,
     /// The failures of a generation on probation.
     watch: Option<Watch>,
     /// Since when the rollout has made no progress.
     progress: Option<Progress>,
-    /// When a slot whose new replica failed may have its turn again.
+    /// When a slot whose new replica failed may start again.
     pub retry_slot_at: BTreeMap<Slot, MonoMs>,
     /// The slots for which the scheduler found no host when it was asked last.
     pub unplaced: BTreeSet<Slot>,
     /// Why it found none, for people.
     pub no_host: Option<String>,
-    /// When the last slot of a rollout was through.
-    pub turned_at: Option<MonoMs>,
-    through: SlotSet,
+    /// When the last slot of a rollout came to be up to date.
+    pub slot_done_at: Option<MonoMs>,
+    up_to_date: SlotSet,
     /// The hosts that are not simply ready: with a thousand hosts and services, few.
     conditions: BTreeMap<NodeName, HostCondition>,
     /// The members, and what they are.
@@ -85,11 +85,12 @@ pub struct Observations {
     away_since: BTreeMap<NodeName, MonoMs>,
     /// Since when hosts have been suspect, whatever they were before.
     suspect_since: BTreeMap<NodeName, MonoMs>,
-    /// Hosts that were out of reach when `on_disconnect` was changed: their agents may go by what it was before.
-    untold: BTreeSet<NodeName>,
+    /// Hosts that were out of reach when `on_disconnect` was changed: their agents may follow the earlier
+    /// policy.
+    with_earlier_policy: BTreeSet<NodeName>,
     now: MonoMs,
-    /// Which slots need no look.
-    looked: Looked,
+    /// Which slots are settled, and the classes of the replicas in the others.
+    slot_cache: SlotCache,
     /// The slots to which something happened since readers were shown them.
     touched: SlotSet,
 }
@@ -104,14 +105,14 @@ impl Observations {
         observed
     }
 
-    /// Nothing was heard of any host yet.
-    pub fn awaits_all(&mut self) {
+    /// No host has reported yet.
+    pub fn await_all_hosts(&mut self) {
         let awaited = HostCondition::of(Standing::Awaited);
         self.conditions = self.hosts.keys().map(|node| (node.clone(), awaited)).collect();
     }
 
-    /// The members, and what they are, are others.
-    pub fn hosts_are(&mut self, hosts: Hosts) {
+    /// Replaces the members and their facts.
+    pub fn set_hosts(&mut self, hosts: Hosts) {
         self.hosts = hosts;
     }
 
@@ -148,12 +149,12 @@ impl Observations {
         !volumes::is_sticky(record, replica.generation) && leaves()
     }
 
-    /// Time goes on.
-    pub const fn it_is(&mut self, now: MonoMs) {
+    /// Sets the time for all that follows.
+    pub const fn set_now(&mut self, now: MonoMs) {
         self.now = now;
     }
 
-    /// The time as last told.
+    /// The time as it was set last.
     pub const fn now(&self) -> MonoMs {
         self.now
     }
@@ -179,7 +180,7 @@ impl Observations {
         }
         if usual || condition.standing == Standing::Ready {
             self.away_since.remove(node);
-            self.untold.remove(node);
+            self.with_earlier_policy.remove(node);
         } else {
             self.away_since.entry(node.clone()).or_insert(self.now);
         }
@@ -190,15 +191,15 @@ impl Observations {
         self.conditions.remove(node);
         self.away_since.remove(node);
         self.suspect_since.remove(node);
-        self.untold.remove(node);
+        self.with_earlier_policy.remove(node);
     }
 
-    /// What agents do by themselves without a master is something else now.
+    /// `on_disconnect` was changed.
     pub fn on_disconnect_changed(&mut self) {
-        self.untold.extend(self.away_since.keys().cloned());
+        self.with_earlier_policy.extend(self.away_since.keys().cloned());
     }
 
-    /// What is true of a host; one that nothing unusual was told of is ready.
+    /// The condition of a host; a host without an entry is ready.
     pub fn condition(&self, node: &NodeName) -> HostCondition {
         self.conditions.get(node).copied().unwrap_or(READY)
     }
@@ -227,10 +228,10 @@ impl Observations {
         }
         let runs = state == ReplicaState::Running;
         if replica.generation != record.target(replica.slot) {
-            // After a start of the master it may well run: its host has not told yet.
+            // After a start of the master it may well run: its host has not reported yet.
             return if runs || status.is_none() { ReplicaClass::Outdated } else { ReplicaClass::Failed };
         }
-        if self.strands_at(replica).is_some_and(|at| at <= self.now) {
+        if self.unreachable_at(replica).is_some_and(|at| at <= self.now) {
             return ReplicaClass::Unreachable;
         }
         match (replica.moving || self.has_to_leave(record, replica), runs && healthy) {
@@ -243,10 +244,10 @@ impl Observations {
     }
 
     /// When the class of `replica` may be another one by the time alone.
-    pub fn class_turns_at(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Option<MonoMs> {
+    pub fn class_changes_at(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Option<MonoMs> {
         let times = [
             self.stopped_by_its_agent_at(record, replica),
-            self.strands_at(replica),
+            self.unreachable_at(replica),
             self.fails_at(record, replica),
             self.passes_at(record, replica),
         ];
@@ -263,31 +264,34 @@ impl Observations {
     /// host is there, but its reports do not arrive. The process has its grace, as at every stop.
     pub fn stopped_by_its_agent_at(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Option<MonoMs> {
         let OnDisconnect::StopAfter { seconds } = record.spec.on_disconnect else { return None };
-        let since = self.suspect_since.get(&replica.node).filter(|_| !self.untold.contains(&replica.node))?;
+        let since = self
+            .suspect_since
+            .get(&replica.node)
+            .filter(|_| !self.with_earlier_policy.contains(&replica.node))?;
         let grace_s = u64::from(record.template(replica.generation).stop_grace_s);
         Some(*since + DurationMs((u64::from(seconds) + grace_s) * 1_000) + ANSWER_PATIENCE)
     }
 
-    /// Notes when a slot of the rollout came to be through.
-    pub fn note_turns(&mut self, through: SlotSet) {
-        if !through.is_within(&self.through) {
-            self.turned_at = Some(self.now);
+    /// Notes the slots of the rollout that are up to date, and when the last one came to be so.
+    pub fn note_up_to_date(&mut self, up_to_date: SlotSet) {
+        if !up_to_date.is_within(&self.up_to_date) {
+            self.slot_done_at = Some(self.now);
         }
-        self.through = through;
+        self.up_to_date = up_to_date;
     }
 
-    /// When `replica` is no longer waited for: its host went out of reach before
-    /// it began to start it. What a host may run since before our own start is
-    /// always waited for.
-    pub fn strands_at(&self, replica: &ReplicaRecord) -> Option<MonoMs> {
-        let waits = self.is_fresh_and_not_begun(replica);
+    /// When `replica` counts as unreachable: its host went out of reach before it
+    /// began to start it. A replica from before the master's start never does, as
+    /// its host may run it.
+    pub fn unreachable_at(&self, replica: &ReplicaRecord) -> Option<MonoMs> {
+        let waits = self.is_new_and_not_begun(replica);
         self.away_since.get(&replica.node).filter(|_| waits).map(|since| *since + AWAY_PATIENCE)
     }
 
     /// Whether `replica` was placed by this master, and its host has not begun to make its container.
-    pub fn is_fresh_and_not_begun(&self, replica: &ReplicaRecord) -> bool {
+    pub fn is_new_and_not_begun(&self, replica: &ReplicaRecord) -> bool {
         let begun = self.statuses.get(&replica.id).is_some_and(|status| status.state > ReplicaState::Pulling);
-        self.fresh.contains(&replica.id) && !begun
+        self.newly_placed.contains(&replica.id) && !begun
     }
 
     /// Whether `replica` has failed because its process ended and its restart policy leaves it at that:
@@ -299,7 +303,7 @@ impl Observations {
         bounded && self.statuses.get(&replica.id).is_some_and(ended)
     }
 
-    /// Since when `replica` is done, as its host has told.
+    /// Since when `replica` is done, as its host has reported.
     pub fn done_since(&self, replica: &ReplicaRecord) -> Option<WallMs> {
         self.statuses
             .get(&replica.id)
@@ -308,22 +312,22 @@ impl Observations {
     }
 
     /// Whether its host has made its container ready.
-    pub fn is_made(&self, replica: &ReplicaRecord) -> bool {
+    pub fn is_prepared(&self, replica: &ReplicaRecord) -> bool {
         let state = self.statuses.get(&replica.id).map(|status| status.state);
         matches!(state, Some(ReplicaState::Prepared | ReplicaState::Starting | ReplicaState::Running))
     }
 
-    /// Whether its host has told of `replica`.
-    pub fn heard_of(&self, replica: &ReplicaRecord) -> bool {
+    /// Whether its host has reported `replica`.
+    pub fn has_status(&self, replica: &ReplicaRecord) -> bool {
         self.statuses.contains_key(&replica.id)
     }
 
-    /// Whether `replica` runs, for all that its host has told.
+    /// Whether `replica` runs, by its host's last report.
     pub fn runs(&self, replica: &ReplicaRecord) -> bool {
         self.statuses.get(&replica.id).is_some_and(|status| status.state == ReplicaState::Running)
     }
 
-    /// Whether its host has told that `replica` runs and is healthy.
+    /// Whether its host has reported that `replica` runs and is healthy.
     pub fn is_well(&self, replica: &ReplicaRecord) -> bool {
         self.statuses.get(&replica.id).is_some_and(is_well)
     }
@@ -333,7 +337,7 @@ impl Observations {
         self.statuses.remove(id);
         self.retry_at.remove(id);
         self.trials.remove(id);
-        self.fresh.remove(id);
+        self.newly_placed.remove(id);
     }
 }
 

@@ -1,6 +1,6 @@
-//! Things by slot, in pages that copies share until one of them changes a page. Pages are bound in chapters, which
-//! are shared alike: a copy costs a pointer for every 4,096 slots, a change copies a page and its chapter's
-//! pointers, and what differs between two copies is found without a look at the rest.
+//! Things by slot, in pages that copies share until one of them changes a page. Pages are bound in chapters,
+//! which are shared alike: a copy costs a pointer for every 4,096 slots, a change copies a page and its
+//! chapter's pointers, and what differs between two copies is found without a look at the rest.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -17,7 +17,7 @@ use super::{
     observations::{Observations, ReplicaClass},
     record::{ReplicaRecord, ServiceRecord, Want},
     rollout,
-    slots::{Slots, busy, dark, free_slots, serves, surge},
+    slots::{Slots, free_slots, in_progress, serves, surge, unserved},
 };
 use crate::{membership::Standing, scheduler::Place};
 
@@ -27,7 +27,7 @@ pub struct Plan {
     /// Replicas to retire now.
     pub retire: Vec<(Slot, ReplicaId)>,
     /// Replicas whose move is given up: what was to take their place did not come to run.
-    pub stay: Vec<(Slot, ReplicaId)>,
+    pub cancel_moves: Vec<(Slot, ReplicaId)>,
     /// Slots that want a new replica, with how many failed there in a row.
     pub place: Vec<(Place, u32)>,
     /// Slots that lose their replica before another is placed: they stop first.
@@ -48,7 +48,7 @@ impl Plan {
 
     /// Whether nothing is to be changed now.
     pub const fn is_idle(&self) -> bool {
-        self.retire.is_empty() && self.stay.is_empty() && !self.needs_scheduler()
+        self.retire.is_empty() && self.cancel_moves.is_empty() && !self.needs_scheduler()
     }
 
     fn wake(&mut self, at: MonoMs) {
@@ -81,29 +81,29 @@ pub fn plan(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) 
     retire_overdue(observed, &mut slots, &mut plan);
     give_up_surplus(record, &mut slots, &mut plan);
 
-    let mut busy = busy(record, &slots, observed);
-    busy.extend(dark(record, &slots, observed));
-    let mut surge_left = surge(record).saturating_sub(busy.len());
+    let mut in_progress = in_progress(record, &slots, observed);
+    in_progress.extend(unserved(record, &slots, observed));
+    let mut surge_left = surge(record).saturating_sub(in_progress.len());
     for (slot, replicas) in &slots.open {
         plan_slot(record, *slot, replicas, observed, &mut surge_left, &mut plan);
     }
     // Who waits for the service waits for the end of the trials: all of them are looked at once, at the last
     // one's.
-    let proving = slots.open.values().flatten().filter(|(_, class)| *class == ReplicaClass::OnTrial);
-    let last = proving.filter_map(|(replica, _)| observed.passes_at(record, replica)).max();
+    let on_trial = slots.open.values().flatten().filter(|(_, class)| *class == ReplicaClass::OnTrial);
+    let last = on_trial.filter_map(|(replica, _)| observed.passes_at(record, replica)).max();
     let last = last.max(observed.last_trial_ends_at(&slots.settled));
     last.filter(|at| *at > observed.now()).into_iter().for_each(|at| plan.wake(at));
     if !record.is_gated() {
-        let coming = slots.open.values().flatten().filter(|(_, class)| *class == ReplicaClass::Starting);
-        let turns = coming.filter_map(|(replica, _)| observed.trial_turns_at(record, replica));
+        let starting = slots.open.values().flatten().filter(|(_, class)| *class == ReplicaClass::Starting);
+        let due = starting.filter_map(|(replica, _)| observed.trial_changes_at(record, replica));
         let late = observed.first_start_is_late_at(&slots.settled);
-        turns.chain(late).min().into_iter().for_each(|at| plan.wake(at));
+        due.chain(late).min().into_iter().for_each(|at| plan.wake(at));
     }
     let free =
         free_slots(record, &slots).into_iter().filter(|slot| !waits_for_removal(record, *slot, observed));
     plan.place.extend(free.map(|slot| (Place { slot, avoid: None }, record.failures_of(slot))));
     plan.place.retain(|(place, _)| observed.may_be_placed(record, place.slot));
-    // What an update has emptied comes back before others get the room that it had.
+    // Slots that an update has emptied are placed first: others must not take their capacity.
     plan.place.sort_by_key(|(place, _)| !record.emptied.contains(place.slot));
     plan
 }
@@ -187,10 +187,10 @@ fn plan_slot(
     };
     let leaves = |replica: &ReplicaRecord| observed.has_to_leave(record, replica);
     if with(ReplicaClass::Ready).next().is_some() {
-        return keep_one_good(replicas, observed, plan);
+        return keep_one_ready(replicas, observed, plan);
     }
     if with(ReplicaClass::Starting).chain(with(ReplicaClass::OnTrial)).next().is_some() {
-        return keep_one_coming(record, replicas, observed, plan);
+        return keep_one_starting(record, replicas, observed, plan);
     }
     // Of several other generations (an update amid an update) one that is known to run stays, the last good
     // one above all.
@@ -201,20 +201,22 @@ fn plan_slot(
     if let Some(keeper) =
         with(ReplicaClass::Outdated).filter(|replica| observed.runs(replica)).max_by_key(worth)
     {
-        // What is not told of may fare better than one that is unwell.
+        // A replica that is not reported may be better than one that is unwell.
         let goes =
-            |r: &&ReplicaRecord| r.id != keeper.id && (observed.is_well(keeper) || observed.heard_of(r));
+            |r: &&ReplicaRecord| r.id != keeper.id && (observed.is_well(keeper) || observed.has_status(r));
         plan.retire.extend(with(ReplicaClass::Outdated).filter(goes).map(ReplicaRecord::key));
     }
-    // Until its turn comes, a slot stays as it is.
-    let has_turn =
-        record.rollout.as_ref().is_none_or(|rollout| rollout.from.is_none() || rollout.turned.contains(slot));
-    if !has_turn && with(ReplicaClass::Outdated).any(|replica| !leaves(replica)) {
+    // A slot stays as it is until the rollout starts it.
+    let is_started = match &record.rollout {
+        Some(rollout) => rollout.from.is_none() || rollout.started_slots.contains(slot),
+        None => true,
+    };
+    if !is_started && with(ReplicaClass::Outdated).any(|replica| !leaves(replica)) {
         return plan.retire.extend(with(ReplicaClass::Failed).map(ReplicaRecord::key));
     }
     // A rebalance is worth no second try at once: the original stays where it is.
     if let Some(original) = with(ReplicaClass::Migrating).find(|replica| !leaves(replica)) {
-        return plan.stay.push(original.key());
+        return plan.cancel_moves.push(original.key());
     }
     // A new one that is to leave before it has proved itself needs no replacement beside an old one.
     let is_leaving = with(ReplicaClass::Migrating).next().is_some();
@@ -236,14 +238,14 @@ fn plan_slot(
     }
     // What is unwell serves nobody: its replacement takes nobody's place.
     let is_served = replicas.iter().any(|(replica, class)| serves(replica, *class, observed));
-    if failed.is_empty() && !(has_turn && record.is_gated()) && is_served {
+    if failed.is_empty() && !(is_started && record.is_gated()) && is_served {
         if *surge_left == 0 {
             return;
         }
         *surge_left -= 1;
     }
     if record.stops_first() && with(ReplicaClass::Outdated).next().is_some() {
-        // Nothing stops for what could not come.
+        // No old replica stops for a new one that could not be placed.
         if !observed.may_be_placed(record, slot) {
             return;
         }
@@ -259,39 +261,39 @@ fn plan_slot(
     plan.place.push((Place { slot, avoid }, attempt));
 }
 
-/// Of several that are on their way the one that has come farthest stays. Those
-/// that nothing is known of may run: they are let be.
-fn keep_one_coming(
+/// Of several that are starting, the one that has come farthest stays. Replicas
+/// without a report may run: they stay too.
+fn keep_one_starting(
     record: &ServiceRecord,
     replicas: &[(&ReplicaRecord, ReplicaClass)],
     observed: &Observations,
     plan: &mut Plan,
 ) {
-    let is_coming = |class: ReplicaClass| matches!(class, ReplicaClass::Starting | ReplicaClass::OnTrial);
+    let is_starting = |class: ReplicaClass| matches!(class, ReplicaClass::Starting | ReplicaClass::OnTrial);
     let matters = replicas.len() > 1 || record.rollout.is_some() || record.moves_per_minute().is_some();
-    for (replica, _) in replicas.iter().filter(|(_, class)| is_coming(*class)) {
+    for (replica, _) in replicas.iter().filter(|(_, class)| is_starting(*class)) {
         let passes_at = observed.passes_at(record, replica).filter(|_| matters);
         observed
-            .strands_at(replica)
+            .unreachable_at(replica)
             .into_iter()
             .chain(passes_at)
             .filter(|at| *at > observed.now())
             .for_each(|at| plan.wake(at));
     }
-    let heard = replicas.iter().filter(|(replica, _)| observed.heard_of(replica));
-    let coming = heard.clone().rev().filter(|(_, class)| is_coming(*class));
-    let keeper = coming.max_by_key(|(r, class)| {
+    let reported = replicas.iter().filter(|(replica, _)| observed.has_status(replica));
+    let starting = reported.clone().rev().filter(|(_, class)| is_starting(*class));
+    let keeper = starting.max_by_key(|(r, class)| {
         (*class == ReplicaClass::OnTrial, observed.statuses.get(&r.id).map(|status| status.state))
     });
     let keeper = keeper.map(|(replica, _)| &replica.id);
-    let doubled = heard
-        .filter(|(r, class)| *class == ReplicaClass::Failed || is_coming(*class) && Some(&r.id) != keeper);
-    plan.retire.extend(doubled.map(|(r, _)| r.key()));
+    let surplus = reported
+        .filter(|(r, class)| *class == ReplicaClass::Failed || is_starting(*class) && Some(&r.id) != keeper);
+    plan.retire.extend(surplus.map(|(r, _)| r.key()));
 }
 
 /// One good replica stays, if possible on a host that reports; all others go,
 /// unless nobody knows for now whether its host is still there.
-fn keep_one_good(replicas: &[(&ReplicaRecord, ReplicaClass)], observed: &Observations, plan: &mut Plan) {
+fn keep_one_ready(replicas: &[(&ReplicaRecord, ReplicaClass)], observed: &Observations, plan: &mut Plan) {
     let standing = |replica: &ReplicaRecord| observed.condition(&replica.node).standing;
     let good =
         replicas.iter().filter(|(_, class)| *class == ReplicaClass::Ready).map(|(replica, _)| *replica);
@@ -301,7 +303,7 @@ fn keep_one_good(replicas: &[(&ReplicaRecord, ReplicaClass)], observed: &Observa
         // make it.
         let withdrawn = replicas
             .iter()
-            .filter(|(r, class)| *class == ReplicaClass::Starting && observed.is_fresh_and_not_begun(r));
+            .filter(|(r, class)| *class == ReplicaClass::Starting && observed.is_new_and_not_begun(r));
         return plan.retire.extend(withdrawn.map(|(r, _)| r.key()));
     }
     if !matches!(standing(keeper), Standing::Suspect | Standing::Down) {

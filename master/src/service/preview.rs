@@ -1,4 +1,4 @@
-//! What a change of a service would do, told without doing it.
+//! What a change of a service would do, without doing it.
 
 use std::collections::BTreeMap;
 
@@ -159,7 +159,7 @@ impl Outcome<'_> {
         let stays = old.iter().rev().find(|old| new.iter().any(|new| new.id == old.id));
         // What goes of several is what is not on its way, the older one.
         let subject = stays.or_else(|| old.first()).copied();
-        let told = |action, to: Option<&ReplicaRecord>, why: String| Action {
+        let action = |action, to: Option<&ReplicaRecord>, why: String| Action {
             slot,
             action,
             replica: subject.map(|replica| replica.id.clone()),
@@ -167,33 +167,33 @@ impl Outcome<'_> {
             to_host: to.map(|replica| replica.node.clone()),
             reason: why,
         };
-        let Some(subject) = subject else { return told(ActionKind::Keep, None, String::new()) };
+        let Some(subject) = subject else { return action(ActionKind::Keep, None, String::new()) };
         if let Some(stays) = stays {
             if stays.generation != target {
-                return told(ActionKind::Replace, None, self.held_back());
+                return action(ActionKind::Replace, None, self.held_back());
             }
-            return match self.trouble(stays) {
+            return match self.problem(stays) {
                 Some(why) if self.has_to_leave(stays) => {
-                    told(ActionKind::Move, None, format!("{why}, but: {}", self.held_back()))
+                    action(ActionKind::Move, None, format!("{why}, but: {}", self.held_back()))
                 }
-                Some(why) => told(ActionKind::Keep, None, format!("{why}; {}", self.held_back())),
-                None => told(
+                Some(why) => action(ActionKind::Keep, None, format!("{why}; {}", self.held_back())),
+                None => action(
                     ActionKind::Keep,
                     None,
                     format!("it is of generation {target}, on a host where it may stay"),
                 ),
             };
         }
-        let Some(new) = new.last() else { return told(ActionKind::Remove, None, self.why_removed()) };
+        let Some(new) = new.last() else { return action(ActionKind::Remove, None, self.why_removed()) };
         if subject.generation != new.generation {
             let why = format!("generation {} takes the place of {}", new.generation, subject.generation);
-            return told(ActionKind::Replace, Some(new), why);
+            return action(ActionKind::Replace, Some(new), why);
         }
         let kind = if subject.node == new.node { ActionKind::Replace } else { ActionKind::Move };
-        told(
+        action(
             kind,
             Some(new),
-            self.trouble(subject).unwrap_or_else(|| format!("{} has fewer replicas", new.node)),
+            self.problem(subject).unwrap_or_else(|| format!("{} has fewer replicas", new.node)),
         )
     }
 
@@ -203,7 +203,7 @@ impl Outcome<'_> {
     }
 
     /// What is not as it should be with a replica that is there.
-    fn trouble(&self, replica: &ReplicaRecord) -> Option<String> {
+    fn problem(&self, replica: &ReplicaRecord) -> Option<String> {
         let ReplicaRecord { id, node, .. } = replica;
         if self.has_to_leave(replica) {
             return Some(format!("it may not stay on {node}"));

@@ -52,8 +52,8 @@ pub struct ServiceRecord {
     /// made them.
     #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "read_number")]
     pub next_number: u32,
-    /// The slots that updates have emptied and that nothing was placed in since, also where the update has ended.
-    /// At most as many as there are slots.
+    /// The slots that updates have emptied and that nothing was placed in since, also where the update has
+    /// ended. At most as many as there are slots.
     #[serde(default, skip_serializing_if = "SlotSet::is_empty")]
     #[schemars(with = "BTreeSet<Slot>")]
     pub emptied: SlotSet,
@@ -254,7 +254,7 @@ impl ServiceRecord {
     }
 
     /// Gives up the move of these replicas, and the rebalance that a user asked for with it.
-    pub fn stay(&mut self, ids: &[(Slot, ReplicaId)]) {
+    pub fn cancel_moves(&mut self, ids: &[(Slot, ReplicaId)]) {
         self.replicas.change_these(ids, |replica| replica.moving = false);
         self.rebalancing = None;
     }
@@ -295,7 +295,7 @@ fn by_id(replicas: Vec<&ReplicaRecord>) -> BTreeMap<&ReplicaId, &ReplicaRecord> 
     replicas.into_iter().map(|replica| (&replica.id, replica)).collect()
 }
 
-/// What hosts have to be told after a record became durable.
+/// What is sent to hosts after a record became durable.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Per host: replicas to run and replicas to remove.
@@ -312,7 +312,7 @@ pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Chan
     let none = Replicas::default();
     let (before, after) =
         (old.map_or(&none, |record| &record.replicas), new.map_or(&none, |record| &record.replicas));
-    // Of what an agent is told of a replica only this can change. Neither touches a container that is there.
+    // Of a replica's assignment only this can change. Neither touches a container that is there.
     let amended = |generation: Generation| {
         old.zip(new).is_some_and(|(old, new)| {
             old.spec.on_disconnect != new.spec.on_disconnect

@@ -1,19 +1,24 @@
 //! What a user can ask of a service, and what it means for the record.
 
-use std::collections::HashSet;
+mod rollout;
+mod spec;
 
 use serde_json::{Map, Value};
 use shef_common::{
     clock::WallMs,
-    ids::{Generation, NodeName, ReplicaId, Slot, Version},
+    ids::{Generation, NodeName, Slot, Version},
     problem::FieldError,
     protocol::Assignment,
     spec::ServiceSpec,
 };
 
+use self::{
+    rollout::{command_rollout, roll_back},
+    spec::{create, import, replace},
+};
 use super::{
-    record::{ReplicaRecord, ServiceRecord, Want},
-    rollout::{Phase, Rollout, Terms},
+    record::ServiceRecord,
+    rollout::Terms,
     size::{self, MAX_RECORD_BYTES},
 };
 use crate::store::CommitError;
@@ -102,7 +107,7 @@ pub enum Request {
 /// What a user can have a rollout do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RolloutCommand {
-    /// No further slot has its turn.
+    /// No further slot starts.
     Pause,
     /// It goes on, and failures count from nothing.
     Resume,
@@ -178,7 +183,7 @@ impl From<&CommitError> for Refused {
 }
 
 impl Request {
-    /// Whether a record may be larger after it, by a user's wish.
+    /// Whether a record may be larger after it, by a user's request.
     const fn may_enlarge(&self) -> bool {
         match self {
             Self::Create { .. }
@@ -229,8 +234,8 @@ impl Request {
         if let Some(Err(bytes)) = enlarged.as_mut().filter(|_| applied != Applied::Unchanged).map(size::fit) {
             return Err(Refused::Conflict(format!(
                 "the templates of the service that are in use would come to {bytes} bytes, and at most \
-                 {MAX_RECORD_BYTES} are stored: give it a smaller env, or ask again once hosts have removed replicas of \
-                 earlier generations"
+                 {MAX_RECORD_BYTES} are stored: give it a smaller env, or ask again once hosts have removed \
+                 replicas of earlier generations"
             )));
         }
         *record = enlarged;
@@ -353,185 +358,4 @@ pub enum Applied {
     Changed,
     /// Everything is as it was.
     Unchanged,
-}
-
-fn create(record: &mut Option<ServiceRecord>, spec: &ServiceSpec, now: WallMs) -> Applied {
-    let mut new = ServiceRecord::new(spec.clone(), now);
-    if let Some(tombstone) = record.take() {
-        // Created anew while hosts still have to confirm the removal of the old
-        // replicas: those stay in the record, and generations go on counting.
-        new.generation = tombstone.newest().next();
-        new.next_number = tombstone.next_number;
-        new.earlier = tombstone.earlier;
-        new.earlier.insert(tombstone.generation, tombstone.spec.template);
-        new.replicas = tombstone.replicas;
-        new.retire(|_| true);
-        new.forget_unused();
-    }
-    *record = Some(new);
-    Applied::Created
-}
-
-fn replace(live: &mut ServiceRecord, spec: &ServiceSpec, now: WallMs, terms: Terms) -> Applied {
-    // How often a restart was forced is not the user's to write.
-    let mut template = spec.template.clone();
-    if template.forced != live.spec.template.forced {
-        std::sync::Arc::make_mut(&mut template).forced = live.spec.template.forced;
-    }
-    let spec = &ServiceSpec { template, ..spec.clone() };
-    if live.spec == *spec {
-        return Applied::Unchanged;
-    }
-    let before = live.spec.replicas;
-    live.spec = ServiceSpec { template: live.spec.template.clone(), ..spec.clone() };
-    live.imported = false;
-    if live.spec.template == spec.template {
-        if before != spec.replicas {
-            live.keep_replicas();
-        }
-    } else {
-        // What was asked for together is taken back together, unless it is the way back itself.
-        let generation = live.newest();
-        let earlier =
-            live.rollout.as_ref().and_then(|rollout| rollout.replicas).map_or(before, |change| change.from);
-        live.keep_replicas();
-        live.set_template(spec.template.clone(), now, terms);
-        if live.newest() != generation {
-            live.note_replicas(earlier);
-        }
-    }
-    live.updated = now;
-    Applied::Changed
-}
-
-fn command_rollout(
-    live: &mut ServiceRecord,
-    command: RolloutCommand,
-    now: WallMs,
-) -> Result<Applied, String> {
-    let canary = live.spec.update.canary;
-    let Some(rollout) = &mut live.rollout else {
-        return Err(format!("no rollout is under way: generation {} is everywhere", live.generation));
-    };
-    let Some(from) = rollout.from else {
-        return Err(match &rollout.phase {
-            Phase::RollingBack { failed, why } => {
-                format!("generation {failed} is being rolled back ({why}), and a rollback only goes on")
-            }
-            Phase::Running | Phase::Paused { .. } => {
-                "no earlier generation has run: there is nothing to go back to".to_owned()
-            }
-        });
-    };
-    let paused = match &rollout.phase {
-        Phase::Paused { why, .. } => Some(why),
-        Phase::Running | Phase::RollingBack { .. } => None,
-    };
-    match (command, paused) {
-        (RolloutCommand::Pause, Some(why)) => return Err(format!("the rollout is paused already: {why}")),
-        (RolloutCommand::Pause, None) => {
-            rollout.phase = Phase::Paused { why: "its user paused it".to_owned(), until_hosts: false }
-        }
-        (RolloutCommand::Resume, Some(_)) => {
-            rollout.phase = Phase::Running;
-            rollout.failures.clear();
-        }
-        (RolloutCommand::Resume, None) => return Err("the rollout is not paused".to_owned()),
-        (RolloutCommand::Abort, _) => {
-            live.go_back(format!("its user aborted it, back to generation {from}"), now);
-        }
-        (RolloutCommand::Promote, _) if canary == 0 => {
-            return Err("the rollout has no canary (update.canary is 0)".to_owned());
-        }
-        (RolloutCommand::Promote, _) if rollout.promoted => {
-            return Err("the canary is promoted already".to_owned());
-        }
-        (RolloutCommand::Promote, _) => rollout.promoted = true,
-    }
-    live.updated = now;
-    Ok(Applied::Changed)
-}
-
-fn roll_back(
-    live: &mut ServiceRecord,
-    to: Option<Generation>,
-    now: WallMs,
-    terms: Terms,
-) -> Result<Applied, String> {
-    let from = live.rollout.as_ref().and_then(|rollout| rollout.from);
-    let kept = || live.history.iter().map(|kept| kept.generation.to_string()).collect::<Vec<_>>().join(", ");
-    if let Some(from) = from.filter(|from| to.is_none_or(|to| to == *from)) {
-        live.go_back(format!("its user went back to generation {from}"), now);
-    } else {
-        // Asked twice, it goes back once.
-        let goes_back = live.rollout.as_ref().is_some_and(Rollout::is_rolling_back);
-        if to == Some(live.generation) || to.is_none() && goes_back {
-            return Err(format!("generation {} is what the service is to run already", live.generation));
-        }
-        let Some(to) = to.or_else(|| live.history.last().map(|kept| kept.generation)) else {
-            return Err("no earlier generation is kept: there is nothing to go back to".to_owned());
-        };
-        let kept = kept();
-        if !live.return_to(to, now, terms) {
-            let kept = if kept.is_empty() { "none is".to_owned() } else { format!("those are {kept}") };
-            return Err(format!("generation {to} is not among the generations that are kept: {kept}"));
-        }
-    }
-    live.updated = now;
-    Ok(Applied::Changed)
-}
-
-/// The host's replicas join the record. A service that the store does not know
-/// comes to life as the hosts remember it, with a replica wanted for every slot
-/// that is found.
-fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignment], now: WallMs) -> Applied {
-    // What was made by a newer version is left alone: less of it would be stored than there is.
-    let holds = || holds.iter().filter(|held| held.template.not_understood.is_none());
-    // What is only made ready has not proved itself.
-    let Some(newest) = holds().max_by_key(|held| (!held.prepare, held.generation)) else {
-        return Applied::Unchanged;
-    };
-    let born = record.is_none();
-    let record = record.get_or_insert_with(|| {
-        let spec = ServiceSpec {
-            on_disconnect: newest.on_disconnect,
-            ..ServiceSpec::of(newest.service.clone(), 0, newest.template.clone())
-        };
-        ServiceRecord { generation: newest.generation, imported: true, ..ServiceRecord::new(spec, now) }
-    });
-    let mut changed = born;
-    // Who was away during an update tells of an older generation, and may come first.
-    if record.imported && record.rollout.is_none() && !newest.prepare && newest.generation > record.newest() {
-        let older = std::mem::replace(&mut record.spec.template, newest.template.clone());
-        record.earlier.insert(record.generation, older);
-        record.generation = newest.generation;
-        record.spec.on_disconnect = newest.on_disconnect;
-    }
-    let mut known: HashSet<ReplicaId> = record.replicas.iter().map(|replica| replica.id.clone()).collect();
-    for held in holds() {
-        if !known.insert(held.replica.clone()) {
-            continue;
-        }
-        if record.imported && !held.prepare && !record.replicas.filled().contains(held.slot) {
-            record.spec.replicas = record.spec.replicas.saturating_add(1);
-        }
-        record.counts_on_above(&held.replica);
-        let generation = record.adopt(held.generation, &held.template);
-        if let Some(digest) = held.image_digest.clone().filter(|_| record.lacks_digest(generation)) {
-            record.digests.insert(generation, digest);
-        }
-        record.replicas.push(ReplicaRecord {
-            id: held.replica.clone(),
-            slot: held.slot,
-            generation,
-            node: node.clone(),
-            // What was only made ready has nobody who waits for it.
-            want: if held.prepare { Want::Remove } else { Want::Run },
-            attempt: 0,
-            moving: false,
-            done: None,
-        });
-        changed = true;
-    }
-    if changed { Applied::Changed } else { Applied::Unchanged }
 }

@@ -18,7 +18,7 @@ use super::{
     view::replica::{ReplicaView, replica_view},
 };
 
-/// What a replica was made of, where its host has told.
+/// What a replica was made of, where its host has reported it.
 type Made = ((Generation, ImageDigest), NodeName);
 
 /// The replicas as they were shown last.

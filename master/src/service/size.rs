@@ -1,5 +1,6 @@
-//! How large what a service keeps beside its slots may become: its head and its templates. A request that would make
-//! it larger is refused, so that whatever follows from an accepted one can be stored and held in memory.
+//! How large what a service keeps beside its slots may become: its head and its templates. A request that
+//! would make it larger is refused, so that whatever follows from an accepted one can be stored and held in
+//! memory.
 
 use super::{record::ServiceRecord, stored};
 

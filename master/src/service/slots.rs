@@ -1,4 +1,4 @@
-//! A service by its slots: which serve, which are under way, which are to be filled, and how many may be so
+//! A service by its slots: which serve, which are in progress, which are to be filled, and how many may be so
 //! at once.
 
 use std::{
@@ -87,8 +87,8 @@ impl<'a> Slots<'a> {
         }
     }
 
-    /// The slots that have a good replica of the generation that is wanted.
-    pub fn through(&self) -> SlotSet {
+    /// The slots that have a ready replica of the generation that is wanted.
+    pub fn up_to_date(&self) -> SlotSet {
         let is_good = |replicas: &Slotted<'_>| {
             let ready = |(replica, class): &(&ReplicaRecord, ReplicaClass)| {
                 *class == ReplicaClass::Ready && self.record.target(replica.slot) == self.record.generation
@@ -112,15 +112,14 @@ pub fn surge(record: &ServiceRecord) -> usize {
     most.max(1) as usize
 }
 
-/// The slots that are under way: those with an original and its replacement, and
-/// those whose turn in a rollout has come and that are not through, or failed and
-/// serve nobody.
-pub fn busy(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> BTreeSet<Slot> {
+/// The slots in progress: those with an original and its replacement, those that a rollout has started and
+/// that are not up to date, and those that failed and serve nobody.
+pub fn in_progress(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> BTreeSet<Slot> {
     let has = |replicas: &[(&ReplicaRecord, ReplicaClass)], classes: &[ReplicaClass]| {
         replicas.iter().any(|(_, class)| classes.contains(class))
     };
-    // A slot whose new replica failed holds its place, so that a bad update stops early.
-    let doubled = |slot: Slot, replicas: &[(&ReplicaRecord, ReplicaClass)]| {
+    // A slot whose new replica failed stays in progress, so that a bad update stops early.
+    let has_original_and_new = |slot: Slot, replicas: &[(&ReplicaRecord, ReplicaClass)]| {
         let is_new = |(r, class): &(&ReplicaRecord, ReplicaClass)| {
             r.generation == record.target(slot)
                 && matches!(
@@ -134,28 +133,29 @@ pub fn busy(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) 
         has(replicas, &[ReplicaClass::Outdated, ReplicaClass::Migrating]) && replicas.iter().any(is_new)
     };
     let of_gated = record.rollout.as_ref().filter(|_| record.is_gated());
-    let is_busy = |slot: Slot, replicas: &Slotted<'_>| {
-        let unwell = || !has(replicas, &[ReplicaClass::Ready]);
+    let is_in_progress = |slot: Slot, replicas: &Slotted<'_>| {
+        if has_original_and_new(slot, replicas) {
+            return true;
+        }
+        let Some(rollout) = of_gated else { return false };
         let serves_nobody = || !replicas.iter().any(|(r, class)| serves(r, *class, observed));
-        doubled(slot, replicas)
-            || of_gated.is_some_and(|rollout| {
-                rollout.turned.contains(slot) && unwell()
-                    || rollout.failures.contains_key(&slot) && serves_nobody()
-            })
+        rollout.started_slots.contains(slot) && !has(replicas, &[ReplicaClass::Ready])
+            || rollout.failures.contains_key(&slot) && serves_nobody()
     };
-    let busy = slots.open.iter().filter(|(slot, replicas)| is_busy(**slot, replicas)).map(|(slot, _)| *slot);
-    let mut busy: BTreeSet<Slot> = busy.collect();
+    let in_progress =
+        slots.open.iter().filter(|(slot, replicas)| is_in_progress(**slot, replicas)).map(|(slot, _)| *slot);
+    let mut in_progress: BTreeSet<Slot> = in_progress.collect();
     if let Some(rollout) = of_gated {
-        busy.extend(free_slots(record, slots).into_iter().filter(|slot| rollout.is_in_hand(*slot)));
-        busy.retain(|slot| !waits_for_room(record, *slot, slots, observed));
+        in_progress.extend(free_slots(record, slots).into_iter().filter(|slot| rollout.has_attempted(*slot)));
+        in_progress.retain(|slot| !waits_for_capacity(record, *slot, slots, observed));
     }
-    busy
+    in_progress
 }
 
-/// Whether `slot` has nothing but what is lost, if anything, there is no host for another, and no update has
-/// emptied it: others need not wait for it, as they cost it nothing. One that an update has emptied may lack
-/// room because the new generation takes more: every further one would fare like it.
-pub fn waits_for_room(
+/// Whether `slot` has no replica, or only lost ones, no host has capacity for a new one, and no update has
+/// emptied it. Other slots need not wait for it: they take nothing from it. A slot that an update has emptied
+/// may lack capacity because the new generation needs more; the same would happen to every further slot.
+pub fn waits_for_capacity(
     record: &ServiceRecord,
     slot: Slot,
     slots: &Slots<'_>,
@@ -166,38 +166,41 @@ pub fn waits_for_room(
     !record.emptied.contains(slot) && is_lost && has_no_host()
 }
 
-/// Where a rollout stops old replicas first, the slots that serve nobody, for whatever reason: no more are to
-/// become so than its parallelism.
-pub fn dark(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> BTreeSet<Slot> {
+/// The slots that serve nobody, for whatever reason, where a rollout stops old replicas first. It lets at most
+/// `parallelism` slots become so.
+pub fn unserved(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> BTreeSet<Slot> {
     // A rollout that has ended incomplete leaves old replicas, which are bounded alike.
     let is_under_way = record.rollout.is_some() || slots.has_old;
     if !record.stops_first() || !is_under_way {
         return BTreeSet::new();
     }
-    let is_dark = |replicas: &[(&ReplicaRecord, ReplicaClass)]| {
+    let is_unserved = |replicas: &[(&ReplicaRecord, ReplicaClass)]| {
         !replicas.iter().any(|(replica, class)| serves(replica, *class, observed))
     };
-    let dark = slots.open.iter().filter(|(_, replicas)| is_dark(replicas)).map(|(slot, _)| *slot);
-    dark.chain(free_slots(record, slots))
-        .filter(|slot| !waits_for_room(record, *slot, slots, observed))
+    let unserved = slots.open.iter().filter(|(_, replicas)| is_unserved(replicas)).map(|(slot, _)| *slot);
+    unserved
+        .chain(free_slots(record, slots))
+        .filter(|slot| !waits_for_capacity(record, *slot, slots, observed))
         .collect()
 }
 
-/// Whether somebody may be served by `replica`, for all that is known.
+/// Whether `replica` may serve requests, as far as is known.
 pub fn serves(replica: &ReplicaRecord, class: ReplicaClass, observed: &Observations) -> bool {
     match class {
         ReplicaClass::Ready | ReplicaClass::OnTrial => true,
         ReplicaClass::Outdated | ReplicaClass::Migrating => {
-            !observed.heard_of(replica) || observed.is_well(replica)
+            !observed.has_status(replica) || observed.is_well(replica)
         }
-        // What we have only just placed does not serve yet; what was placed before our own start may.
-        ReplicaClass::Starting => !observed.heard_of(replica) && !observed.fresh.contains(&replica.id),
+        // A replica that this core has just placed does not serve yet; one from before the master's start may.
+        ReplicaClass::Starting => {
+            !observed.has_status(replica) && !observed.newly_placed.contains(&replica.id)
+        }
         ReplicaClass::Failed | ReplicaClass::Unreachable | ReplicaClass::Lost => false,
     }
 }
 
 /// The slots that are to be filled, as nothing is wanted in them: first those that
-/// a rollout has emptied, then others that it has in hand.
+/// a rollout has emptied, then others that it has started.
 pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
     free(record, &slots.all())
 }
@@ -214,9 +217,9 @@ pub fn free(record: &ServiceRecord, taken: &SlotSet) -> Vec<Slot> {
     }
     // What was given up has the number of no slot that a rollout has emptied.
     let emptied = record.emptied.without(taken);
-    let in_hand = record.rollout.as_ref().map(Rollout::in_hand).unwrap_or_default();
-    let in_hand = in_hand.without(taken).without(&emptied);
-    let known = taken.with(&emptied).with(&in_hand);
+    let attempted = record.rollout.as_ref().map(Rollout::attempted).unwrap_or_default();
+    let attempted = attempted.without(taken).without(&emptied);
+    let known = taken.with(&emptied).with(&attempted);
     let others = SlotSet::first(known.len() + missing).without(&known);
-    emptied.iter().chain(in_hand.iter()).chain(others.iter()).take(missing).collect()
+    emptied.iter().chain(attempted.iter()).chain(others.iter()).take(missing).collect()
 }

@@ -17,7 +17,7 @@ use self::missing::{Lines, MAX_LINES, line, removals};
 pub use self::replica::ReplicaView;
 use super::{
     bindings,
-    observations::{Observations, ReplicaClass, trials::trouble},
+    observations::{Observations, ReplicaClass, trials::failure_reason},
     pages::Pages,
     record::{ReplicaRecord, ServiceRecord},
     rollout::{Ended, Kept, RolloutView, rollout_view},
@@ -182,7 +182,7 @@ pub fn view(
             ReplicaClass::Starting => coming += 1,
             ReplicaClass::Failed => {
                 let status = observed.statuses.get(&replica.id);
-                failing = Some(status.map_or_else(|| "its host gave no reason".to_owned(), trouble));
+                failing = Some(status.map_or_else(|| "its host gave no reason".to_owned(), failure_reason));
             }
             ReplicaClass::Lost => unawaited += usize::from(serves(&slots, replica.slot)),
             ReplicaClass::Ready

@@ -48,7 +48,8 @@ pub struct Backup {
 pub enum BackupError {
     /// A newer version of shef has made it.
     #[error(
-        "this backup has {what} {found}, and this version of shef reads up to {known}; restore it with the version that made it"
+        "this backup has {what} {found}, and this version of shef reads up to {known}; restore it with \
+         the version that made it"
     )]
     Newer {
         /// Which of the two formats.

@@ -152,10 +152,10 @@ impl Store for EmbeddedStore {
             let stored = lead_in(&txn)?;
             let was_empty = stored.is_none();
             let records = all_records(&txn)?;
-            let (cluster, epoch) = stored.map_or_else(
-                || (cluster_if_new.clone(), Epoch(0)),
-                |(cluster, fence)| (cluster, fence.epoch),
-            );
+            let (cluster, epoch) = match stored {
+                Some((cluster, fence)) => (cluster, fence.epoch),
+                None => (cluster_if_new.clone(), Epoch(0)),
+            };
             let cluster =
                 if records.iter().any(|record| record.key.is_member()) { cluster } else { cluster_if_new };
             let fence = Fence { epoch: epoch_above(epoch, at_least)?, leader };

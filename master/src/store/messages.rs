@@ -24,8 +24,8 @@ pub struct Commit {
     pub writes: Vec<Write>,
 }
 
-/// Has one record stored over the version `expect`, or deleted. One that does not serialise is never stored as less
-/// than it is.
+/// Has one record stored over the version `expect`, or deleted. One that does not serialise is never stored
+/// as less than it is.
 pub fn commit_one<T: Serialize>(
     store: &Recipient<Commit>,
     key: Key,

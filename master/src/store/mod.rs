@@ -52,8 +52,8 @@ use self::{embedded::EmbeddedStore, records::withhold, redis::RedisStore};
 /// What a store call brings, later.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// The oldest format that is read. Who takes the leadership makes it [`FORMAT`], so that no older version writes
-/// there any more; the services are written anew one by one.
+/// The oldest format that is read. Who takes the leadership makes it [`FORMAT`], so that no older version
+/// writes there any more; the services are written anew one by one.
 pub const OLDEST_FORMAT: u32 = 1;
 
 /// Where the master keeps what it has acknowledged.
@@ -210,7 +210,8 @@ pub enum OpenError {
     },
     /// Another process has the file open.
     #[error(
-        "the store {} is in use by {holder}: probably another shef on the same data directory; stop that one, or choose another directory",
+        "the store {} is in use by {holder}: probably another shef on the same data directory; stop that \
+         one, or choose another directory",
         path.display()
     )]
     Locked {
@@ -221,7 +222,8 @@ pub enum OpenError {
     },
     /// A newer version of shef has written it.
     #[error(
-        "{store} has format {found}, and this version of shef reads up to {known}; use the newer version that wrote it"
+        "{store} has format {found}, and this version of shef reads up to {known}; use the newer version \
+         that wrote it"
     )]
     NewerFormat {
         /// Which store.

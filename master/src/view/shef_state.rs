@@ -86,10 +86,10 @@ impl ShefService {
             containers: running
                 .map(|replica| ShefContainer {
                     container_name: replica.id.to_string(),
-                    runner: cluster.host(&replica.node).map_or_else(
-                        || format!("runner.{}", replica.node),
-                        |host| format!("runner.{}", host.view.host.address),
-                    ),
+                    runner: match cluster.host(&replica.node) {
+                        Some(host) => format!("runner.{}", host.view.host.address),
+                        None => format!("runner.{}", replica.node),
+                    },
                 })
                 .collect(),
             state: match view.state {

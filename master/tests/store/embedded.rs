@@ -71,8 +71,8 @@ async fn a_newer_format_is_refused() {
     assert_eq!(stored_format(&options).await.unwrap(), Some(FORMAT + 1));
     let error = EmbeddedStore::open(dir.path()).await.unwrap_err();
     assert!(matches!(error, OpenError::NewerFormat { .. }), "{error:?}");
-    let told = format!("has format {newer}, and this version of shef reads up to {FORMAT}");
-    assert!(error.to_string().contains(&told), "{error}");
+    let expected = format!("has format {newer}, and this version of shef reads up to {FORMAT}");
+    assert!(error.to_string().contains(&expected), "{error}");
 }
 
 #[tokio::test]

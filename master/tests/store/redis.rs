@@ -56,8 +56,11 @@ async fn what_was_committed_is_there_after_redis_was_killed() {
     assert_eq!(store.check(&fence).await, Ok(()));
     server.kill();
     server.restart();
-    let told = store.check(&fence).await;
-    assert!(matches!(told, Err(StoreError::Unavailable { .. })), "however fast the restart was: {told:?}");
+    let outcome = store.check(&fence).await;
+    assert!(
+        matches!(outcome, Err(StoreError::Unavailable { .. })),
+        "however fast the restart was: {outcome:?}"
+    );
     assert_eq!(store.check(&fence).await, Ok(()));
     assert_eq!(lead(&*store, 1).await.records, [record(&service("web"), 1, "{}")]);
 }
@@ -347,8 +350,8 @@ async fn a_redis_that_lost_the_latest_leadership_takes_its_writes() {
         "the latest leadership is lost"
     );
     // However fast the restart was, it is told once.
-    let told = new.check(&led.fence).await;
-    assert!(matches!(told, Err(StoreError::Unavailable { .. })), "{told:?}");
+    let outcome = new.check(&led.fence).await;
+    assert!(matches!(outcome, Err(StoreError::Unavailable { .. })), "{outcome:?}");
     for n in 4..8_u64 {
         let write = [set(&service("web"), Some(n), "new")];
         assert_eq!(

@@ -304,9 +304,11 @@ mod tests {
     /// Something else than the default in every field that a template has, at any depth.
     fn everything() -> Value {
         let first = json!({
-            "image": "app:1", "platform": "linux/arm64", "pull": "always", "command": ["a"], "entrypoint": ["b"], "env": {"A": "1"}, "working_dir": "/w",
+            "image": "app:1", "platform": "linux/arm64", "pull": "always", "command": ["a"],
+            "entrypoint": ["b"], "env": {"A": "1"}, "working_dir": "/w",
             "user": "u", "hostname": "h", "labels": {"l": "1"}, "init": true, "tty": true, "read_only": true,
-            "stop_signal": "SIGINT", "stop_grace_s": 1, "ulimits": {"nofile": {"soft": 1, "hard": 1}}, "sysctls": {"net.a": "1"},
+            "stop_signal": "SIGINT", "stop_grace_s": 1, "ulimits": {"nofile": {"soft": 1, "hard": 1}},
+            "sysctls": {"net.a": "1"},
             "cap_add": ["ALL"], "cap_drop": ["ALL"], "group_add": ["g"], "oom_score_adj": 1, "shm_bytes": 4_096,
             "extra_hosts": {"a": "10.0.0.1"}, "host_gateway": ["b"], "dns": ["10.0.0.1"],
             "logging": {"driver": "local", "options": {"a": "b"}}, "forced": 1,
@@ -319,16 +321,20 @@ mod tests {
                 {"target": 80, "host_ipv6": "::1"},
             ],
             "mounts": [
-                {"type": "volume", "source": "v", "target": "/v", "read_only": true, "driver": "d", "options": {"a": "b"}, "sticky": true},
+                {"type": "volume", "source": "v", "target": "/v", "read_only": true, "driver": "d",
+                    "options": {"a": "b"}, "sticky": true},
                 {"type": "bind", "source": "/b", "target": "/b", "read_only": true},
-                {"type": "tmpfs", "target": "/t", "size_bytes": 4_096, "mode": 1_023, "mount_options": ["exec"]},
+                {"type": "tmpfs", "target": "/t", "size_bytes": 4_096, "mode": 1_023,
+                    "mount_options": ["exec"]},
             ],
-            "networks": [{"name": "n", "aliases": ["a"], "ipv4_address": "10.1.0.9", "ipv6_address": "fd00::9"}],
+            "networks": [{"name": "n", "aliases": ["a"], "ipv4_address": "10.1.0.9",
+                "ipv6_address": "fd00::9"}],
             "resources": {
                 "reserve": {"cpu_millis": 1, "memory_bytes": 1},
                 "limit": {"cpu_millis": 1_000, "memory_bytes": 8_388_608, "swap_bytes": 1, "pids": 1},
             },
-            "health": {"test": {"shell": "true"}, "interval_ms": 1, "timeout_ms": 1, "retries": 1, "start_period_ms": 1, "on_unhealthy": "replace"},
+            "health": {"test": {"shell": "true"}, "interval_ms": 1, "timeout_ms": 1, "retries": 1,
+                "start_period_ms": 1, "on_unhealthy": "replace"},
             "restart": {"condition": "never", "delay_ms": 1, "max_attempts": 1, "window_ms": 1},
         });
         let fields = [first, second].into_iter().flat_map(|part| part.as_object().unwrap().clone());

@@ -225,11 +225,14 @@ impl LedgerWriter {
     /// The master knows that the removal of `id` is done. Forgetting it is not urgent: one that is found again
     /// is found done.
     pub fn confirm(&mut self, id: &ReplicaId, now: MonoMs) {
-        let in_flight = self.in_flight.as_mut().is_some_and(|in_flight| {
-            let removals = in_flight.change.remove.len();
-            in_flight.change.remove.retain(|removal| removal.replica != *id);
-            in_flight.change.remove.len() < removals
-        });
+        let in_flight = match &mut self.in_flight {
+            Some(in_flight) => {
+                let removals = in_flight.change.remove.len();
+                in_flight.change.remove.retain(|removal| removal.replica != *id);
+                in_flight.change.remove.len() < removals
+            }
+            None => false,
+        };
         let known = self.ledger.removals.contains_key(id);
         if known {
             let forget = [id.clone()].into();

@@ -9,8 +9,8 @@ use crate::{
 };
 
 const ID: &str = "web-000000";
-const WARNING: &str = "used as they are, though the spec defines them otherwise: volumes data (it was made with \
-                       other options)";
+const WARNING: &str = "used as they are, though the spec defines them otherwise: volumes data (it was made \
+                       with other options)";
 
 fn with_a_volume() -> Assignment {
     let mut assignment = assignment(0);
@@ -33,24 +33,31 @@ fn made_by_hand() -> Vec<NamedVolume> {
     vec![NamedVolume { name: "data".to_owned(), driver: "local".to_owned(), options }]
 }
 
-fn told(world: &World) -> Option<&str> {
+/// A world in which the container with the volume is being created, and the index of that operation.
+fn about_to_create() -> (World, usize) {
+    let mut world = World::new();
+    world.change(&[with_a_volume()], &[]);
+    loop {
+        let is_create = |pending: &Pending| matches!(pending, Pending::Run(_, Operation::Create(_)));
+        match world.pending.iter().position(is_create) {
+            Some(index) => return (world, index),
+            None => world.finish(0, End::Well),
+        }
+    }
+}
+
+fn warning(world: &World) -> Option<&str> {
     world.reported.statuses[ID].warning.as_deref()
 }
 
 #[test]
 fn a_volume_that_was_there_is_told_as_soon_as_the_container_is_made() {
-    let mut world = World::new();
-    world.change(&[with_a_volume()], &[]);
-    let is_create = |pending: &Pending| matches!(pending, Pending::Run(_, Operation::Create(_)));
-    while !world.pending.iter().any(is_create) {
-        world.finish(0, End::Well);
-    }
-    let index = world.pending.iter().position(is_create).unwrap();
+    let (mut world, index) = about_to_create();
     let Pending::Run(replica, operation) = world.pending.remove(index) else { unreachable!() };
     let Outcome::Create(Ok(created)) = world.act(&replica, &operation) else { unreachable!() };
     let created = Created { volumes: Some(made_by_hand()), ..created };
     world.feed(Event::Done { replica, outcome: Outcome::Create(Ok(created)) });
-    assert_eq!(told(&world), Some(WARNING));
+    assert_eq!(warning(&world), Some(WARNING));
 }
 
 #[test]
@@ -58,27 +65,21 @@ fn an_agent_that_starts_again_finds_the_warning_again() {
     let mut world = World::new();
     world.change(&[with_a_volume()], &[]);
     world.carry_out();
-    assert_eq!((world.reported.statuses[ID].state, told(&world)), (ReplicaState::Running, None));
+    assert_eq!((world.reported.statuses[ID].state, warning(&world)), (ReplicaState::Running, None));
     world.containers.get_mut(ID).unwrap().volumes = Some(made_by_hand());
     world.crash(false);
     world.carry_out();
-    assert_eq!(told(&world), Some(WARNING));
+    assert_eq!(warning(&world), Some(WARNING));
     // A list says nothing of volumes, and takes nothing back.
     world.pass(61_000);
-    assert_eq!(told(&world), Some(WARNING));
+    assert_eq!(warning(&world), Some(WARNING));
 }
 
 #[test]
 fn a_container_whose_creation_was_not_answered_shows_its_volumes_too() {
-    let mut world = World::new();
-    world.change(&[with_a_volume()], &[]);
-    let is_create = |pending: &Pending| matches!(pending, Pending::Run(_, Operation::Create(_)));
-    while !world.pending.iter().any(is_create) {
-        world.finish(0, End::Well);
-    }
-    let index = world.pending.iter().position(is_create).unwrap();
+    let (mut world, index) = about_to_create();
     world.finish(index, End::AnswerLost);
     world.containers.get_mut(ID).unwrap().volumes = Some(made_by_hand());
     world.pass(10_000);
-    assert_eq!(told(&world), Some(WARNING));
+    assert_eq!(warning(&world), Some(WARNING));
 }

@@ -1,25 +1,24 @@
 //! A model of an engine, a disk and a master around one supervisor core. It
 //! checks what must hold at every moment, whatever happens.
 
+mod engine;
+mod rules;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
     ids::{ClusterId, Epoch, Fence, Generation, LeaderId, NodeUid, ReplicaId, Revision, ServiceName, Slot},
     image::ImageRef,
-    labels,
     protocol::{Accepted, Assignment, Push, PushRefused},
     registry::{Credentials, RegistryHost},
     spec::{Network, Template},
     status::ReplicaState,
 };
 
-use crate::engine::{
-    Container, ContainerState, Created, EngineError, EngineEvent, EventKind, Listing, RestartPolicy,
-    WantedImage,
-    fake::{Networks, foreign_labels, listed, looked_up, made},
-};
+use super::disk::Disk;
 use crate::{
+    engine::{Container, EngineEvent, WantedImage, fake::Networks},
     health::Probe,
     reporter::Observed,
     supervisor::{
@@ -27,8 +26,6 @@ use crate::{
         ledger::{Ledger, LedgerWrite},
     },
 };
-
-use super::disk::Disk;
 
 pub const BOUND: usize = 3;
 
@@ -185,11 +182,11 @@ impl EffectHandler for World {
                 assert!(status.supersedes(before), "{before:?} -> {status:?}");
             }
             if status.state == ReplicaState::Stopped {
-                let busy = self
+                let in_progress = self
                     .pending
                     .iter()
                     .any(|p| matches!(p, Pending::Run(replica, _) if *replica == status.replica));
-                assert!(!busy, "called stopped while something is under way");
+                assert!(!in_progress, "called stopped while an operation is in progress");
             }
         }
         if let Some(accepted) = &observed.accepted {
@@ -241,11 +238,6 @@ impl World {
         Limits { engine_concurrency: BOUND, pull_concurrency: 1, relist_interval: DurationMs(60_000) }
     }
 
-    pub fn foreign(name: &str) -> Container {
-        let id = format!("foreign-{name}");
-        Container::new(id, name, foreign_labels(), ContainerState::Running, RestartPolicy::Unknown)
-    }
-
     pub fn feed(&mut self, event: Event) {
         let ticked = matches!(event, Event::Tick);
         let effects = self.core.handle(event, self.now);
@@ -260,174 +252,6 @@ impl World {
     /// Why the engine does not answer, as reported last.
     pub fn engine_error(&self) -> Option<&str> {
         self.reported.engine_error.as_ref()?.as_deref()
-    }
-
-    pub fn check_operation(&self, replica: &ReplicaId, operation: &Operation) {
-        let (id, ending) = match operation {
-            Operation::Create(_) => {
-                assert!(self.disk.assignments.contains_key(replica), "created without a durable order");
-                return;
-            }
-            Operation::Inspect { .. } | Operation::SetPolicy { .. } => return,
-            Operation::Start { id, .. } => (id, false),
-            Operation::Stop { id, .. } | Operation::Remove(id) => (id, true),
-        };
-        assert!(!id.starts_with("foreign"), "touches what is not ours");
-        if ending && !self.rests.contains(replica) {
-            assert!(self.disk.removals.contains_key(replica), "ends {replica} without a durable order");
-            assert!(!self.is_new || self.named.contains(replica), "ends {replica}, which nobody has named");
-        }
-    }
-
-    pub fn check_invariants(&self) {
-        let runs = |wanted: fn(&Operation) -> bool| {
-            self.pending
-                .iter()
-                .filter(|p| matches!(p, Pending::Run(_, operation) if wanted(operation)))
-                .count()
-        };
-        assert!(runs(|o| !matches!(o, Operation::Stop { .. })) <= BOUND, "the bound holds");
-        let mut busy = BTreeSet::new();
-        for pending in &self.pending {
-            if let Pending::Run(replica, _) = pending {
-                assert!(busy.insert(replica.clone()), "two operations at once for {replica}");
-            }
-        }
-        assert!(self.pending.iter().filter(|p| matches!(p, Pending::Pull(_))).count() <= 1);
-        for name in self.containers.keys().filter(|name| name.starts_with("foreign")) {
-            assert_eq!(self.containers[name], Self::foreign(name));
-        }
-    }
-
-    /// Carries out a pending operation on the model, as far as `end` says.
-    pub fn finish(&mut self, index: usize, end: End) {
-        let pending = self.pending.remove(index);
-        let lost = || EngineError::TimedOut("no answer".into());
-        match pending {
-            Pending::Ledger(write) => {
-                if end == End::Well {
-                    let bytes = self.log.write(&write);
-                    write.apply_to(&mut self.disk);
-                    self.feed(Event::LedgerWritten(Ok(bytes)));
-                } else {
-                    // It may have reached the disk as a whole, or in part.
-                    self.log.fail(&write, if end == End::AnswerLost { usize::MAX } else { 20 });
-                    self.feed(Event::LedgerWritten(Err("disk full".into())));
-                }
-            }
-            Pending::List(containers) => self.feed(Event::Listed(match end {
-                End::Well => Ok(Listing { containers, complete: true }),
-                End::AnswerLost | End::Lost => Err(lost()),
-            })),
-            Pending::RemoveNetworks(needed) => {
-                if end != End::Lost {
-                    self.networks.remove_unneeded(&needed, self.containers.values());
-                }
-                self.feed(Event::NetworksRemoved(if end == End::Well { Ok(()) } else { Err(lost()) }));
-            }
-            Pending::Logs(replica) => {
-                let outcome = if end == End::Well { Ok(vec!["last words".to_owned()]) } else { Err(lost()) };
-                self.feed(Event::Logs { replica, outcome });
-            }
-            Pending::Pull(wanted) => {
-                let before = self.images.contains(&wanted.image.pinned()).then_some(1);
-                let outcome = if end == End::Well {
-                    self.images.insert(wanted.image.pinned());
-                    Ok(None)
-                } else {
-                    Err(EngineError::Unreachable("gone".into()))
-                };
-                self.feed(Event::Pulled { wanted, before: Ok(before), outcome });
-            }
-            Pending::Run(replica, operation) => {
-                let outcome = if end == End::Lost { None } else { Some(self.act(&replica, &operation)) };
-                let outcome = match (outcome, &operation) {
-                    (Some(outcome), _) if end == End::Well => outcome,
-                    (_, Operation::Create(_)) => Outcome::Create(Err(lost())),
-                    (_, Operation::Start { .. }) => Outcome::Start(Err(lost())),
-                    (_, Operation::Stop { .. }) => Outcome::Stop(Err(lost())),
-                    (_, Operation::SetPolicy { .. }) => Outcome::SetPolicy(Err(lost())),
-                    (_, Operation::Remove(_)) => Outcome::Remove(Err(lost())),
-                    (_, Operation::Inspect { .. }) => Outcome::Inspect(Err(lost())),
-                };
-                self.feed(Event::Done { replica, outcome });
-            }
-        }
-    }
-
-    pub fn event(&mut self, container: &Container, kind: EventKind) {
-        let replica = labels::replica(&container.name, &container.labels);
-        self.events.push(EngineEvent { id: container.id.clone(), replica, kind });
-    }
-
-    pub fn act(&mut self, replica: &ReplicaId, operation: &Operation) -> Outcome {
-        let missing = || EngineError::NoSuchContainer("No such container".into());
-        let by_id = |world: &Self, id: &str| world.containers.values().find(|c| c.id == id).cloned();
-        match operation {
-            Operation::Create(order) => Outcome::Create({
-                let name = order.replica.to_string();
-                if self.containers.contains_key(&name) {
-                    Err(EngineError::NameTaken("Conflict".into()))
-                } else if self.images.contains(&order.image.pinned()) {
-                    self.next_id += 1;
-                    let id = format!("id{}", self.next_id);
-                    let container = made(order, id.clone());
-                    self.networks.make_for(&container);
-                    self.containers.insert(name, container);
-                    Ok(Created::new(id))
-                } else {
-                    Err(EngineError::NoSuchImage("No such image".into()))
-                }
-            }),
-            Operation::Start { id, .. } => Outcome::Start(match by_id(self, id) {
-                None => Err(missing()),
-                Some(container) => {
-                    assert_eq!(
-                        self.networks.lacks(&container),
-                        None,
-                        "a network is gone that a container is to join"
-                    );
-                    self.set(&container, ContainerState::Running);
-                    self.event(&container, EventKind::Started);
-                    Ok(())
-                }
-            }),
-            Operation::Stop { id, .. } => Outcome::Stop(match by_id(self, id) {
-                None => Err(missing()),
-                Some(container) => {
-                    self.set(&container, ContainerState::Exited);
-                    self.event(&container, EventKind::Died { exit_code: 0 });
-                    self.event(&container, EventKind::Stopped);
-                    Ok(())
-                }
-            }),
-            Operation::Remove(id) => Outcome::Remove(match by_id(self, id) {
-                None => Err(missing()),
-                Some(container) => {
-                    self.containers.remove(&container.name);
-                    self.event(&container, EventKind::Destroyed);
-                    Ok(())
-                }
-            }),
-            Operation::SetPolicy { id, policy } => Outcome::SetPolicy(match by_id(self, id) {
-                None => Err(missing()),
-                Some(container) => {
-                    if let Some(found) = self.containers.get_mut(&container.name) {
-                        found.policy = *policy;
-                    }
-                    Ok(())
-                }
-            }),
-            Operation::Inspect { known } => {
-                Outcome::Inspect(Ok(looked_up(&self.containers, replica, known.as_deref())))
-            }
-        }
-    }
-
-    pub fn set(&mut self, container: &Container, state: ContainerState) {
-        if let Some(found) = self.containers.get_mut(&container.name) {
-            found.state = state;
-        }
     }
 
     pub fn push(&mut self, base: Option<Revision>, set: &[u32], remove: &[u32]) -> u64 {
@@ -542,15 +366,6 @@ impl World {
         self.feed(Event::Tick);
     }
 
-    /// Delivers the engine's events, or loses them.
-    pub fn deliver_events(&mut self, delivered: bool) {
-        for event in std::mem::take(&mut self.events) {
-            if delivered {
-                self.feed(Event::Happened(event));
-            }
-        }
-    }
-
     /// kill -9, and a new agent on what the disk holds. What was under way happens or not.
     pub fn crash(&mut self, happens: bool) {
         for pending in std::mem::take(&mut self.pending) {
@@ -571,77 +386,5 @@ impl World {
         self.disk = self.log.read();
         self.core = Core::new(self.disk.clone(), Self::limits(), self.now);
         self.feed(Event::Begin);
-    }
-
-    pub fn containers_of_ours(&self) -> Vec<Container> {
-        self.containers.values().map(listed).collect()
-    }
-
-    /// Somebody gives a container another name.
-    pub fn rename(&mut self, name: &str, new: &str) {
-        if let Some(container) = self.containers.remove(name) {
-            self.containers.insert(new.to_owned(), Container { name: new.to_owned(), ..container });
-        }
-    }
-
-    /// The containers of the cluster by name, whatever their names are now.
-    pub fn ours(&self) -> BTreeMap<&str, ContainerState> {
-        let ours = self.containers.values().filter(|c| labels::are_ours(&cluster(), &c.labels));
-        ours.map(|c| (c.name.as_str(), c.state)).collect()
-    }
-
-    /// The containers of the cluster by replica.
-    fn by_replica(&self) -> Vec<(String, ContainerState)> {
-        let ours = self.containers.values().filter(|c| labels::are_ours(&cluster(), &c.labels));
-        let mut all: Vec<_> = ours
-            .map(|c| {
-                (
-                    c.assignment(&cluster()).map_or_else(|| c.name.clone(), |of| of.replica.to_string()),
-                    c.state,
-                )
-            })
-            .collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        all
-    }
-
-    /// The running containers are the desired ones, and a further list leads to no operation.
-    pub fn assert_as_desired(&mut self) {
-        let wanted: Vec<(String, ContainerState)> = self
-            .desired
-            .iter()
-            .map(|&n| (assignment(n).replica.to_string(), ContainerState::Running))
-            .collect();
-        let have = self.by_replica();
-        let failed: BTreeSet<_> = self
-            .reported
-            .statuses
-            .values()
-            .filter(|s| s.state == ReplicaState::Failed)
-            .map(|s| &s.replica)
-            .collect();
-        assert!(failed.is_empty(), "failed: {failed:?}");
-        assert_eq!(have, wanted);
-        let needed: BTreeSet<String> = self
-            .desired
-            .iter()
-            .flat_map(|&n| assignment(n).template.networks.clone())
-            .map(|of| of.name)
-            .collect();
-        assert_eq!(
-            *self.networks.names(),
-            needed,
-            "networks are there as long as they are needed, and no longer"
-        );
-        assert_eq!(self.disk.assignments.len(), self.desired.len());
-        while !self.pending.is_empty() {
-            self.finish(0, End::Well);
-        }
-        self.feed(Event::Listed(Ok(Listing { containers: self.containers_of_ours(), complete: true })));
-        assert!(
-            !self.pending.iter().any(|p| matches!(p, Pending::Run(..))),
-            "a second plan is empty: {:?}",
-            self.pending
-        );
     }
 }

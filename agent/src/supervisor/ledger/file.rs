@@ -227,8 +227,9 @@ impl LedgerFile {
             file.set_len(end.bytes)
                 .and_then(|()| file.sync_all())
                 .map_err(|source| io_error(&path, source))?;
-            ::log::warn!(bytes = torn; "cut off the ledger's last record: it was being written when the agent or \
-                the host went down, and nobody was told that it was accepted");
+            ::log::warn!(bytes = torn; "cut off the ledger's last record: it was being written when the \
+                                        agent or the host went down, and nobody was told that it was \
+                                        accepted");
         }
         let now = Head::of(&ledger);
         if now != *head {

@@ -35,7 +35,7 @@ fn difference(mount: &Mount, found: &NamedVolume) -> Option<String> {
     if found.driver != wanted.strip_suffix(":latest").unwrap_or(wanted) {
         return Some(format!("{source} (it has driver {}, not {wanted})", found.driver));
     }
-    // Options may hold passwords: they are not told.
+    // Options may hold passwords: they are not shown.
     (found.options != *options).then(|| format!("{source} (it was made with other options)"))
 }
 
@@ -68,8 +68,8 @@ mod tests {
         assert_eq!(difference(&mount("vieux/sshfs:latest", &[]), &volume("vieux/sshfs", &[])), None);
         let another = NamedVolume { name: "other".to_owned(), ..nfs.clone() };
         assert_eq!(difference(&mount("", &[]), &another), None);
-        let told = difference(&mount("rexray", &[]), &plain).unwrap();
-        assert_eq!(told, "data (it has driver local, not rexray)");
+        let found = difference(&mount("rexray", &[]), &plain).unwrap();
+        assert_eq!(found, "data (it has driver local, not rexray)");
         for wanted in
             [mount("", &[("type", "tmpfs")]), mount("", &[]), mount("", &[("type", "nfs"), ("o", "ro")])]
         {

@@ -40,9 +40,9 @@ enum Row {
     Note { note: String },
 }
 
-/// What has been told.
+/// Which lines were printed, to continue after them when a stream ends.
 #[derive(Debug, Default)]
-struct Told {
+struct Position {
     /// The time of each replica's last line.
     last: BTreeMap<String, LogTime>,
     /// Up to when each replica's lines come a second time, since the stream was opened again.
@@ -53,8 +53,8 @@ struct Told {
     is_gone: bool,
 }
 
-impl Told {
-    /// Since when it is to be told again, to miss nothing; `None`: nothing was told.
+impl Position {
+    /// The time from which lines are read again so that none is missed; `None`: none was printed.
     fn since(&self) -> Option<LogTime> {
         let latest = self.last.values().max()?;
         let safe = LogTime(latest.0.saturating_sub(LATENESS_NS));
@@ -62,7 +62,7 @@ impl Told {
         self.missing.iter().filter_map(|replica| self.last.get(replica)).copied().chain([safe]).min()
     }
 
-    /// The stream begins again, with lines that were told.
+    /// The stream begins again, with lines that were printed already.
     fn opened_again(&mut self) {
         self.again.clone_from(&self.last);
     }
@@ -71,11 +71,11 @@ impl Told {
     fn take(&mut self, row: &Row) -> bool {
         match row {
             Row::Line { replica, time, .. } => {
-                if self.again.get(replica).is_some_and(|told| time <= told) {
+                if self.again.get(replica).is_some_and(|shown| time <= shown) {
                     return false;
                 }
                 self.again.remove(replica);
-                // Within one stream everything is told: the clock of a host may go back.
+                // Within one stream every line is printed: the clock of a host may go back.
                 let last = self.last.entry(replica.clone()).or_insert(*time);
                 *last = (*last).max(*time);
                 self.missing.remove(replica);
@@ -90,18 +90,18 @@ impl Told {
 
 /// Prints until the service is gone or nobody reads any more.
 pub(super) async fn follow(client: &Client, args: &Args) -> Result<(), Failure> {
-    let mut told = Told::default();
-    let mut stream = open(client, args, &told).await?;
+    let mut position = Position::default();
+    let mut stream = open(client, args, &position).await?;
     let mut reconnect = Reconnect::new();
     loop {
-        let Some(why) = print(client, stream, args, &mut told).await? else { return Ok(()) };
-        if told.is_gone {
+        let Some(why) = print(client, stream, args, &mut position).await? else { return Ok(()) };
+        if position.is_gone {
             return Ok(());
         }
         reconnect.wait(why).await;
         let mut gone_since = None;
         stream = loop {
-            match open(client, args, &told).await {
+            match open(client, args, &position).await {
                 Ok(stream) => break stream,
                 Err(error) if error.is_passing() => reconnect.wait(error).await,
                 Err(error) if error.is_not_found() => {
@@ -115,13 +115,13 @@ pub(super) async fn follow(client: &Client, args: &Args) -> Result<(), Failure> 
                 Err(error) => return Err(error.into()),
             }
         };
-        told.opened_again();
+        position.opened_again();
         reconnect.answered();
     }
 }
 
-async fn open(client: &Client, args: &Args, told: &Told) -> Result<Parts, crate::client::CallError> {
-    let query = match told.since() {
+async fn open(client: &Client, args: &Args, position: &Position) -> Result<Parts, crate::client::CallError> {
+    let query = match position.since() {
         Some(since) => args.query(Some(&since.to_string()), None),
         None => args.query(args.since.as_deref(), args.tail.as_deref()),
     };
@@ -133,7 +133,7 @@ async fn print(
     client: &Client,
     mut stream: Parts,
     args: &Args,
-    told: &mut Told,
+    position: &mut Position,
 ) -> Result<Option<String>, Failure> {
     let mut buffer = Vec::new();
     while let Some(part) = stream.next().await {
@@ -148,7 +148,7 @@ async fn print(
             let read: Row = serde_json::from_slice(row).map_err(|error| {
                 Failure::new(format!("{} answers what no shef master does: {error}", client.url("/v1")))
             })?;
-            if told.take(&read) {
+            if position.take(&read) {
                 let shown = if args.json {
                     String::from_utf8_lossy(row).into_owned()
                 } else {
@@ -190,9 +190,8 @@ mod tests {
     use super::*;
 
     fn line(replica: &str, seconds: u64) -> Row {
-        row(
-            json!({"replica": replica, "host": "h1", "stream": "stdout", "time": LogTime(seconds * 1_000_000_000).to_string(), "line": "x"}),
-        )
+        row(json!({"replica": replica, "host": "h1", "stream": "stdout",
+                "time": LogTime(seconds * 1_000_000_000).to_string(), "line": "x"}))
     }
 
     fn row(value: Value) -> Row {
@@ -201,22 +200,32 @@ mod tests {
 
     #[test]
     fn what_was_told_is_not_told_again_and_nothing_is_left_out() {
-        let mut told = Told::default();
-        assert_eq!(told.since(), None);
-        assert!(told.take(&line("a", 100)) && told.take(&line("b", 200)));
-        assert_eq!(told.since(), Some(LogTime(190_000_000_000)), "lines that come late are asked for again");
-        assert!(told.take(&line("b", 199)), "within one stream everything is told: a clock may go back");
-        told.opened_again();
-        assert!(!told.take(&line("b", 200)) && told.take(&line("c", 195)), "and told if they are new");
-        assert!(told.take(&line("b", 201)) && told.take(&line("b", 150)));
-        told.take(&row(json!({"missing": "h1", "replica": "a", "reason": "down"})));
+        let mut position = Position::default();
+        assert_eq!(position.since(), None);
+        assert!(position.take(&line("a", 100)) && position.take(&line("b", 200)));
         assert_eq!(
-            told.since(),
+            position.since(),
+            Some(LogTime(190_000_000_000)),
+            "lines that come late are asked for again"
+        );
+        assert!(
+            position.take(&line("b", 199)),
+            "within one stream every line is printed: a clock may go back"
+        );
+        position.opened_again();
+        assert!(
+            !position.take(&line("b", 200)) && position.take(&line("c", 195)),
+            "and printed if they are new"
+        );
+        assert!(position.take(&line("b", 201)) && position.take(&line("b", 150)));
+        position.take(&row(json!({"missing": "h1", "replica": "a", "reason": "down"})));
+        assert_eq!(
+            position.since(),
             Some(LogTime(100_000_000_000)),
             "what could not be read goes on where it was"
         );
-        told.take(&row(json!({"back": "h1", "replica": "a"})));
-        assert_eq!(told.since(), Some(LogTime(191_000_000_000)));
+        position.take(&row(json!({"back": "h1", "replica": "a"})));
+        assert_eq!(position.since(), Some(LogTime(191_000_000_000)));
     }
 
     #[test]
@@ -225,8 +234,8 @@ mod tests {
         assert_eq!(shown(&line("a", 1), true), "a | 1970-01-01T00:00:01.000000000Z x");
         let missing = row(json!({"missing": "h1", "replica": "a", "reason": "down"}));
         assert_eq!(shown(&missing, false), "shef | a on h1 is missing here: down");
-        let mut told = Told::default();
-        told.take(&row(json!({"note": "service web is gone"})));
-        assert!(told.is_gone);
+        let mut position = Position::default();
+        position.take(&row(json!({"note": "service web is gone"})));
+        assert!(position.is_gone);
     }
 }

@@ -35,7 +35,8 @@ fn what_is_of_another_kind_is_told_what_is_right() {
         ),
         (
             json!({"ports": [{"target": "8010-8000"}, {"target": "1-65"}]}),
-            "ports[0].target must be a port, or a range of at most 64 such as \"8000-8010\", but is \"8010-8000\"",
+            "ports[0].target must be a port, or a range of at most 64 such as \"8000-8010\", but is \
+             \"8010-8000\"",
         ),
         (
             json!({"ports": [{"target": 1}, {"target": "1-64", "published": 8080}]}),

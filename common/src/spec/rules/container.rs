@@ -46,7 +46,13 @@ impl Template {
         self.restart.rules(&mut rules);
         let bytes = serde_json::to_vec(self).map_or(usize::MAX, |json| json.len());
         if bytes > MAX_TEMPLATE_BYTES {
-            rules.wrong("image", format!("and what else the container is made of must hold at most {MAX_TEMPLATE_BYTES} bytes as JSON, but hold {bytes}"));
+            rules.wrong(
+                "image",
+                format!(
+                    "and what else the container is made of must hold at most \
+                                          {MAX_TEMPLATE_BYTES} bytes as JSON, but hold {bytes}"
+                ),
+            );
         }
         rules.found
     }

@@ -24,8 +24,8 @@ impl ServiceSpec {
         if sticky && self.update.order == Order::StartFirst {
             rules.wrong(
                 "update.order",
-                "must be auto or stop-first while a volume keeps its slot on its host (sticky): the old and the new replica would \
-                 use it at the same time"
+                "must be auto or stop-first while a volume keeps its slot on its host (sticky): the old and \
+                 the new replica would use it at the same time"
                     .to_owned(),
             );
         }
@@ -41,8 +41,8 @@ impl ServiceSpec {
             rules.wrong(
                 "replicas",
                 format!(
-                    "must be 0 or 1, or placement.max_per_host 1, while networks[{at}] names the address of a replica, \
-                     but is {}",
+                    "must be 0 or 1, or placement.max_per_host 1, while networks[{at}] names the address of \
+                     a replica, but is {}",
                     self.replicas
                 ),
             );
@@ -51,8 +51,8 @@ impl ServiceSpec {
             rules.wrong(
                 "update.order",
                 format!(
-                    "must be auto or stop-first while networks[{at}] names the address of a replica: the old and the new \
-                     replica would have the same"
+                    "must be auto or stop-first while networks[{at}] names the address of a replica: the \
+                     old and the new replica would have the same"
                 ),
             );
         }

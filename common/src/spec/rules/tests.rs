@@ -39,11 +39,14 @@ fn a_spec_that_says_nothing_has_every_default() {
 #[test]
 fn every_field_is_read_and_comes_out_as_it_went_in() {
     let mut body = json!({
-        "name": "web", "replicas": 3, "image": "nginx:1", "platform": "linux/arm64/v8", "pull": "always", "command": ["-g"], "entrypoint": ["/bin/nginx"],
-        "env": {"A": "1"}, "working_dir": "/srv", "user": "www:82", "hostname": "web.local", "labels": {"team": "x"},
+        "name": "web", "replicas": 3, "image": "nginx:1", "platform": "linux/arm64/v8", "pull": "always",
+        "command": ["-g"], "entrypoint": ["/bin/nginx"],
+        "env": {"A": "1"}, "working_dir": "/srv", "user": "www:82", "hostname": "web.local",
+        "labels": {"team": "x"},
         "init": true, "tty": true, "read_only": true, "stop_signal": "SIGQUIT", "stop_grace_s": 30,
         "ulimits": {"nofile": {"soft": 1024, "hard": -1}}, "sysctls": {"net.core.somaxconn": "1024"},
-        "cap_add": ["NET_ADMIN"], "cap_drop": ["ALL"], "group_add": ["video", "44"], "oom_score_adj": -500, "shm_bytes": 67_108_864,
+        "cap_add": ["NET_ADMIN"], "cap_drop": ["ALL"], "group_add": ["video", "44"], "oom_score_adj": -500,
+        "shm_bytes": 67_108_864,
         "extra_hosts": {"db": "10.0.0.9"}, "host_gateway": ["me"],
         "dns": ["10.0.0.1", "fd00::1"], "logging": {"driver": "local", "options": {"max-size": "1m"}},
     });
@@ -52,17 +55,25 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
         "device_requests": [{"driver": "nvidia", "count": -1, "capabilities": [["gpu"]]}],
         "ports": [{"target": 80, "published": 8080}, {"target": 53, "protocol": "udp", "host_ip": "127.0.0.1"}],
         "mounts": [
-            {"type": "volume", "source": "data", "target": "/data", "driver": "local", "options": {"o": "x"}, "sticky": true},
+            {"type": "volume", "source": "data", "target": "/data", "driver": "local",
+                "options": {"o": "x"}, "sticky": true},
             {"type": "bind", "source": "/etc/ssl", "target": "/etc/ssl", "read_only": true},
-            {"type": "tmpfs", "target": "/tmp", "size_bytes": 1_048_576, "mode": 1023, "mount_options": ["exec", "uid=1000", "nr_inodes=64k"]},
+            {"type": "tmpfs", "target": "/tmp", "size_bytes": 1_048_576, "mode": 1023,
+                "mount_options": ["exec", "uid=1000", "nr_inodes=64k"]},
         ],
-        "networks": [{"name": "backend", "aliases": ["web"], "ipv4_address": "10.1.0.9", "ipv6_address": "fd00::9"}],
-        "resources": {"reserve": {"cpu_millis": 500, "memory_bytes": 33_554_432}, "limit": {"cpu_millis": 1000, "memory_bytes": 67_108_864, "swap_bytes": 0, "pids": 64}},
+        "networks": [{"name": "backend", "aliases": ["web"], "ipv4_address": "10.1.0.9",
+            "ipv6_address": "fd00::9"}],
+        "resources": {"reserve": {"cpu_millis": 500, "memory_bytes": 33_554_432},
+            "limit": {"cpu_millis": 1000, "memory_bytes": 67_108_864, "swap_bytes": 0, "pids": 64}},
         "health": {"test": {"http": {"port": 80, "path": "/healthz", "https": true, "headers": {"Host": "a.example"}, "status": [200, 418]}}, "interval_ms": 1_000, "timeout_ms": 500, "retries": 2, "start_period_ms": 100, "on_unhealthy": "replace"},
         "restart": {"condition": "on_failure", "delay_ms": 1_000, "max_attempts": 3, "window_ms": 60_000},
         "on_disconnect": {"stop_after": {"seconds": 60}}, "rebalance": {"on": {"per_minute": 6}},
-        "placement": {"constraints": [{"key": "label.zone", "op": "in", "values": ["a", "b"]}], "preferences": [{"key": "node.os", "op": "==", "values": ["linux"]}], "spread_over": "zone", "max_per_host": 1, "strategy": "bin_pack"},
-        "update": {"order": "stop-first", "parallelism": 5, "surge": 9, "delay_ms": 1, "monitor_ms": 2, "deadline_ms": 60_000, "probation_ms": 3, "failure_action": "pause", "max_failures": 1, "canary": 2},
+        "placement": {"constraints": [{"key": "label.zone", "op": "in", "values": ["a", "b"]}],
+            "preferences": [{"key": "node.os", "op": "==", "values": ["linux"]}], "spread_over": "zone",
+            "max_per_host": 1, "strategy": "bin_pack"},
+        "update": {"order": "stop-first", "parallelism": 5, "surge": 9, "delay_ms": 1, "monitor_ms": 2,
+            "deadline_ms": 60_000, "probation_ms": 3, "failure_action": "pause", "max_failures": 1,
+            "canary": 2},
     });
     body.as_object_mut().unwrap().extend(object(rest));
     let spec = ServiceSpec::read(object(body.clone()), None).unwrap();
@@ -84,7 +95,8 @@ fn a_range_of_ports_stands_for_each_of_them() {
     let range =
         json!([{"target": "8000-8002", "published": "9000-9002", "protocol": "udp"}, {"target": "81-82"}]);
     let single = json!([
-        {"target": 8000, "published": 9000, "protocol": "udp"}, {"target": 8001, "published": 9001, "protocol": "udp"},
+        {"target": 8000, "published": 9000, "protocol": "udp"},
+        {"target": 8001, "published": 9001, "protocol": "udp"},
         {"target": 8002, "published": 9002, "protocol": "udp"}, {"target": 81}, {"target": 82},
     ]);
     let read = ServiceSpec::read(body(range), None).unwrap();
@@ -181,9 +193,10 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         ),
         (
             json!({"health": {"test": {"http": {"port": 1, "path": "/", "headers": {"Te": "x", "X-A": "a\r\nb"}, "status": [600]}}}}),
-            "health.test.http.headers must be a header that a check may set: letters, digits and hyphens, and none of the connection's own, but is Te; \
-             health.test.http.headers.X-A must hold at most 1024 visible ASCII characters and spaces, but is a\\r\\nb; \
-             health.test.http.status must be statuses from 100 to 599, but is 600",
+            "health.test.http.headers must be a header that a check may set: letters, digits and hyphens, \
+             and none of the connection's own, but is Te; health.test.http.headers.X-A must hold at most \
+             1024 visible ASCII characters and spaces, but is a\\r\\nb; health.test.http.status must be \
+             statuses from 100 to 599, but is 600",
         ),
         (
             json!({"health": {"test": {"http": {"port": 1, "path": "/", "headers": {"host": "a", "Host": "b"}}}}}),
@@ -192,26 +205,29 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         ),
         (
             json!({"oom_score_adj": 1001, "resources": {"limit": {"swap_bytes": 1}}}),
-            "oom_score_adj must be -1000 to 1000, but is 1001; resources.limit.swap_bytes must come with a limit of memory_bytes, but is 1",
+            "oom_score_adj must be -1000 to 1000, but is 1001; resources.limit.swap_bytes must come with \
+             a limit of memory_bytes, but is 1",
         ),
         (
             json!({"extra_hosts": {"me": "host-gateway"}}),
-            "extra_hosts must hold addresses, but me is \"host-gateway\": for the host itself, say host_gateway = [\"me\"]",
+            "extra_hosts must hold addresses, but me is \"host-gateway\": for the host itself, say \
+             host_gateway = [\"me\"]",
         ),
         (
             json!({"extra_hosts": {"me": "10.0.0.1"}, "host_gateway": ["me", "a b", "x", "x"]}),
-            "host_gateway[0] must be no name that leads elsewhere too, but is me; host_gateway[1] must be 1 to 63 letters, digits, \
-             underscores, dots and hyphens that begin and end with a letter or a digit, but is a b; host_gateway[3] must be no \
-             name that leads elsewhere too, but is x",
+            "host_gateway[0] must be no name that leads elsewhere too, but is me; host_gateway[1] must be 1 \
+             to 63 letters, digits, underscores, dots and hyphens that begin and end with a letter or a \
+             digit, but is a b; host_gateway[3] must be no name that leads elsewhere too, but is x",
         ),
         (
             json!({"group_add": ["video", "a b"]}),
             "group_add[1] must be a group by name or number, without spaces, but is a b",
         ),
         (
-            json!({"mounts": [{"type": "volume", "source": "data", "target": "/a"}], "update": {"order": "start-first"}}),
-            "update.order must be auto or stop-first while a volume keeps its slot on its host (sticky): the old and the new \
-             replica would use it at the same time",
+            json!({"mounts": [{"type": "volume", "source": "data", "target": "/a"}],
+                "update": {"order": "start-first"}}),
+            "update.order must be auto or stop-first while a volume keeps its slot on its host (sticky): \
+             the old and the new replica would use it at the same time",
         ),
         (
             json!({"user": "4294967296"}),
@@ -223,11 +239,13 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         ),
         (
             json!({"sysctls": {"vm.swappiness": "1"}}),
-            "sysctls must be a kernel parameter that a container has of its own (net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*), but is vm.swappiness",
+            "sysctls must be a kernel parameter that a container has of its own (net.*, fs.mqueue.*, \
+             kernel.msg*, kernel.sem, kernel.shm*), but is vm.swappiness",
         ),
         (
             json!({"sysctls": {"net.core.somaxconn": "1"}, "networks": [{"name": "host"}]}),
-            "sysctls must not be below net. on network host, where they are the host's, but is net.core.somaxconn",
+            "sysctls must not be below net. on network host, where they are the host's, but is \
+             net.core.somaxconn",
         ),
         (
             json!({"mounts": [{"type": "tmpfs", "target": "/a//b"}, {"type": "tmpfs", "target": "/a/./b/"}]}),
@@ -248,7 +266,8 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         (json!({"dns": ["10.0.0"]}), "dns[0] must be an IP address, but is \"10.0.0\""),
         (
             json!({"platform": "arm64"}),
-            "platform must be OS/ARCHITECTURE such as linux/amd64, linux/arm64 or linux/arm/v7, but is \"arm64\"",
+            "platform must be OS/ARCHITECTURE such as linux/amd64, linux/arm64 or linux/arm/v7, but is \
+             \"arm64\"",
         ),
         (
             json!({"devices": [{"source": "null"}]}),
@@ -281,7 +300,8 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         ),
         (
             json!({"mounts": [{"type": "volume", "source": "d", "target": "/d"}]}),
-            "mounts[0].source must be 2 to 128 letters, digits, underscores, dots and hyphens that begin with a letter or a digit, but is d",
+            "mounts[0].source must be 2 to 128 letters, digits, underscores, dots and hyphens that begin \
+             with a letter or a digit, but is d",
         ),
         (
             json!({"mounts": [{"type": "tmpfs", "target": "/d"}, {"type": "tmpfs", "target": "/d/"}]}),
@@ -293,14 +313,16 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         ),
         (
             json!({"mounts": [{"type": "tmpfs", "target": "/d", "mount_options": ["exec", "size=1m"]}]}),
-            "mounts[0].mount_options[1] must be an option such as exec, suid, dev, ro, noatime, uid=1000, gid=1000, nr_inodes=64k or nr_blocks=64k; size and mode are fields of their own, but is size=1m",
+            "mounts[0].mount_options[1] must be an option such as exec, suid, dev, ro, noatime, uid=1000, \
+             gid=1000, nr_inodes=64k or nr_blocks=64k; size and mode are fields of their own, but is size=1m",
         ),
         (
             json!({"health": {"test": "none", "on_unhealthy": "restart"}}),
             "health.on_unhealthy must be report without a check (test none), but is restart",
         ),
         (
-            json!({"health": {"test": {"shell": "x"}, "on_unhealthy": "restart"}, "restart": {"condition": "never"}}),
+            json!({"health": {"test": {"shell": "x"}, "on_unhealthy": "restart"},
+                "restart": {"condition": "never"}}),
             "health.on_unhealthy must be report or replace while restart.condition is never, but is restart",
         ),
         (
@@ -309,11 +331,13 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         ),
         (
             json!({"networks": [{"name": "../x"}]}),
-            "networks[0].name must be 2 to 128 letters, digits, underscores, dots and hyphens that begin with a letter or a digit, but is ../x",
+            "networks[0].name must be 2 to 128 letters, digits, underscores, dots and hyphens that begin \
+             with a letter or a digit, but is ../x",
         ),
         (
             json!({"networks": [{"name": "bridge", "ipv4_address": "172.17.0.9"}]}),
-            "networks[0].ipv4_address must be absent on the engine's own network bridge: only networks of a known subnet take one",
+            "networks[0].ipv4_address must be absent on the engine's own network bridge: only networks of \
+             a known subnet take one",
         ),
         (
             json!({"networks": [{"name": "lan", "ipv4_address": "224.0.0.1"}]}),
@@ -325,11 +349,14 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         ),
         (
             json!({"replicas": 2, "networks": [{"name": "lan", "ipv4_address": "10.0.0.9"}]}),
-            "replicas must be 0 or 1, or placement.max_per_host 1, while networks[0] names the address of a replica, but is 2",
+            "replicas must be 0 or 1, or placement.max_per_host 1, while networks[0] names the address of \
+             a replica, but is 2",
         ),
         (
-            json!({"update": {"order": "start-first"}, "networks": [{"name": "lan", "ipv4_address": "10.0.0.9"}]}),
-            "update.order must be auto or stop-first while networks[0] names the address of a replica: the old and the new replica would have the same",
+            json!({"update": {"order": "start-first"},
+                "networks": [{"name": "lan", "ipv4_address": "10.0.0.9"}]}),
+            "update.order must be auto or stop-first while networks[0] names the address of a replica: \
+             the old and the new replica would have the same",
         ),
         (
             json!({"networks": [{"name": "host"}], "ports": [{"target": 80}]}),
@@ -350,7 +377,8 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         (json!({"resources": {"limits": {}}}), "resources.limits is not a field here: did you mean limit?"),
         (
             json!({"health": {"test": {"http": {"port": 80, "path": "x"}}}}),
-            "health.test.http.path must begin with / and hold at most 1024 visible ASCII characters without #, but is x",
+            "health.test.http.path must begin with / and hold at most 1024 visible ASCII characters \
+             without #, but is x",
         ),
         (json!({"health": {"test": "none", "retries": 0}}), "health.retries must be 1 to 100, but is 0"),
         (
@@ -378,7 +406,8 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         ),
         (
             json!({"rebalance": {"on": {"per_minute": 1001}}}),
-            "rebalance must be \"off\" or {\"on\": {\"per_minute\": 1 to 1000}}, but is {\"on\":{\"per_minute\":1001}}",
+            "rebalance must be \"off\" or {\"on\": {\"per_minute\": 1 to 1000}}, but is \
+             {\"on\":{\"per_minute\":1001}}",
         ),
     ] {
         assert_eq!(with(fields.clone()).unwrap_err(), wanted, "{fields}");
@@ -404,7 +433,8 @@ fn a_mode_is_octal_as_a_string_and_itself_as_a_number() {
 
 #[test]
 fn everything_that_is_wrong_is_named_at_once() {
-    let body = json!({"image": "UPPER/..", "replicas": "x", "env": [], "ports": [{"target": 0}], "update": {"canary": 10_001}, "more": 1});
+    let body = json!({"image": "UPPER/..", "replicas": "x", "env": [], "ports": [{"target": 0}],
+        "update": {"canary": 10_001}, "more": 1});
     let fields: Vec<_> =
         ServiceSpec::read(object(body), None).unwrap_err().into_iter().map(|error| error.field).collect();
     assert_eq!(fields, ["name", "image", "env", "replicas", "ports[0].target", "update.canary", "more"]);

@@ -39,7 +39,8 @@ impl BareLab {
         Self::start_guarded(count, &[]).await
     }
 
-    /// The same with a registry that asks everybody who they are; `logins` as in [`LabRegistry::start_guarded`].
+    /// The same with a registry that asks everybody who they are; `logins` as in
+    /// [`LabRegistry::start_guarded`].
     ///
     /// # Panics
     /// If a host does not come up; the end of its log says why.

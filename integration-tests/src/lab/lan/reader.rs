@@ -21,7 +21,8 @@ use super::{
 const BLOCK_LIMIT: Duration = Duration::from_secs(180);
 /// Where the pages say that the engine listens.
 const USUAL_SOCKET: &str = "/var/run/docker.sock:";
-/// A directory of its own in place of `/var/lib`, which `shef up` writes to, and then a shell that notes failures.
+/// A directory of its own in place of `/var/lib`, which `shef up` writes to, and then a shell that notes
+/// failures.
 const START: &str = "mount -t tmpfs page /var/lib && exec bash --norc --noprofile";
 const NOTE_FAILURES: &str = "set -E; trap 'failed=$?' ERR; failed=0\n";
 
@@ -64,11 +65,11 @@ impl<'a> Reader<'a> {
         let mut differences = Vec::new();
         for block in blocks(&page).unwrap_or_else(|error| panic!("{path}: {error}")) {
             let (failed, printed) = self.shell(block.host).run(&block.commands).await;
-            let told = format!("{path}, line {}:\n{}\n--- prints\n{printed}", block.line, block.commands);
-            println!("{told}");
-            assert_eq!(failed != "0", block.fails, "{told}--- ends with {failed}");
+            let found = format!("{path}, line {}:\n{}\n--- prints\n{printed}", block.line, block.commands);
+            println!("{found}");
+            assert_eq!(failed != "0", block.fails, "{found}--- ends with {failed}");
             if let Some(shown) = block.output.filter(|shown| !fits(shown, &printed)) {
-                differences.push(format!("{told}--- instead of\n{shown}\n"));
+                differences.push(format!("{found}--- instead of\n{shown}\n"));
             }
         }
         assert!(differences.is_empty(), "{}", differences.join("\n"));

@@ -94,7 +94,8 @@ impl World {
         self.hosts[host].ledger = ledger;
     }
 
-    /// An agent's write reaches its disk, as a whole or in part. Returns the outcome for its agent, if that lives.
+    /// An agent's write reaches its disk, as a whole or in part. Returns the outcome for its agent, if that
+    /// lives.
     pub(super) fn reaches_disk(
         &mut self,
         host: usize,

@@ -125,7 +125,7 @@ impl ClusterEffects for ClusterSide<'_> {
         }
     }
 
-    // Nobody rehearses in a run.
+    // The simulator makes no dry runs.
     fn copy_service(&mut self, _: ServiceName, _: Call) {}
     fn answer_copy(&mut self, _: Call, _: Result<Box<ServiceCore>, Refused>) {}
 

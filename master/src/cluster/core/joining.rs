@@ -146,8 +146,8 @@ impl ClusterCore {
             .extend(self.admissions.values().filter_map(|joining| joining.until).min().map(Effect::WakeAt));
     }
 
-    /// Services have replicas on hosts that were refused and did not come again: these count as down, as hosts do that
-    /// a starting master does not know.
+    /// Services have replicas on hosts that were refused and did not come again: these count as down, as
+    /// hosts do that a starting master does not know.
     pub(super) fn give_up_half_joined(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let is_due = |at: &MonoMs| *at <= now.mono;
         let due = self.half_joined.iter().filter(|(_, at)| is_due(at)).map(|(node, _)| node.clone());

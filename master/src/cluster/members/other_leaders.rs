@@ -137,8 +137,9 @@ impl Members {
     pub fn waits_to_adopt(&self) -> Option<String> {
         let (node, cluster) = self.others.waiting(self.now).filter(|_| self.is_new())?;
         Some(format!(
-            "the store of this master is empty, and host {node} belongs to cluster {cluster}: this master waits until {node} has \
-             heard of no other master for {} s, and leads that cluster then; to have it lead at once: shef cluster take-over",
+            "the store of this master is empty, and host {node} belongs to cluster {cluster}: this master \
+             waits until {node} has heard of no other master for {} s, and leads that cluster then; to have \
+             it lead at once: shef cluster take-over",
             LEADER_SILENCE.0 / 1_000
         ))
     }
@@ -174,14 +175,15 @@ impl Members {
             }
             OtherLeader::Leads => Verdict::StandDown(theirs.clone()),
             OtherLeader::LeadsFewer => Verdict::Wait(format!(
-                "the host follows leader {}, but more hosts follow this master: this one goes on, and leads the host once it has \
-                 not heard of that leader for {} s; stop the master that is the wrong one",
+                "the host follows leader {}, but more hosts follow this master: this one goes on, and leads \
+                 the host once it has not heard of that leader for {} s; stop the master that is the wrong \
+                 one",
                 theirs.leader,
                 LEADER_SILENCE.0 / 1_000
             )),
             OtherLeader::IsDoubted => Verdict::Wait(format!(
-                "the host follows leader {}, and has not heard of it for {} s; this master takes over once more than half of its \
-                 hosts say so, or follow this one",
+                "the host follows leader {}, and has not heard of it for {} s; this master takes over once \
+                 more than half of its hosts say so, or follow this one",
                 theirs.leader,
                 silent.unwrap_or_default().0 / 1_000
             )),

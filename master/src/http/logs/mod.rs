@@ -146,7 +146,8 @@ impl Sources {
                 if !self.left_out {
                     self.left_out = true;
                     let note = format!(
-                        "the service has more than {MAX_REPLICAS} replicas, and no more are read at once; ask for one"
+                        "the service has more than {MAX_REPLICAS} replicas, and no more are read at once; \
+                         ask for one"
                     );
                     self.format.note(&mut self.out, &Note::Whole { note });
                 }

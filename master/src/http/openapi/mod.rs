@@ -48,7 +48,8 @@ pub fn described(calls: &[Call]) -> Value {
 fn operation(call: &Call, problem: &Value, answered: &mut SchemaGenerator) -> Value {
     let in_path = call.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let in_path = in_path.map(|name| {
-        json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" }, "description": in_words(name, call.path) })
+        json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" },
+            "description": in_words(name, call.path) })
     });
     let given = |place: &'static str| {
         move |param: &Param| {
@@ -88,8 +89,10 @@ fn operation(call: &Call, problem: &Value, answered: &mut SchemaGenerator) -> Va
         }
     }
     let error = if call.is_legacy() {
-        let schema = json!({ "type": "object", "required": ["error"], "properties": { "error": { "type": "string" } } });
-        json!({ "description": "What is wrong, as docker-shef says it.", "content": { "application/json": { "schema": schema } } })
+        let schema = json!({ "type": "object", "required": ["error"],
+            "properties": { "error": { "type": "string" } } });
+        json!({ "description": "What is wrong, as docker-shef says it.",
+            "content": { "application/json": { "schema": schema } } })
     } else {
         json!({ "description": "What is wrong.", "content": { MEDIA_TYPE: { "schema": problem } } })
     };
@@ -156,7 +159,8 @@ fn request_body(body: Body) -> Value {
                     ((*name).to_owned(), json!({ "type": kind, "description": about }))
                 })
                 .collect();
-            let schema = json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false });
+            let schema = json!({ "type": "object", "properties": properties, "required": required,
+                "additionalProperties": false });
             (!required.is_empty(), schema)
         }
     };

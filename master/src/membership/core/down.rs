@@ -67,10 +67,9 @@ impl MembershipCore {
     /// for any more. While the brake is on, everybody is waited for: who is silent belongs to those that it
     /// concerns.
     pub(super) fn is_confirmed(&self, now: Now) -> bool {
-        self.confirmation.as_ref().is_some_and(|asks| {
-            let few = !self.brake.is_too_much(asks.at_most(), self.hosts.len());
-            asks.is_over(now.mono) || few && !self.brake.is_on()
-        })
+        let Some(asks) = &self.confirmation else { return false };
+        let few = !self.brake.is_too_much(asks.at_most(), self.hosts.len());
+        asks.is_over(now.mono) || few && !self.brake.is_on()
     }
 
     /// Hosts that may be about to go down: those in doubt, and those that have shown no sign of life since

@@ -10,19 +10,25 @@ pub(super) fn why(host: &Host, condition: HostCondition, flap_hold: DurationMs) 
     let flaps = || {
         let minutes = flap_hold.0 / 60_000;
         format!(
-            "it went down three times within ten minutes, and takes new replicas once it has been up for {minutes} min"
+            "it went down three times within ten minutes, and takes new replicas once it has been up for \
+             {minutes} min"
         )
     };
     match condition.standing {
         Standing::Awaited => Some("it has not called in since the master started".to_owned()),
         Standing::Ready => condition.flapping.then(flaps),
         Standing::Suspect => Some(match host.liveness.evidence() {
-            Some(Evidence::Answers { via: None }) => "it answers probes, but its reports do not arrive".to_owned(),
+            Some(Evidence::Answers { via: None }) => "it answers probes, but its reports do not \
+                                                      arrive"
+                .to_owned(),
             Some(Evidence::Answers { via: Some(via) }) => {
                 format!("it answers probes (through {via}), but its reports do not arrive")
             }
             Some(Evidence::AgentSilent { .. }) | None => match host.liveness.not_probed() {
-                Some(why) => format!("its reports do not arrive, and it cannot be probed, which says nothing of it ({why})"),
+                Some(why) => format!(
+                    "its reports do not arrive, and it cannot be probed, which says \
+                                      nothing of it ({why})"
+                ),
                 None => "its reports do not arrive; it is being probed".to_owned(),
             },
         }),
@@ -32,12 +38,15 @@ pub(super) fn why(host: &Host, condition: HostCondition, flap_hold: DurationMs) 
                 Some(Evidence::AgentSilent { why }) => format!(" ({why})"),
                 Some(Evidence::Answers { .. }) | None => String::new(),
             };
-            Some(format!("the host is there, its agent is not{how}; what runs there is not known since {since}"))
+            Some(format!(
+                "the host is there, its agent is not{how}; what runs there is not known since \
+                          {since}"
+            ))
         }
         Standing::EngineDown => Some("its engine does not answer".to_owned()),
         Standing::Down if condition.held => Some(
-            "neither reports nor probes reach it; so many hosts went down together that its replicas are not replaced for now \
-             (see /v1/cluster)"
+            "neither reports nor probes reach it; so many hosts went down together that its replicas are \
+             not replaced for now (see /v1/cluster)"
                 .to_owned(),
         ),
         Standing::Down if host.unanswered => {

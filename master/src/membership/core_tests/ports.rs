@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use shef_common::protocol::PortsOutcome;
 
-use super::*;
+use super::super::{Standing, events::Event};
+use super::model::{Model, node, silent};
 
 /// A host that is there without its agent, which publishes one port.
 fn without_agent(hosts: usize) -> Model {

@@ -1,6 +1,11 @@
 //! Hosts that are cut off together, in any order and spacing, until the first of them is due to be called down.
 
-use super::*;
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::super::{Standing, events::Event};
+use super::model::{Model, answered, is_due, unreachable};
 
 /// How long a probe of a host that is cut off takes.
 const EMPTY_MS: u64 = 340;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use shef_common::protocol::MAX_PUSH_BYTES;
+use shef_common::protocol::{Assignment, LedgerDigest, MAX_PUSH_BYTES};
 
 use super::*;
 

@@ -65,7 +65,8 @@ impl Outbox {
         now: MonoMs,
     ) -> bool {
         self.held = held.filter(|_| self.agent.by_digest);
-        // A revision ahead of the last answer comes from a push that this outbox does not know, perhaps another master's.
+        // A revision ahead of the last answer comes from a push that this outbox does not know, perhaps
+        // another master's.
         let is_settled = self.accepted.is_some()
             && accepted >= self.accepted
             && self.in_flight.is_none()
@@ -124,8 +125,8 @@ impl Outbox {
                 }
                 match theirs.filter(|_| refused.why == Refusal::StaleFence).map(|accepted| &accepted.fence) {
                     Some(theirs) if !is_within_reach(theirs.epoch.0, fence.epoch.0) => format!(
-                        "the agent follows epoch {}, which no leadership of this cluster has had (ours is {}); stop it, move its \
-                         ledger away and start it anew",
+                        "the agent follows epoch {}, which no leadership of this cluster has had (ours is \
+                         {}); stop it, move its ledger away and start it anew",
                         theirs.epoch, fence.epoch
                     ),
                     theirs => {
@@ -194,16 +195,13 @@ impl Outbox {
         listed: &BTreeMap<ReplicaId, ReplicaState>,
         accepted: Option<Revision>,
     ) -> Vec<ReplicaId> {
-        let followed = |sent: Option<Revision>| {
-            sent.is_some_and(|sent| accepted.is_some_and(|accepted| sent <= accepted))
-        };
+        let followed = |sent: Option<Revision>| sent.is_some() && sent <= accepted;
         let gone =
             |(id, removing): &(&ReplicaId, &Removing)| followed(removing.sent) && !listed.contains_key(*id);
         let gone = self.removing.iter().filter(gone).map(|(id, _)| id.clone()).collect();
-        let is_up = |id: &ReplicaId| {
-            listed
-                .get(id)
-                .is_some_and(|state| !matches!(state, ReplicaState::Stopping | ReplicaState::Stopped))
+        let is_up = |id: &ReplicaId| match listed.get(id) {
+            Some(ReplicaState::Stopping | ReplicaState::Stopped) | None => false,
+            Some(_) => true,
         };
         let kept = self.removing.iter().filter(|(id, removing)| followed(removing.sent) && is_up(id));
         self.to_remove.extend(kept.map(|(id, _)| id.clone()));

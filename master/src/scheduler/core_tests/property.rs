@@ -52,7 +52,9 @@ use proptest::strategy::Strategy;
 
 proptest! {
     #[test]
-    fn no_host_is_over_reserved_has_a_port_twice_or_what_its_labels_exclude(hosts in hosts(), services in services()) {
+    fn no_host_is_over_reserved_has_a_port_twice_or_what_its_labels_exclude(
+        hosts in hosts(), services in services(),
+    ) {
         let order: Vec<usize> = (0..hosts.len()).collect();
         let mut core = build(&hosts, &order);
         let mut placed: Vec<(usize, NodeName)> = vec![];
@@ -149,7 +151,9 @@ proptest! {
     }
 
     #[test]
-    fn placement_is_balanced_and_never_over_the_wanted_number(hosts in vec((any::<bool>(), 0_u32..5), 1..12), wanted in 0_u32..60) {
+    fn placement_is_balanced_and_never_over_the_wanted_number(
+        hosts in vec((any::<bool>(), 0_u32..5), 1..12), wanted in 0_u32..60,
+    ) {
         let mut core = SchedulerCore::default();
         for (n, (ready, load)) in hosts.iter().enumerate() {
             core.host_changed(node(n), if *ready { UP } else { DOWN });

@@ -1,4 +1,4 @@
-//! From a draft to what is durable, and what then is told to whom.
+//! From a draft to a durable record, and what is then sent to users and hosts.
 
 use shef_common::ids::Version;
 
@@ -25,7 +25,8 @@ impl ServiceCore {
         self.versions.of_head()
     }
 
-    /// The record that is on its way to the store, if one is; `Some(None)`: nothing of the service is to be left.
+    /// The record that is on its way to the store, if one is; `Some(None)`: nothing of the service is to be
+    /// left.
     #[must_use]
     pub fn committing(&self) -> Option<Option<&ServiceRecord>> {
         match &self.step {
@@ -36,7 +37,7 @@ impl ServiceCore {
 
     /// It is stored as a format before had it.
     pub(super) fn is_to_be_rewritten(&self) -> bool {
-        self.versions.are_of_format_1() && !self.is_rehearsal
+        self.versions.are_of_format_1() && !self.is_dry_run
     }
 
     pub(super) fn commit(&mut self, mut draft: Draft, effects: &mut Vec<Effect>) {
@@ -48,7 +49,7 @@ impl ServiceCore {
             );
             return;
         }
-        let writes = if self.is_rehearsal {
+        let writes = if self.is_dry_run {
             Ok(Vec::new())
         } else {
             stored::writes(&self.name, self.record.as_ref(), draft.kept(), &self.versions)
@@ -97,7 +98,7 @@ impl ServiceCore {
             self.observed.retry_slot_at.clear();
         }
         self.pace.due |= self.record.as_ref().is_some_and(|record| record.moves_per_minute().is_some());
-        self.tell_data(effects);
+        self.publish_data_nodes(effects);
         effects
             .extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
         if draft.tally != Tally::default() {
@@ -107,7 +108,7 @@ impl ServiceCore {
     }
 
     /// Tells the cluster where the service has data, if that is somewhere else than it was.
-    pub(super) fn tell_data(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn publish_data_nodes(&mut self, effects: &mut Vec<Effect>) {
         let record = self.record.as_ref();
         let data_on = record.map(|record| volumes::hosts_with_data(record, &self.places)).unwrap_or_default();
         if !data_on.iter().copied().eq(&self.data_on) {

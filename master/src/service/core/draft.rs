@@ -66,7 +66,9 @@ impl ServiceCore {
             let slots: SlotSet = self.confirmed_gone.iter().filter_map(|id| self.places.slot(id)).collect();
             // One that was never seen running is no container that was deleted.
             let deleted = |replica: &&ReplicaRecord| {
-                replica.want == Want::Remove && gone(replica) && !self.observed.fresh.contains(&replica.id)
+                replica.want == Want::Remove
+                    && gone(replica)
+                    && !self.observed.newly_placed.contains(&replica.id)
             };
             draft.tally.containers_deleted = record.replicas.of_all(&slots).filter(deleted).count() as u64;
             // By their hosts' own word they hold nothing there any more, whatever becomes of the record.
@@ -126,7 +128,8 @@ impl ServiceCore {
         Ok(applied)
     }
 
-    /// Refuses what the record has on another member: the host is that member under another name, or a copy of it.
+    /// Refuses what the record has on another member: the host is that member under another name, or a copy
+    /// of it.
     fn may_be_imported(
         &self,
         record: &ServiceRecord,
@@ -141,10 +144,10 @@ impl ServiceCore {
             return Ok(());
         };
         Err(format!(
-            "this host holds containers of host {recorded} (replica {id} among them), and calls itself {node}; if it is \
-             {recorded}, stop its agent, remove {node} if it is a member (shef node rm {node}), and start the agent with \
-             node_name = \"{recorded}\" (SHEF_NODE_NAME, --node-name) and an empty data directory; if the containers are \
-             copies, remove them (docker rm)"
+            "this host holds containers of host {recorded} (replica {id} among them), and calls itself \
+             {node}; if it is {recorded}, stop its agent, remove {node} if it is a member (shef node rm \
+             {node}), and start the agent with node_name = \"{recorded}\" (SHEF_NODE_NAME, --node-name) and \
+             an empty data directory; if the containers are copies, remove them (docker rm)"
         ))
     }
 
@@ -156,7 +159,7 @@ impl ServiceCore {
             ReplicaClass::Ready | ReplicaClass::OnTrial | ReplicaClass::Lost => true,
             ReplicaClass::Migrating => self.observed.runs(replica),
             ReplicaClass::Starting => {
-                !self.observed.heard_of(replica) && !self.observed.fresh.contains(&replica.id)
+                !self.observed.has_status(replica) && !self.observed.newly_placed.contains(&replica.id)
             }
             ReplicaClass::Failed | ReplicaClass::Outdated | ReplicaClass::Unreachable => false,
         };

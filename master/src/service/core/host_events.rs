@@ -31,7 +31,7 @@ impl ServiceCore {
         for status in statuses {
             let Some(replica) = self.places.find_on(record, node, &status.replica) else { continue };
             self.observed.open(replica.slot);
-            if status.state == ReplicaState::Running && self.observed.fresh.remove(&status.replica) {
+            if status.state == ReplicaState::Running && self.observed.newly_placed.remove(&status.replica) {
                 tally.containers_created += 1;
             }
             let down =
@@ -73,9 +73,9 @@ impl ServiceCore {
         self.confirmed_gone.extend(gone.cloned());
     }
 
-    /// `node` holds `replicas`, and has not been told of them. What the record, or one that is on its way to
-    /// the store, has there is ordered by it; the rest is to go. What is wanted on another host stays: that host
-    /// may have come under this name.
+    /// `node` holds `replicas`, and no order names them. What the record, or one that is on its way to
+    /// the store, has there is ordered by it; the rest is to go. What is wanted on another host stays: that
+    /// host may have come under this name.
     pub(super) fn name_for_removal(
         &mut self,
         node: NodeName,

@@ -2,7 +2,8 @@
 //!
 //! A service's record counts them. Where it does not, because the service is new, the store was emptied, or a
 //! version before 0.2 drew each number by itself, the first one is drawn, and is far above those that hosts
-//! have told of: others may not have told yet. So it is when a host tells of one that is ahead of the count.
+//! have reported: others may not have reported yet. The same holds when a host reports one that is ahead of
+//! the count.
 
 use shef_common::ids::ReplicaId;
 
@@ -12,7 +13,7 @@ use crate::service::record::{ReplicaRecord, ServiceRecord};
 /// The first numbers: of six digits, with room for half a million replicas before there are seven, which
 /// agents of version 0.1 do not read.
 const FIRST: std::ops::Range<u32> = 100_000..400_000;
-/// So far above the numbers that hosts have told of, at least and at most.
+/// So far above the numbers that hosts have reported, at least and at most.
 const ABOVE: std::ops::Range<u32> = 50_000..100_000;
 /// Numbers above this were drawn by version 0.1: a count that went on above them would soon have seven
 /// digits.

@@ -83,7 +83,7 @@ impl ServiceCore {
     }
 
     /// With `order: auto`, a rollout stops old replicas first from now on where no host has room for two of
-    /// `slots`. These give their turn back: first their hosts make the new ones ready.
+    /// `slots`. These are to be started again: first their hosts make the new ones ready.
     fn stop_first_where_it_must(&mut self, slots: &[Slot], record: &mut ServiceRecord) {
         // What is on its way out soon gives its room back.
         let goes = |r: &ReplicaRecord| {
@@ -96,7 +96,7 @@ impl ServiceCore {
         let Some(rollout) = &mut record.rollout else { return };
         rollout.stops_first = true;
         if rollout.from.is_some() {
-            rollout.turned = rollout.turned.without(&slots.iter().copied().collect());
+            rollout.started_slots = rollout.started_slots.without(&slots.iter().copied().collect());
         }
         self.no_host = None;
     }

@@ -186,14 +186,15 @@ fn a_canary_of_a_global_service_counts_while_another_host_is_emptied() {
         }
     }
     assert!(emptied(&model), "the canary's slot is empty");
-    let taken = |model: &Model| model.durable.as_ref().unwrap().1.rollout.as_ref().unwrap().turned.clone();
-    let turned = taken(&model);
+    let started =
+        |model: &Model| model.durable.as_ref().unwrap().1.rollout.as_ref().unwrap().started_slots.clone();
+    let before = started(&model);
     let bindings = model.durable.as_ref().unwrap().1.bindings.clone();
-    let (_, other) = bindings.iter().find(|(slot, _)| !turned.contains(*slot)).unwrap();
+    let (_, other) = bindings.iter().find(|(slot, _)| !before.contains(*slot)).unwrap();
     let other = (0..3).find(|n| node(*n) == *other).unwrap();
     model.is(other, DRAINED);
     model.settle();
-    assert_eq!(taken(&model), turned);
+    assert_eq!(started(&model), before);
 }
 
 #[test]
@@ -434,7 +435,9 @@ fn happens() -> impl Strategy<Value = Happens> {
 
 proptest! {
     #[test]
-    fn a_global_service_comes_to_run_once_on_every_host_that_matches(acts in proptest::collection::vec(happens(), 0..25)) {
+    fn a_global_service_comes_to_run_once_on_every_host_that_matches(
+        acts in proptest::collection::vec(happens(), 0..25),
+    ) {
         let mut model = Model::new(0);
         let mut hosts: BTreeMap<usize, (HostCondition, &str)> = BTreeMap::new();
         model.ask(put(global(zone(Operator::Is, "a"))));

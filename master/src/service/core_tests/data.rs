@@ -48,8 +48,8 @@ fn refused_for(model: &mut Model, request: Request) -> String {
 fn release() -> Request {
     Request::Release { slot: Slot(0), expect: Expect::Any }
 }
-/// The host is loaded with `count` replicas of others.
-fn is_busy(model: &mut Model, n: usize, count: u32) {
+/// Loads the host with `count` replicas of others.
+fn fill_host(model: &mut Model, n: usize, count: u32) {
     let other = ServiceName::parse("busy").unwrap();
     for number in 0..count {
         let claim = Claim {
@@ -138,7 +138,7 @@ fn a_job_that_is_done_has_its_volume_where_it_ran() {
         let states = model.hosts.values_mut().flat_map(|holds| holds.values_mut());
         states.for_each(|state| *state = ReplicaState::Complete);
         model.settle();
-        is_busy(&mut model, 0, 5);
+        fill_host(&mut model, 0, 5);
         if updates {
             model.ask(put(with_env(sticky(1))));
         } else {
@@ -163,7 +163,7 @@ fn whoever_goes_back_to_a_generation_with_a_volume_finds_its_data() {
     let update = Update { monitor_ms: 0, probation_ms: 0, ..Update::default() };
     model.ask(put(ServiceSpec { update, ..spec(1, "app:2") }));
     pass(&mut model, 120);
-    is_busy(&mut model, 0, 5);
+    fill_host(&mut model, 0, 5);
     model.ask(Request::RollBack { generation: Some(Generation(1)), expect: Expect::Any });
     pass(&mut model, 60);
     assert_eq!((running(&model), record(&model).generation), (on(&[(0, 1)]), Generation(1)));

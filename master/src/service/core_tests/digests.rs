@@ -76,9 +76,9 @@ fn hosts_are_told_of_it_and_nothing_is_replaced_for_it() {
     let before = record(&model).clone();
     fetched(&mut model, 1, 7);
     model.settle();
-    let told = changes(Some(&before), Some(record(&model)));
-    let (set, remove) = told.orders.values().next().unwrap();
-    assert_eq!((set.len(), remove.len(), told.load.len(), told.placed.len()), (3, 0, 0, 0));
+    let changed = changes(Some(&before), Some(record(&model)));
+    let (set, remove) = changed.orders.values().next().unwrap();
+    assert_eq!((set.len(), remove.len(), changed.load.len(), changed.placed.len()), (3, 0, 0, 0));
     assert!(set.iter().all(|assignment| assignment.image_digest == Some(digest(7))));
     assert_eq!(before.replicas, record(&model).replicas);
 }
@@ -160,12 +160,12 @@ fn hosts_whose_replicas_were_made_of_other_bytes_are_told_apart() {
     );
     assert!(record(&model).digests.is_empty(), "an image that was there already holds no other host to it");
     // It is told once.
-    let told = |old, new| {
+    let published = |old, new| {
         service_changes(Some(old), Some(new))
             .into_iter()
             .filter(|change| change.event == EventKind::ImagesDiffer)
     };
-    let change = told(&before, &view).next().unwrap();
+    let change = published(&before, &view).next().unwrap();
     assert!(change.message.unwrap().contains(digest(8).as_str()));
-    assert_eq!(told(&view, &view).count(), 0);
+    assert_eq!(published(&view, &view).count(), 0);
 }

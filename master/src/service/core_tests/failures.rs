@@ -46,9 +46,9 @@ fn a_failure_after_the_trial_rolls_back_a_rollout_that_has_not_ended() {
             "{order:?}"
         );
         let why = model.why_rolled_back();
-        let told =
+        let explains =
             why.contains("exited with code 1") && why.ends_with("; its last line: cannot reach the database");
-        assert!(told, "{order:?}: {why}");
+        assert!(explains, "{order:?}: {why}");
     }
 }
 

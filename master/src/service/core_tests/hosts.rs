@@ -90,7 +90,7 @@ fn what_a_host_never_began_is_started_elsewhere_after_a_while() {
     while model.in_commit.is_none() {
         model.step();
     }
-    // It goes before it is told.
+    // It goes before it is sent the order.
     model.is(1, HostCondition::of(Standing::AgentDown));
     model.settle();
     assert_eq!((model.on(0), model.on(1)), (1, 0));
@@ -261,11 +261,11 @@ fn on_disconnect_is_told_to_what_runs_and_nothing_is_started_anew() {
     model.ask(Request::Change { change, expect: Expect::Any });
     model.stores();
     let effects = model.core.handle(Event::Committed, model.now);
-    let told = effects
+    let assigned = effects
         .iter()
         .map(|effect| if let Effect::Order { set, .. } = effect { set.len() } else { 0 })
         .sum::<usize>();
-    assert_eq!(told, 4);
+    assert_eq!(assigned, 4);
     assert!(effects.iter().all(|effect| !matches!(effect, Effect::Order { set, remove, .. }
         if !remove.is_empty() || set.iter().any(|set| set.on_disconnect != on_disconnect))));
     model.carry_out(effects);
@@ -368,7 +368,7 @@ fn a_replacement_that_no_host_has_begun_is_withdrawn_when_the_brake_comes_on() {
     model.settle();
     let before = model.durable.clone().unwrap().1.replicas;
     model.host(1, false);
-    // The order is durable, and the host has not told of it yet.
+    // The order is durable, and the host has not reported it yet.
     model.unreachable.insert(node(0));
     while model.step() {}
     let ordered: Vec<_> = model.durable.clone().unwrap().1.wanted().cloned().collect();
@@ -456,7 +456,7 @@ fn an_agent_that_may_not_have_been_told_to_stop_its_replicas_is_not_taken_to_hav
     assert_eq!(model.on(0), 4);
 }
 
-/// What the service orders when `host` holds `replicas` and was told nothing of them.
+/// What the service orders when `host` holds `replicas` and was sent no order of them.
 fn named(model: &mut Model, host: usize, replicas: Vec<ReplicaId>) -> Vec<Effect> {
     model.core.handle(Event::Unknown { node: node(host), replicas }, model.now)
 }

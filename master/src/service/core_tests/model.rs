@@ -1,5 +1,8 @@
 //! Everything around a service core, as simple as it can be.
 
+mod hosts;
+mod rules;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -12,20 +15,22 @@ use shef_common::{
     image::ImageRef,
     protocol::Assignment,
     spec::{ServiceSpec, Template, Update},
-    status::{Health, ReplicaState, ReplicaStatus},
+    status::ReplicaState,
 };
 
 use super::super::{
     core::ServiceCore,
     events::{Effect, Event, Ticket},
-    record::{ReplicaRecord, ServiceRecord, Want},
+    record::ServiceRecord,
     request::{Accepted, Expect, Refused, Request},
     stored::{self, Stored},
     view::ServiceView,
 };
-use crate::membership::{HostCondition, HostFacts, HostKnown, Hosts, Intent, Standing};
-use crate::scheduler::{Claim, LoadChange, Requirements, SchedulerCore};
-use crate::store::{Key, Record, Write, WriteOutcome};
+use crate::{
+    membership::{HostCondition, HostFacts, HostKnown, Hosts, Intent, Standing},
+    scheduler::SchedulerCore,
+    store::{Key, Record, Write, WriteOutcome},
+};
 
 pub(super) fn node(n: usize) -> NodeName {
     NodeName::parse(&format!("h{n}")).unwrap()
@@ -62,7 +67,7 @@ fn known(node: &NodeName, facts: &Arc<HostFacts>) -> HostKnown {
 }
 
 /// What a host is to run and to remove.
-type Told = (Vec<Assignment>, Vec<ReplicaId>);
+type Orders = (Vec<Assignment>, Vec<ReplicaId>);
 
 /// Everything around the core, as simple as it can be, and in the hands of the test.
 pub(super) struct Model {
@@ -80,7 +85,7 @@ pub(super) struct Model {
     pub(super) answers: BTreeMap<Ticket, Result<Accepted, Refused>>,
     pub(super) asked: Ticket,
     events: usize,
-    /// Where the service has data, as the cluster was told.
+    /// Where the service has data, as it was sent to the cluster.
     pub(super) data_on: BTreeSet<NodeName>,
     pub(super) view: Option<ServiceView>,
     pub(super) retired: bool,
@@ -90,8 +95,8 @@ pub(super) struct Model {
     pub(super) starts: u64,
     pub(super) created: u64,
     pub(super) deleted: u64,
-    /// What hosts that are out of reach have still to be told.
-    undelivered: BTreeMap<NodeName, Vec<Told>>,
+    /// Orders that are still to be sent to hosts that are out of reach.
+    undelivered: BTreeMap<NodeName, Vec<Orders>>,
     conditions: BTreeMap<NodeName, HostCondition>,
     described: Hosts,
     /// Hosts that were past a deadline, or forgotten, at some time: what was planned then or before may come
@@ -102,9 +107,9 @@ pub(super) struct Model {
     most_replicas: u32,
     most_parallel: u32,
     most_surge: u32,
-    /// Since time went on, or hosts told something.
+    /// Since time went on, or hosts reported.
     steps_at_once: u32,
-    /// Those that run and end and are started again, with how often that was told.
+    /// Those that run and end and are started again, with how often the host reported it.
     crashing: BTreeMap<ReplicaId, u32>,
     pub(super) crashes_from_now_on: bool,
     /// Those that will end again and again once they have run for [`FADES_AFTER`], with when they began.
@@ -114,7 +119,7 @@ pub(super) struct Model {
     /// Slots whose data was asked to be given up.
     released: BTreeSet<Slot>,
     /// Slots that an update which stops first has emptied.
-    pub(super) dark: BTreeSet<Slot>,
+    pub(super) unserved: BTreeSet<Slot>,
 }
 
 /// An image whose containers the engine refuses.
@@ -175,7 +180,7 @@ impl Model {
             crashing: BTreeMap::new(),
             crashes_from_now_on: false,
             fading: BTreeMap::new(),
-            dark: BTreeSet::new(),
+            unserved: BTreeSet::new(),
         }
     }
 
@@ -239,202 +244,6 @@ impl Model {
                 }
             }
         }
-    }
-
-    pub(super) fn order(&mut self, node: &NodeName, set: &[Assignment], remove: &[ReplicaId]) {
-        let record = self.durable.as_ref().map(|(_, record)| record);
-        for assignment in set {
-            let wanted =
-                |r: &ReplicaRecord| (r.want == Want::Prepare) == assignment.prepare && r.want != Want::Remove;
-            let ordered = |r: &ReplicaRecord| r.id == assignment.replica && r.node == *node && wanted(r);
-            let durable = record.is_some_and(|record| {
-                record
-                    .replicas
-                    .iter()
-                    .any(|replica| ordered(replica) && record.assignment(replica) == *assignment)
-            });
-            assert!(durable, "{} is ordered on {node} before that is durable", assignment.replica);
-        }
-        for id in remove {
-            let stays = |r: &ReplicaRecord| r.id == *id && r.want != Want::Remove;
-            let wanted = record.is_some_and(|record| record.replicas.iter().any(stays));
-            assert!(!wanted, "{id} is removed although it is wanted");
-        }
-        if self.unreachable.contains(node) {
-            self.undelivered.entry(node.clone()).or_default().push((set.to_vec(), remove.to_vec()));
-        } else {
-            self.deliver(node, set, remove);
-        }
-    }
-
-    fn deliver(&mut self, node: &NodeName, set: &[Assignment], remove: &[ReplicaId]) {
-        let holds = self.hosts.entry(node.clone()).or_default();
-        for assignment in set {
-            let state = match assignment.template.image.pinned().as_str() {
-                _ if self.fails => ReplicaState::Failed,
-                REFUSED => ReplicaState::Failed,
-                _ if assignment.prepare => ReplicaState::Prepared,
-                SICK => ReplicaState::Starting,
-                _ => ReplicaState::Running,
-            };
-            // What the host holds already is as it is.
-            holds.entry(assignment.replica.clone()).or_insert(state);
-            if assignment.template.image.pinned() == FADING {
-                self.fading.entry(assignment.replica.clone()).or_insert(self.now.mono);
-            }
-            if self.crashes_from_now_on || assignment.template.image.pinned() == CRASHING {
-                self.crashing.entry(assignment.replica.clone()).or_default();
-            }
-        }
-        for id in remove {
-            holds.insert(id.clone(), ReplicaState::Stopped);
-        }
-    }
-
-    fn has_faded(&self, id: &ReplicaId) -> bool {
-        self.fading.get(id).is_some_and(|began| *began + FADES_AFTER <= self.now.mono)
-    }
-
-    fn runs(&self, id: &ReplicaId) -> bool {
-        !self.has_faded(id)
-            && !self.crashing.contains_key(id)
-            && self.hosts.values().any(|holds| holds.get(id) == Some(&ReplicaState::Running))
-    }
-
-    /// At most a quarter is doubled at a time. What runs is retired only because fewer or other replicas are
-    /// wanted, because another of its slot runs, or because a deadline has passed.
-    fn changes_only_what_may_change(&mut self, new: Option<&ServiceRecord>) {
-        // An update ends with the surge that it began with.
-        self.most_replicas = self.most_replicas.max(new.map_or(0, |new| new.spec.replicas));
-        self.most_parallel = self.most_parallel.max(new.map_or(1, |new| new.spec.update.parallelism));
-        self.most_surge = self.most_surge.max(new.map_or(0, |new| new.spec.update.surge(self.most_replicas)));
-        let Some((_, old)) = &self.durable else { return };
-        let Some(new) = new.filter(|new| !new.deleted && new.created == old.created && !old.deleted) else {
-            return;
-        };
-        let slots = new.wanted().map(|replica| replica.slot).collect::<BTreeSet<_>>();
-        let beside = |placed: &ReplicaRecord| {
-            new.wanted().any(|other| {
-                let stays = !self.away.contains(&other.node) && !self.given_up.contains(&other.node);
-                other.id != placed.id && other.slot == placed.slot && stays && self.runs(&other.id)
-            })
-        };
-        let placed = new.wanted().filter(|new| old.replicas.iter().all(|known| known.id != new.id));
-        let (doubled, surge) = (
-            placed.filter(|placed| beside(placed)).count(),
-            self.most_replicas.div_ceil(4).max(self.most_surge),
-        );
-        assert!(
-            doubled <= surge as usize,
-            "{doubled} are placed beside one that runs: {} => {}",
-            brief(old),
-            brief(new)
-        );
-        let is_lit = |kept: &ReplicaRecord| self.runs(&kept.id) || self.away.contains(&kept.node);
-        let lit: BTreeSet<_> = new.wanted().filter(|kept| is_lit(kept)).map(|kept| kept.slot).collect();
-        let is_stopped_first =
-            |gone: &ReplicaRecord| new.stops_first() && gone.generation != new.target(gone.slot);
-        let retired = old.wanted().filter(|old| new.wanted().all(|kept| kept.id != old.id));
-        let emptied = retired.filter(|gone| is_stopped_first(gone)).map(|gone| gone.slot);
-        let emptied: BTreeSet<_> =
-            emptied.chain(self.dark.iter().copied()).filter(|slot| !slots.contains(slot)).collect();
-        let mut dark = self.dark.clone();
-        dark.retain(|slot| {
-            !new.wanted().any(|kept| kept.slot == *slot && is_lit(kept))
-                && slots.len() <= new.spec.replicas as usize
-                && slot.0 < self.most_replicas
-        });
-        for gone in old.wanted().filter(|old| new.wanted().all(|kept| kept.id != old.id)) {
-            let scaled_down =
-                !slots.contains(&gone.slot) && slots.len() + emptied.len() >= new.spec.replicas as usize;
-            // One that crashes, and was told of while it was up, is as good as any for all that could be
-            // known when this was planned; what was told since has come too late.
-            let told_well = |kept: &ReplicaRecord| {
-                self.crashing.get(&kept.id).is_some_and(|told| *told > 0)
-                    || self.fading.contains_key(&kept.id)
-            };
-            let runs = |kept: &ReplicaRecord| {
-                self.runs(&kept.id) || told_well(kept) || self.given_up.contains(&kept.node)
-            };
-            let replaced = new.wanted().any(|kept| kept.slot == gone.slot && runs(kept));
-            let stopped_first = is_stopped_first(gone);
-            if stopped_first && !replaced && !scaled_down && self.runs(&gone.id) {
-                dark.insert(gone.slot);
-            }
-            let released = self.released.contains(&gone.slot);
-            let may_go =
-                scaled_down || replaced || stopped_first || released || self.given_up.contains(&gone.node);
-            assert!(
-                may_go || !self.runs(&gone.id),
-                "{} runs and is retired: {} => {}",
-                gone.id,
-                brief(old),
-                brief(new)
-            );
-        }
-        let parallel = self.most_parallel.max(self.most_replicas.div_ceil(4)) as usize;
-        let unserved = dark.len().min((new.spec.replicas as usize).saturating_sub(lit.len()));
-        assert!(unserved <= parallel, "{dark:?} serve nobody: {} => {}", brief(old), brief(new));
-        self.dark = dark;
-    }
-
-    fn condition(&self, node: &NodeName) -> HostCondition {
-        self.conditions.get(node).copied().unwrap_or_else(|| standing(true))
-    }
-
-    /// What crashes does so no more.
-    pub(super) fn recover_crashing(&mut self) {
-        self.fading.clear();
-        self.crashing.clear();
-    }
-
-    /// The hosts tell what they hold.
-    pub(super) fn report(&mut self) {
-        self.steps_at_once = 0;
-        let mut told: BTreeMap<NodeName, (Vec<_>, Vec<_>)> = BTreeMap::new();
-        let now = self.now.mono;
-        for (node, holds) in &mut self.hosts {
-            if self.unreachable.contains(node) {
-                continue;
-            }
-            let (statuses, gone) = told.entry(node.clone()).or_default();
-            holds.retain(|id, state| {
-                if *state == ReplicaState::Stopped {
-                    gone.push(id.clone());
-                    return false;
-                }
-                let mut status = ReplicaStatus::new(id.clone(), *state, WallMs(0));
-                status.reason = (*state == ReplicaState::Failed).then(|| "no such image".to_owned());
-                if let Some(told) = self.crashing.get_mut(id).filter(|_| *state == ReplicaState::Running) {
-                    *told += 1;
-                    if *told % 2 == 0 {
-                        status.health = Health::Unhealthy;
-                        status.reason = Some("exited with code 1".to_owned());
-                    }
-                }
-                if self.fading.get(id).is_some_and(|began| *began + FADES_AFTER <= now)
-                    && *state == ReplicaState::Running
-                {
-                    status.health = Health::Unhealthy;
-                    status.reason = Some("exited with code 1; the engine restarts it".to_owned());
-                    status.exit_code = Some(1);
-                    status.last_log_lines = vec!["cannot reach the database".to_owned(), String::new()];
-                }
-                statuses.push(status);
-                true
-            });
-        }
-        for (node, (statuses, replicas)) in told {
-            self.event(Event::Observed { node: node.clone(), statuses });
-            self.event(Event::Gone { node, replicas });
-        }
-    }
-
-    /// The host of a replica tells this of it.
-    pub(super) fn hear(&mut self, status: ReplicaStatus) {
-        let record = &self.durable.as_ref().unwrap().1;
-        let node = record.replicas.iter().find(|replica| replica.id == status.replica).unwrap().node.clone();
-        self.event(Event::Observed { node, statuses: vec![status] });
     }
 
     pub(super) fn finish_commit(&mut self, works: bool) {
@@ -562,72 +371,6 @@ impl Model {
         };
         self.core = core;
         self.carry_out(effects);
-    }
-
-    pub(super) fn running(&self) -> usize {
-        let up = self.hosts.values().flatten().filter(|(_, state)| **state == ReplicaState::Running);
-        up.filter(|(id, _)| !self.crashing.contains_key(*id) && !self.has_faded(id)).count()
-    }
-
-    pub(super) fn host(&mut self, n: usize, up: bool) {
-        self.is(n, standing(up));
-    }
-
-    /// The host is in another condition; only one that is ready hears and tells.
-    pub(super) fn is(&mut self, n: usize, condition: HostCondition) {
-        let node = node(n);
-        self.scheduler.host_changed(node.clone(), condition);
-        self.conditions.insert(node.clone(), condition);
-        self.away.extend((condition.standing != Standing::Ready).then(|| node.clone()));
-        self.given_up.extend(condition.overdue.then(|| node.clone()));
-        self.forgotten.remove(&node);
-        if condition.standing == Standing::Ready {
-            self.unreachable.remove(&node);
-            for (set, remove) in self.undelivered.remove(&node).unwrap_or_default() {
-                self.deliver(&node, &set, &remove);
-            }
-        } else {
-            self.unreachable.insert(node.clone());
-        }
-        self.event(Event::HostChanged { node, condition });
-    }
-
-    /// The host registers, and is this.
-    pub(super) fn describe(&mut self, n: usize, facts: HostFacts) {
-        let (node, facts) = (node(n), Arc::new(facts));
-        Arc::make_mut(&mut self.described).insert(node.clone(), facts.clone());
-        self.hosts.entry(node.clone()).or_default();
-        self.scheduler.host_known(known(&node, &facts));
-        self.event(Event::HostsDescribed(self.described.clone()));
-    }
-
-    /// Other services reserve so much memory of the host.
-    pub(super) fn others_take(&mut self, n: usize, memory_bytes: u64) {
-        let other = ServiceName::parse("other").unwrap();
-        let replica = ReplicaId::new(&other, u32::try_from(n).unwrap());
-        let requires = Requirements { memory_bytes, ..Requirements::default() };
-        self.scheduler.load(&other, &LoadChange::Occupy(Claim { replica, node: node(n), requires }));
-    }
-
-    /// An operator says that the host is gone for good: nobody hears of it again.
-    pub(super) fn forget(&mut self, n: usize) {
-        let node = node(n);
-        self.scheduler.forget(&node);
-        if Arc::make_mut(&mut self.described).remove(&node).is_some() {
-            self.event(Event::HostsDescribed(self.described.clone()));
-        }
-        self.hosts.insert(node.clone(), BTreeMap::new());
-        self.undelivered.remove(&node);
-        self.unreachable.insert(node.clone());
-        self.conditions.insert(node.clone(), standing(false));
-        self.forgotten.insert(node.clone());
-        self.given_up.insert(node.clone());
-        self.event(Event::HostForgotten { node });
-    }
-
-    /// How many run for all that a host's condition tells: those that a user could reach.
-    pub(super) fn on(&self, n: usize) -> usize {
-        self.hosts[&node(n)].values().filter(|state| **state == ReplicaState::Running).count()
     }
 }
 

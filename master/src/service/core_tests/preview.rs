@@ -23,8 +23,8 @@ use super::super::{
 };
 use super::model::{Model, create, drained, node, put, scale, spec, standing};
 
-fn rehearse(model: &Model, request: &Request) -> Result<Preview, Refused> {
-    model.core.clone().rehearse(model.scheduler.clone(), request, model.now, &|| false)
+fn dry_run(model: &Model, request: &Request) -> Result<Preview, Refused> {
+    model.core.clone().dry_run(model.scheduler.clone(), request, model.now, &|| false)
 }
 
 fn kinds(preview: &Preview) -> Vec<ActionKind> {
@@ -44,7 +44,7 @@ fn passes(model: &mut Model) {
 #[test]
 fn a_plan_changes_nothing_and_names_every_slot_host_and_field() {
     let mut model = Model::new(2);
-    let plan = rehearse(&model, &put(2, "app:1")).unwrap();
+    let plan = dry_run(&model, &put(2, "app:1")).unwrap();
     assert_eq!((plan.version, plan.generation, plan.starts_rollout), (None, Generation(1), false));
     assert_eq!(kinds(&plan), [ActionKind::Create; 2]);
     assert!(plan.changes.iter().any(|change| change.path == "image" && change.from.is_null()), "{plan:?}");
@@ -52,11 +52,11 @@ fn a_plan_changes_nothing_and_names_every_slot_host_and_field() {
     model.settle();
     let durable = model.durable.clone();
 
-    let same = rehearse(&model, &put(2, "app:1")).unwrap();
+    let same = dry_run(&model, &put(2, "app:1")).unwrap();
     assert_eq!((same.version, same.changes.len(), same.starts_rollout), (Some(Version(1)), 0, false));
     assert_eq!(kinds(&same), [ActionKind::Keep; 2]);
 
-    let more = rehearse(&model, &put(3, "app:1")).unwrap();
+    let more = dry_run(&model, &put(3, "app:1")).unwrap();
     assert_eq!(
         (kinds(&more), more.starts_rollout),
         (vec![ActionKind::Keep, ActionKind::Keep, ActionKind::Create], false)
@@ -65,11 +65,11 @@ fn a_plan_changes_nothing_and_names_every_slot_host_and_field() {
         more.changes.iter().map(|change| (change.path.as_str(), &change.from, &change.to)).collect();
     assert_eq!(changed, [("replicas", &json!(2), &json!(3))]);
 
-    let none = rehearse(&model, &scale(0)).unwrap();
+    let none = dry_run(&model, &scale(0)).unwrap();
     assert_eq!(kinds(&none), [ActionKind::Remove; 2]);
     assert_eq!(none.actions[0].reason, "0 replicas are wanted");
 
-    let update = rehearse(&model, &put(2, "app:2")).unwrap();
+    let update = dry_run(&model, &put(2, "app:2")).unwrap();
     assert_eq!(
         (update.starts_rollout, update.order, update.generation),
         (true, Order::StartFirst, Generation(2))
@@ -89,14 +89,14 @@ fn what_is_refused_is_refused_in_a_plan_too() {
     let mut model = Model::new(1);
     let change = |value: Value| Change(value.as_object().unwrap().clone());
     let patch = |value| Request::Change { change: change(value), expect: Expect::Any };
-    assert_eq!(rehearse(&model, &patch(json!({"replicas": 1}))), Err(Refused::NotFound));
+    assert_eq!(dry_run(&model, &patch(json!({"replicas": 1}))), Err(Refused::NotFound));
     model.ask(create(1));
     model.settle();
     let expect = Expect::Exactly(Version(9));
     let outdated = Request::Put { spec: spec(2, "app:1"), expect };
-    assert_eq!(rehearse(&model, &outdated), Err(Refused::VersionMismatch { current: Version(1) }));
-    assert!(matches!(rehearse(&model, &patch(json!({"replicas": "x"}))), Err(Refused::Invalid(_))));
-    assert_eq!(rehearse(&model, &create(1)), Err(Refused::Exists));
+    assert_eq!(dry_run(&model, &outdated), Err(Refused::VersionMismatch { current: Version(1) }));
+    assert!(matches!(dry_run(&model, &patch(json!({"replicas": "x"}))), Err(Refused::Invalid(_))));
+    assert_eq!(dry_run(&model, &create(1)), Err(Refused::Exists));
 }
 
 #[test]
@@ -110,11 +110,11 @@ fn what_finds_no_host_says_why() {
     };
     model.ask(on_port(1, "app:1"));
     passes(&mut model);
-    let plan = rehearse(&model, &on_port(2, "app:1")).unwrap();
+    let plan = dry_run(&model, &on_port(2, "app:1")).unwrap();
     assert_eq!(kinds(&plan), [ActionKind::Keep, ActionKind::Create]);
     assert_eq!(plan.actions[1].to_host, None);
     assert!(plan.actions[1].reason.contains("port"), "{}", plan.actions[1].reason);
-    let update = rehearse(&model, &on_port(1, "app:2")).unwrap();
+    let update = dry_run(&model, &on_port(1, "app:2")).unwrap();
     assert_eq!((update.order, kinds(&update)), (Order::StopFirst, vec![ActionKind::Replace]));
     assert_eq!(update.actions[0].to_host, Some(node(0)), "the port is free by then");
 }
@@ -127,7 +127,7 @@ fn a_canary_is_followed_to_its_end_and_so_is_a_large_service() {
         |n, image| Request::Put { spec: ServiceSpec { update, ..spec(n, image) }, expect: Expect::Any };
     model.ask(request(200, "app:1"));
     model.settle();
-    let plan = rehearse(&model, &request(200, "app:2")).unwrap();
+    let plan = dry_run(&model, &request(200, "app:2")).unwrap();
     assert_eq!(plan.actions.len(), 200);
     assert!(
         plan.actions.iter().all(|action| action.action == ActionKind::Replace && action.to_host.is_some())
@@ -135,14 +135,14 @@ fn a_canary_is_followed_to_its_end_and_so_is_a_large_service() {
 }
 
 #[derive(Debug, Clone)]
-struct Wish {
+struct Case {
     replicas: u32,
     image: &'static str,
     update: Update,
     global: bool,
 }
 
-impl Wish {
+impl Case {
     fn request(&self) -> Request {
         let mode = if self.global { Mode::Global } else { Mode::Replicated };
         let replicas = if self.global { 1 } else { self.replicas };
@@ -151,7 +151,7 @@ impl Wish {
     }
 }
 
-fn wish() -> impl Strategy<Value = Wish> {
+fn case() -> impl Strategy<Value = Case> {
     let order = prop_oneof![2 => Just(Order::Auto), 1 => Just(Order::StopFirst)];
     let monitor = prop_oneof![Just(0_u32), Just(1_000)];
     let image = prop::sample::select(vec!["app:1", "app:2", "app:3"]);
@@ -159,7 +159,7 @@ fn wish() -> impl Strategy<Value = Wish> {
         |(replicas, image, order, parallelism, in_turn, monitor_ms, global)| {
             let surge = in_turn.then_some(parallelism);
             let update = Update { order, parallelism, surge, monitor_ms, ..Update::default() };
-            Wish { replicas, image, update, global }
+            Case { replicas, image, update, global }
         },
     )
 }
@@ -177,8 +177,8 @@ proptest! {
     /// through first.
     #[test]
     fn what_is_done_is_what_the_plan_said(
-        first in proptest::option::weighted(0.9, wish()),
-        then in wish(),
+        first in proptest::option::weighted(0.9, case()),
+        then in case(),
         comes in prop::bool::ANY,
         leaves in proptest::option::of((0_usize..4, prop::bool::ANY)),
     ) {
@@ -197,7 +197,7 @@ proptest! {
         }
         passes(&mut model);
         let before = placed(model.durable.as_ref().map(|(_, record)| record));
-        let plan = rehearse(&model, &then.request()).unwrap();
+        let plan = dry_run(&model, &then.request()).unwrap();
         let (version, generation) = model.durable.as_ref().map(|(version, record)| (*version, record.generation)).unzip();
         prop_assert_eq!(plan.version, version);
         let ticket = model.ask(then.request());
@@ -206,10 +206,10 @@ proptest! {
         prop_assert_eq!(plan.generation, accepted.generation);
         prop_assert_eq!(plan.starts_rollout, generation.is_some_and(|generation| generation != accepted.generation));
         let after = placed(model.durable.as_ref().map(|(_, record)| record));
-        let told: BTreeMap<Slot, _> = plan.actions.iter().map(|action| (action.slot, action)).collect();
+        let actions: BTreeMap<Slot, _> = plan.actions.iter().map(|action| (action.slot, action)).collect();
         let slots: BTreeSet<Slot> = before.keys().chain(after.keys()).copied().collect();
         for slot in slots {
-            let Some(action) = told.get(&slot) else {
+            let Some(action) = actions.get(&slot) else {
                 return Err(TestCaseError::fail(format!("nothing is said of slot {slot}: {plan:?}")));
             };
             let (old, new) = (before.get(&slot), after.get(&slot));
@@ -234,14 +234,14 @@ proptest! {
     }
 }
 
-/// How many events the rehearsal of `request` takes.
+/// How many events the dry run of `request` takes.
 fn events(model: &Model, request: &Request) -> u32 {
     let events = Cell::new(0);
     let counts = || {
         events.set(events.get() + 1);
         false
     };
-    model.core.clone().rehearse(model.scheduler.clone(), request, model.now, &counts).unwrap();
+    model.core.clone().dry_run(model.scheduler.clone(), request, model.now, &counts).unwrap();
     events.get()
 }
 
@@ -267,8 +267,7 @@ fn a_plan_that_nobody_waits_for_ends_at_the_next_event() {
         asked.set(asked.get() + 1);
         asked.get() == 10
     };
-    let plan =
-        model.core.clone().rehearse(model.scheduler.clone(), &put(100, "app:2"), model.now, &cancelled);
+    let plan = model.core.clone().dry_run(model.scheduler.clone(), &put(100, "app:2"), model.now, &cancelled);
     assert_eq!((asked.get(), plan.is_ok()), (10, true));
 }
 
@@ -278,7 +277,7 @@ fn a_copy_of_the_scheduler_that_is_loaded_leaves_the_original_as_it_is() {
     model.ask(put(30, "app:1"));
     model.settle();
     let before = format!("{:?}", model.scheduler);
-    rehearse(&model, &put(60, "app:2")).unwrap();
+    dry_run(&model, &put(60, "app:2")).unwrap();
     assert_eq!(format!("{:?}", model.scheduler), before);
 }
 
@@ -292,20 +291,20 @@ fn a_plan_warns_of_data_that_does_not_move_and_of_volumes_that_stay_as_they_were
     };
     let mut model = Model::new(2);
     let local = json!([{"type": "volume", "source": "data", "target": "/data"}]);
-    assert_eq!(rehearse(&model, &spec(local.clone(), "1")).unwrap().warnings, Vec::<String>::new());
+    assert_eq!(dry_run(&model, &spec(local.clone(), "1")).unwrap().warnings, Vec::<String>::new());
     model.ask(spec(local, "1"));
     model.settle();
     let bind = json!([{"type": "bind", "source": "/srv", "target": "/data"}]);
-    let warned = |mounts: &Value| rehearse(&model, &spec(mounts.clone(), "2")).unwrap().warnings;
+    let warned = |mounts: &Value| dry_run(&model, &spec(mounts.clone(), "2")).unwrap().warnings;
     assert!(warned(&bind)[0].starts_with("/data is the path /srv of the host"), "{:?}", warned(&bind));
     let moving = json!([{"type": "volume", "source": "data", "target": "/data", "sticky": false}]);
     assert!(warned(&moving)[0].contains("which is not sticky"), "{:?}", warned(&moving));
     let other = json!([{"type": "volume", "source": "data", "target": "/data", "options": {"type": "nfs"}}]);
-    let told = warned(&other);
+    let warnings = warned(&other);
     assert!(
-        told[0].contains("of its own driver or options")
-            && told.last().unwrap().contains("volume data had another"),
-        "{told:?}"
+        warnings[0].contains("of its own driver or options")
+            && warnings.last().unwrap().contains("volume data had another"),
+        "{warnings:?}"
     );
 }
 
@@ -329,7 +328,7 @@ fn a_plan_passes_on_what_hosts_have_reported_of_volumes_that_it_leaves_as_they_a
         status.warning = Some(reported.to_owned());
         model.hear(status);
     }
-    let warned = |request: Request| rehearse(&model, &request).unwrap().warnings;
+    let warned = |request: Request| dry_run(&model, &request).unwrap().warnings;
     let passed_on =
         |warnings: &[String]| warnings.iter().any(|line| *line == format!("on h0, h1: {reported}"));
     assert!(passed_on(&warned(spec("data", "2"))), "{:?}", warned(spec("data", "2")));

@@ -76,7 +76,7 @@ proptest! {
     /// exactly once, no order before it is durable (the model asserts these), and
     /// once faults stop, exactly what is wanted runs.
     #[test]
-    fn it_converges_to_the_wish_once_faults_stop(acts in proptest::collection::vec(act(), 1..60)) {
+    fn it_converges_to_the_spec_once_faults_stop(acts in proptest::collection::vec(act(), 1..60)) {
         let mut model = Model::new(3);
         for act in acts {
             match act {
@@ -106,17 +106,17 @@ proptest! {
             model.settle();
         }
         prop_assert_eq!(model.answers.len() as u64, model.asked, "every request is answered");
-        let wish = model.durable.as_ref().map_or(0, |(_, record)| record.spec.replicas as usize);
-        prop_assert_eq!(model.running(), wish, "{:?}", model.durable);
+        let wanted = model.durable.as_ref().map_or(0, |(_, record)| record.spec.replicas as usize);
+        prop_assert_eq!(model.running(), wanted, "{:?}", model.durable);
         let held: usize = model.hosts.values().map(BTreeMap::len).sum();
-        prop_assert_eq!(held, wish, "nothing is left behind");
+        prop_assert_eq!(held, wanted, "nothing is left behind");
         if let Some((_, record)) = &model.durable {
             prop_assert!(!record.deleted);
             let view = model.view.clone().unwrap();
             prop_assert_eq!(view.state, ServiceState::Running, "{:?}", view);
             prop_assert!(record.replicas.iter().all(|replica| replica.generation == record.generation));
             let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
-            prop_assert_eq!(slots.len(), wish, "one replica a slot");
+            prop_assert_eq!(slots.len(), wanted, "one replica a slot");
             prop_assert_eq!(record.rebalancing, None, "every rebalance ends");
             if !record.spec.rebalance.is_off() {
                 let counts = [0, 1, 2].map(|n| model.on(n));

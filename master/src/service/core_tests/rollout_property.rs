@@ -159,19 +159,21 @@ proptest! {
             passes(&mut model, 150);
         }
         let (_, record) = model.durable.clone().unwrap();
-        let wish = record.spec.replicas as usize;
+        let wanted = record.spec.replicas as usize;
         prop_assert_eq!(record.rollout.clone(), None, "{:?} {}", model.view.as_ref().map(|view| &view.missing), brief(&record));
-        prop_assert_eq!(model.running(), wish, "{}", brief(&record));
+        prop_assert_eq!(model.running(), wanted, "{}", brief(&record));
         prop_assert_eq!(model.view.as_ref().unwrap().state, ServiceState::Running, "{:?}", model.view);
         prop_assert!(record.replicas.iter().all(|r| r.generation == record.generation && r.want == Want::Run));
         let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
-        prop_assert_eq!(slots.len(), wish, "one replica a slot");
+        prop_assert_eq!(slots.len(), wanted, "one replica a slot");
         prop_assert!(record.earlier.is_empty() && record.history.len() <= 10);
     }
 
     /// From whatever state, with no further events but time, a rollout comes to an end or waits for its user.
     #[test]
-    fn with_nothing_but_time_a_rollout_ends_or_waits_for_its_user(acts in proptest::collection::vec(act(), 1..60)) {
+    fn with_nothing_but_time_a_rollout_ends_or_waits_for_its_user(
+        acts in proptest::collection::vec(act(), 1..60),
+    ) {
         let mut model = Model::new(3);
         for act in acts {
             does(&mut model, act);
@@ -198,7 +200,9 @@ proptest! {
     /// throughout as the settings allow, and what is bad ends rolled back, with nothing touched that was not
     /// replaced.
     #[test]
-    fn without_faults_an_update_costs_what_its_settings_say(n in 1_u32..9, image in image(), update in update()) {
+    fn without_faults_an_update_costs_what_its_settings_say(
+        n in 1_u32..9, image in image(), update in update(),
+    ) {
         // Without a trial nobody notices what crashes later.
         let monitor_ms = update.monitor_ms.max(1_000);
         let update = Update { canary: 0, failure_action: FailureAction::Rollback, monitor_ms, ..update };

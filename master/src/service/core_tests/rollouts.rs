@@ -1,4 +1,7 @@
-//! Rollouts: turns, trials, failures, and the way back.
+//! Rollouts: how slots start, trials and failures.
+
+mod canaries;
+mod rollbacks;
 
 use std::collections::BTreeSet;
 
@@ -10,10 +13,10 @@ use shef_common::{
 use super::super::{
     record::ReplicaRecord,
     request::{Expect, Refused, Request, RolloutCommand},
-    rollout::{RolloutState, RolloutView},
+    rollout::RolloutView,
     view::{ServiceState, ServiceView},
 };
-use super::model::{CRASHING, Model, REFUSED, SICK, brief, drained, node, scale, spec, standing};
+use super::model::{Model, REFUSED, brief, drained, node, scale, spec, standing};
 
 /// A service of `replicas` of `app:1` that is updated as `update` says, and runs.
 pub(super) fn running(hosts: usize, replicas: u32, update: Update) -> Model {
@@ -143,43 +146,6 @@ fn trials_overlap_as_far_as_the_surge_allows() {
 }
 
 #[test]
-fn each_way_to_fail_is_rolled_back_by_itself_with_the_old_ones_serving_throughout() {
-    for (image, why) in [
-        (REFUSED, "no such image"),
-        (CRASHING, "it was unhealthy: exited with code 1"),
-        (SICK, "it was not healthy within 60 s"),
-    ] {
-        let mut model = running(3, 6, GATED);
-        let before = model.wanted();
-        model.ask(put(6, image, GATED));
-        assert_eq!(model.pass(140), 6, "{image}");
-        let view = model.shown();
-        assert_eq!((view.state, &view.rollout), (ServiceState::Running, &None), "{image}");
-        let ended = view.last_rollout.as_ref().unwrap();
-        assert!(ended.rolled_back.as_ref().unwrap().contains(why), "{image}: {ended:?}");
-        assert_eq!((model.wanted(), model.most_wanted), (before, 8), "{image}: nothing that ran was touched");
-    }
-}
-
-#[test]
-fn a_rollback_restores_the_slots_that_were_replaced_already() {
-    let mut model = running(3, 6, GATED);
-    model.ask(put(6, "app:2", GATED));
-    model.settle();
-    model.sleep(5_000);
-    model.settle();
-    assert_eq!(model.generations(), [1, 1, 1, 1, 2, 2, 2, 2]);
-    model.fails = true;
-    model.sleep(5_000);
-    model.settle();
-    model.fails = false;
-    assert_eq!(model.rollout().state, RolloutState::RollingBack);
-    assert_eq!(model.pass(100), 6);
-    assert_eq!((model.generations(), &model.shown().rollout), (vec![1; 6], &None));
-    assert_eq!(model.shown().spec.template.image.pinned(), "app:1");
-}
-
-#[test]
 fn failures_up_to_the_bound_are_tried_again_and_the_others_go_on() {
     let update = Update { max_failures: 1, ..GATED };
     let mut model = running(2, 4, update);
@@ -237,25 +203,6 @@ fn slots_that_have_no_host_hold_up_nobody() {
 }
 
 #[test]
-fn a_failure_that_pauses_leaves_everything_as_it_is_until_its_user_says_so() {
-    let update = Update { failure_action: FailureAction::Pause, parallelism: 1, ..GATED };
-    let mut model = running(2, 4, update);
-    model.ask(put(4, "app:2", update));
-    model.settle();
-    model.sleep(5_000);
-    model.fails = true;
-    model.settle();
-    assert_eq!(model.rollout().state, RolloutState::Paused);
-    assert!(model.rollout().message.starts_with("1 of 4 replaced; paused: web-"), "{:?}", model.rollout());
-    model.fails = false;
-    assert_eq!(model.pass(200), 4);
-    assert_eq!(model.generations(), [1, 1, 1, 2]);
-    model.ask(command(RolloutCommand::Resume));
-    assert_eq!(model.pass(100), 4);
-    assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 4], &None));
-}
-
-#[test]
 fn a_rollout_that_goes_on_past_failures_tries_them_again_last() {
     let update = Update { failure_action: FailureAction::Continue, parallelism: 1, ..GATED };
     let mut model = running(2, 3, update);
@@ -267,75 +214,6 @@ fn a_rollout_that_goes_on_past_failures_tries_them_again_last() {
     assert_eq!(model.rollout().failures, 1);
     assert_eq!(model.pass(100), 3);
     assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 3], &None));
-}
-
-#[test]
-fn a_canary_waits_until_it_is_promoted_or_aborted() {
-    let update = Update { canary: 1, ..GATED };
-    for promoted in [true, false] {
-        let mut model = running(2, 4, update);
-        model.ask(put(4, "app:2", update));
-        model.pass(100);
-        assert_eq!((model.generations(), model.rollout().state), (vec![1, 1, 1, 2], RolloutState::Canary));
-        assert_eq!(model.rollout().message, "1 of 4 replaced; waits to be promoted or aborted");
-        // What is lost of it meanwhile comes back as it was.
-        model.ask(command(if promoted { RolloutCommand::Promote } else { RolloutCommand::Abort }));
-        assert_eq!(model.pass(100), 4);
-        assert_eq!(
-            (model.generations(), &model.shown().rollout),
-            (vec![if promoted { 2 } else { 1 }; 4], &None)
-        );
-    }
-}
-
-#[test]
-fn while_a_rollout_waits_what_is_lost_comes_back_as_it_was() {
-    let update = Update { canary: 2, ..GATED };
-    let mut model = running(3, 6, update);
-    model.ask(put(6, "app:2", update));
-    model.pass(60);
-    for n in 0..3 {
-        model.host(n, false);
-        model.pass(60);
-        assert_eq!((0..3).filter(|other| *other != n).map(|other| model.on(other)).sum::<usize>(), 6);
-        model.host(n, true);
-        model.pass(60);
-        assert_eq!(model.generations(), [1, 1, 1, 1, 2, 2], "after the loss of h{n}");
-    }
-    model.ask(scale(8));
-    model.pass(60);
-    assert_eq!(model.generations(), [1, 1, 1, 1, 1, 1, 2, 2], "what is added is of the good one");
-}
-
-#[test]
-fn a_new_change_takes_over_and_a_failure_then_goes_back_to_the_last_good_one() {
-    let mut model = running(3, 6, GATED);
-    let before = model.wanted();
-    model.ask(put(6, "app:2", GATED));
-    model.settle();
-    model.sleep(5_000);
-    model.settle();
-    model.ask(put(6, REFUSED, GATED));
-    model.settle();
-    assert_eq!(model.rollout().state, RolloutState::RollingBack);
-    assert_eq!(model.pass(100), 6);
-    assert_eq!((model.generations(), &model.shown().rollout), (vec![1; 6], &None));
-    let kept = before.intersection(&model.wanted()).count();
-    assert_eq!(kept, 4, "what still ran of it was not touched");
-    model.ask(put(6, "app:3", GATED));
-    model.pass(100);
-    assert_eq!(model.generations(), [4; 6]);
-}
-
-#[test]
-fn to_want_the_earlier_template_again_is_to_abort() {
-    let mut model = running(2, 4, GATED);
-    let before = model.wanted();
-    model.ask(put(4, "app:2", GATED));
-    model.settle();
-    model.ask(put(4, "app:1", GATED));
-    model.pass(40);
-    assert_eq!((model.wanted(), model.shown().generation), (before, Generation(1)));
 }
 
 #[test]
@@ -421,79 +299,6 @@ fn a_restart_replaces_all_and_an_unchanged_spec_after_it_nothing() {
 }
 
 #[test]
-fn one_can_go_back_to_every_generation_that_is_kept() {
-    let mut model = running(2, 2, GATED);
-    model.core.keep_generations(2);
-    for n in 2..=5 {
-        model.ask(put(2, &format!("app:{n}"), GATED));
-        model.pass(60);
-    }
-    let kept: Vec<_> = model.shown().history.iter().map(|kept| kept.generation.0).collect();
-    assert_eq!(kept, [3, 4]);
-    let back = |generation: Option<u64>| Request::RollBack {
-        generation: generation.map(Generation),
-        expect: Expect::Any,
-    };
-    let why = model.refused(back(Some(1)));
-    assert_eq!(why, "generation 1 is not among the generations that are kept: those are 3, 4");
-    assert_eq!(model.refused(back(Some(5))), "generation 5 is what the service is to run already");
-    model.ask(back(Some(3)));
-    model.pass(60);
-    assert_eq!(
-        (model.generations(), model.shown().spec.template.image.pinned().as_str()),
-        (vec![3; 2], "app:3")
-    );
-    model.ask(back(None));
-    model.pass(60);
-    assert_eq!(model.generations(), [5; 2], "the last one that was good");
-    model.ask(put(2, "app:6", GATED));
-    model.pass(60);
-    assert_eq!(model.generations(), [6; 2], "no number is given twice");
-}
-
-#[test]
-fn what_a_rollout_cannot_do_is_refused_with_what_is_the_case() {
-    let mut model = running(2, 2, GATED);
-    assert_eq!(
-        model.refused(command(RolloutCommand::Pause)),
-        "no rollout is under way: generation 1 is everywhere"
-    );
-    let back = Request::RollBack { generation: None, expect: Expect::Any };
-    assert_eq!(model.refused(back), "no earlier generation is kept: there is nothing to go back to");
-    model.ask(put(2, "app:2", GATED));
-    model.settle();
-    assert_eq!(model.refused(command(RolloutCommand::Resume)), "the rollout is not paused");
-    assert_eq!(
-        model.refused(command(RolloutCommand::Promote)),
-        "the rollout has no canary (update.canary is 0)"
-    );
-    model.ask(command(RolloutCommand::Pause));
-    model.settle();
-    assert_eq!(
-        model.refused(command(RolloutCommand::Pause)),
-        "the rollout is paused already: its user paused it"
-    );
-    model.ask(command(RolloutCommand::Abort));
-    while model.step() {}
-    let why = "its user aborted it, back to generation 1";
-    assert_eq!(model.shown().last_rollout.as_ref().unwrap().rolled_back.as_deref(), Some(why));
-}
-
-#[test]
-fn a_first_generation_that_never_ran_is_not_gone_back_to() {
-    let mut model = Model::new(2);
-    model.ask(Request::Create { spec: with(2, REFUSED, GATED) });
-    model.pass(20);
-    model.ask(put(2, SICK, GATED));
-    model.pass(200);
-    let rollout = model.rollout().clone();
-    assert_eq!((rollout.from, rollout.state), (None, RolloutState::Running));
-    model.ask(put(2, "app:1", GATED));
-    model.pass(60);
-    assert_eq!((model.running(), &model.shown().rollout), (2, &None));
-}
-
-#[test]
 fn a_replacement_that_crashes_does_not_retire_the_original() {
     let mut model = running(2, 2, GATED);
     model.crashes_from_now_on = true;
@@ -503,87 +308,4 @@ fn a_replacement_that_crashes_does_not_retire_the_original() {
     model.recover_crashing();
     assert_eq!(model.pass(200), 2);
     assert_eq!((model.on(0), model.on(1)), (0, 2));
-}
-
-#[test]
-fn a_canary_that_is_scaled_away_is_followed_by_another() {
-    let update = Update { canary: 2, parallelism: 2, ..GATED };
-    let mut model = running(1, 4, update);
-    model.ask(put(4, "app:2", update));
-    model.pass(60);
-    model.ask(scale(1));
-    model.pass(60);
-    model.ask(scale(4));
-    model.pass(60);
-    assert_eq!(model.rollout().state, RolloutState::Canary, "{:?}", model.rollout());
-    model.ask(command(RolloutCommand::Promote));
-    model.pass(100);
-    assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 4], &None));
-}
-
-/// It waited for its user, and not in vain.
-#[test]
-fn a_rollout_that_waited_for_promotion_goes_on_when_its_user_changes_the_service() {
-    let waits = Update { canary: 1, ..GATED };
-    for (changed, waits_on) in [(put(3, "app:2", GATED), false), (scale(3), true)] {
-        let mut model = running(1, 3, waits);
-        model.ask(put(0, "app:2", waits));
-        model.pass(60);
-        assert_eq!(model.rollout().state, RolloutState::Canary, "{:?}", model.rollout());
-        model.pass(3_600);
-        model.ask(changed);
-        model.pass(60);
-        if waits_on {
-            assert_eq!(model.rollout().state, RolloutState::Canary, "{:?}", model.rollout());
-            model.ask(command(RolloutCommand::Promote));
-            model.pass(100);
-        }
-        assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 3], &None));
-    }
-}
-
-#[test]
-fn who_asks_twice_to_go_back_goes_back_once() {
-    let mut model = running(2, 3, GATED);
-    for n in 2..=3 {
-        model.ask(put(
-            3,
-            &format!("app:{n}"),
-            Update { monitor_ms: 0, parallelism: 1, delay_ms: 5_000, ..GATED },
-        ));
-        model.pass(if n == 2 { 60 } else { 6 });
-    }
-    assert_eq!(model.shown().generation, Generation(3));
-    let back = Request::RollBack { generation: None, expect: Expect::Any };
-    model.ask(back.clone());
-    while model.step() {}
-    assert!(model.rollout().message.starts_with("rolling back"), "{:?}", model.rollout());
-    assert_eq!(model.refused(back), "generation 2 is what the service is to run already");
-    model.pass(60);
-    assert_eq!(model.generations(), [2; 3]);
-}
-
-#[test]
-fn an_update_after_a_rollout_that_was_paused_for_long_has_all_its_time() {
-    let mut model = running(2, 2, GATED);
-    model.ask(put(2, SICK, GATED));
-    model.ask(command(RolloutCommand::Pause));
-    model.settle();
-    assert_eq!(model.rollout().state, RolloutState::Paused);
-    model.sleep(24 * 3_600_000);
-    model.settle();
-    model.ask(put(3, "app:3", GATED));
-    model.settle();
-    for _ in 0..10 {
-        model.sleep(u64::from(GATED.monitor_ms));
-        model.settle();
-    }
-    let record = &model.durable.as_ref().unwrap().1;
-    assert_eq!(
-        (record.spec.template.image.as_str(), record.spec.replicas),
-        ("app:3", 3),
-        "{:?}",
-        record.last_rollout
-    );
-    assert_eq!(model.shown().state, ServiceState::Running);
 }

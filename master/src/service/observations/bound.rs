@@ -44,7 +44,7 @@ impl Observations {
     }
 
     /// Whether `slot` could be placed now in the generation that is wanted, as far as its home goes.
-    pub fn may_take_its_turn(&self, record: &ServiceRecord, slot: Slot) -> bool {
+    pub fn may_be_updated(&self, record: &ServiceRecord, slot: Slot) -> bool {
         self.bound_node_takes_it(record, slot, record.generation)
     }
 

@@ -15,8 +15,8 @@ use crate::service::{
 #[derive(Debug, Clone)]
 pub(super) struct Progress {
     pub(super) stage: Stage,
-    /// The most slots that were through at once.
-    pub(super) through: usize,
+    /// The most slots that were up to date at once.
+    pub(super) up_to_date: usize,
     /// How many failures had been counted.
     pub(super) failures: u32,
     pub(super) at: MonoMs,

@@ -1,9 +1,10 @@
 //! Slots that need no look: nothing is to be decided of them until something happens to them, or their time has
 //! come. With them left out, an event costs what it changes, however large the service is.
 //!
-//! To take a slot out of these sets never changes a decision: what is decided follows from looking at a slot, and
-//! this only says of some what one would see. So whatever happens to a slot takes it out, and the next look may
-//! bring it back. [`Observations::unsettled`] forgets all of it; with that, tests compare every decision.
+//! To take a slot out of these sets never changes a decision: what is decided follows from looking at a slot,
+//! and this only says of some what one would see. So whatever happens to a slot takes it out, and the next
+//! look may bring it back. [`Observations::unsettled`] forgets all of it; with that, tests compare every
+//! decision.
 
 use shef_common::{
     clock::MonoMs,
@@ -13,7 +14,7 @@ use shef_common::{
 
 use super::{
     Observations, ReplicaClass,
-    looked::{Kind, Looked, Settled},
+    slot_cache::{Kind, Settled, SlotCache},
 };
 use crate::{
     membership::{HostCondition, Standing},
@@ -28,7 +29,7 @@ use crate::{
 /// What was found by looking at the slots of a record.
 #[derive(Debug)]
 pub struct Known<'a> {
-    looked: &'a Looked,
+    slot_cache: &'a SlotCache,
     /// Of which slots that is outdated; `None`: of all.
     changed: Option<SlotSet>,
 }
@@ -36,14 +37,14 @@ pub struct Known<'a> {
 impl Known<'_> {
     /// The slots that need no look.
     pub fn settled(&self) -> Settled {
-        let known = self.changed.as_ref().map(|changed| self.looked.settled.clone().without(changed));
+        let known = self.changed.as_ref().map(|changed| self.slot_cache.settled.clone().without(changed));
         known.unwrap_or_default()
     }
 
     /// The classes of the replicas that are to run in `slot`, which does need a look.
     pub fn classes(&self, slot: Slot) -> Option<&[ReplicaClass]> {
         let is_known = self.changed.as_ref().is_some_and(|changed| !changed.contains(slot));
-        self.looked.classes.get(&slot).filter(|_| is_known).map(Vec::as_slice)
+        self.slot_cache.classes.get(&slot).filter(|_| is_known).map(Vec::as_slice)
     }
 }
 
@@ -51,18 +52,18 @@ impl Observations {
     /// Something happened to `slot`.
     pub fn open(&mut self, slot: Slot) {
         self.touched.insert(slot);
-        self.looked.remove(slot);
+        self.slot_cache.remove(slot);
     }
 
     /// Something happened to `slots`.
     pub fn open_all(&mut self, slots: &SlotSet) {
         self.touched = self.touched.with(slots);
-        self.looked.remove_all(slots);
+        self.slot_cache.remove_all(slots);
     }
 
     /// All slots need a look.
     pub fn open_everything(&mut self) {
-        self.looked = Looked::default();
+        self.slot_cache = SlotCache::default();
     }
 
     /// The slots to which something happened since readers were shown them.
@@ -78,52 +79,54 @@ impl Observations {
     /// The same, but that every slot needs a look.
     #[must_use]
     pub fn unsettled(&self) -> Self {
-        Self { looked: Looked::default(), ..self.clone() }
+        Self { slot_cache: SlotCache::default(), ..self.clone() }
     }
 
     /// Looks at the slots of `record` that need it, and notes which of them need none from now on.
     pub fn settle(&mut self, record: &ServiceRecord) {
-        match &self.looked.of {
+        match &self.slot_cache.of {
             Some(of) if has_same_terms(of, record) => {
                 let changed = changed_slots(of, record);
-                self.looked.remove_all(&changed);
+                self.slot_cache.remove_all(&changed);
             }
-            Some(_) | None => self.looked = Looked::default(),
+            Some(_) | None => self.slot_cache = SlotCache::default(),
         }
-        let due: SlotSet = self.looked.due(self.now).collect();
-        self.looked.remove_all(&due);
-        if self.looked.of.as_deref() != Some(record) {
-            self.looked.of = Some(Box::new(record.clone()));
+        let due: SlotSet = self.slot_cache.due(self.now).collect();
+        self.slot_cache.remove_all(&due);
+        if self.slot_cache.of.as_deref() != Some(record) {
+            self.slot_cache.of = Some(Box::new(record.clone()));
         }
         let keeps_volumes = volumes::keeps_volumes(record);
-        let looked_at = self.looked.settled.all().with(&self.looked.classes.keys().copied().collect());
+        let looked_at =
+            self.slot_cache.settled.all().with(&self.slot_cache.classes.keys().copied().collect());
         for slot in record.replicas.filled().without(&looked_at).iter() {
             match self.kind(record, slot, keeps_volumes) {
-                Some(kind) => self.looked.insert(slot, kind),
+                Some(kind) => self.slot_cache.insert(slot, kind),
                 None => {
                     let (classes, until) = self.classes(record, slot);
-                    self.looked.insert_open(slot, classes, until);
+                    self.slot_cache.insert_open(slot, classes, until);
                 }
             }
         }
     }
 
-    /// The classes of the replicas that are to run in `slot`, and until when these are so if nothing happens to it.
+    /// The classes of the replicas that are to run in `slot`, and until when these are so if nothing happens
+    /// to it.
     fn classes(&self, record: &ServiceRecord, slot: Slot) -> (Vec<ReplicaClass>, Option<MonoMs>) {
         let wanted = record.replicas.of(slot).iter().filter(|replica| replica.want == Want::Run);
-        let turns = wanted.clone().filter_map(|replica| self.class_turns_at(record, replica)).min();
-        (wanted.map(|replica| self.class(record, replica)).collect(), turns)
+        let until = wanted.clone().filter_map(|replica| self.class_changes_at(record, replica)).min();
+        (wanted.map(|replica| self.class(record, replica)).collect(), until)
     }
 
     /// What is known of the slots of `record` now.
     pub fn known(&self, record: &ServiceRecord) -> Known<'_> {
-        let of = self.looked.of.as_deref().filter(|of| has_same_terms(of, record));
+        let of = self.slot_cache.of.as_deref().filter(|of| has_same_terms(of, record));
         let changed = of.map(|of| {
             let mut changed = changed_slots(of, record);
-            changed.extend(self.looked.due(self.now));
+            changed.extend(self.slot_cache.due(self.now));
             changed
         });
-        Known { looked: &self.looked, changed }
+        Known { slot_cache: &self.slot_cache, changed }
     }
 
     /// The slots of `record` that need no look now.
@@ -134,13 +137,13 @@ impl Observations {
     /// When the last of the settled trials ends.
     pub fn last_trial_ends_at(&self, settled: &Settled) -> Option<MonoMs> {
         let is_settled = |(_, slot): &&(MonoMs, Slot)| settled.on_trial.contains(*slot);
-        self.looked.trials.iter().rev().find(is_settled).map(|(at, _)| *at)
+        self.slot_cache.trials.iter().rev().find(is_settled).map(|(at, _)| *at)
     }
 
     /// When the first of what is settled and being started is late.
     pub fn first_start_is_late_at(&self, settled: &Settled) -> Option<MonoMs> {
         let is_settled = |(_, slot): &&(MonoMs, Slot)| settled.starting.contains(*slot);
-        self.looked.starts.iter().find(is_settled).map(|(at, _)| *at)
+        self.slot_cache.starts.iter().find(is_settled).map(|(at, _)| *at)
     }
 
     /// The slots of `record` that may need a look: those that are not settled, and those with a replica that is
@@ -171,13 +174,14 @@ impl Observations {
                 if replica.generation == record.generation {
                     return Some(Kind::Current);
                 }
-                self.may_take_its_turn(record, slot).then_some(Kind::Outdated)
+                self.may_be_updated(record, slot).then_some(Kind::Outdated)
             }
             class => self.on_its_way(record, replica, class),
         }
     }
 
-    /// A first deployment, or a master that has just started: many are on their way, and each is waited for alone.
+    /// A first deployment, or a master that has just started: many are on their way, and each is waited for
+    /// alone.
     fn on_its_way(
         &self,
         record: &ServiceRecord,
@@ -190,7 +194,7 @@ impl Observations {
         if !is_alone {
             return None;
         }
-        let until = self.trial_turns_at(record, replica);
+        let until = self.trial_changes_at(record, replica);
         match class {
             ReplicaClass::OnTrial if !self.conditions.contains_key(&replica.node) => {
                 let passes_at = self.passes_at(record, replica);
@@ -210,7 +214,7 @@ impl Observations {
         let awaited = HostCondition::of(Standing::Awaited);
         match self.conditions.get(node) {
             None => true,
-            Some(condition) => *condition == awaited && !self.fresh.contains(&replica.id),
+            Some(condition) => *condition == awaited && !self.newly_placed.contains(&replica.id),
         }
     }
 }
@@ -286,12 +290,13 @@ fn changed_slots(of: &ServiceRecord, record: &ServiceRecord) -> SlotSet {
     };
     differ(&of.emptied, &record.emptied);
     let none = SlotSet::default();
-    let turned = |rollout: &'_ Option<Rollout>| rollout.as_ref().map(|rollout| rollout.turned.clone());
+    let started =
+        |rollout: &'_ Option<Rollout>| rollout.as_ref().map(|rollout| rollout.started_slots.clone());
     match (&of.rollout, &record.rollout) {
-        (Some(before), Some(after)) => differ(&before.turned, &after.turned),
+        (Some(before), Some(after)) => differ(&before.started_slots, &after.started_slots),
         (before, after) => {
-            differ(&turned(before).unwrap_or_default(), &none);
-            differ(&turned(after).unwrap_or_default(), &none);
+            differ(&started(before).unwrap_or_default(), &none);
+            differ(&started(after).unwrap_or_default(), &none);
         }
     }
     for rollout in of.rollout.iter().chain(&record.rollout) {

@@ -13,8 +13,8 @@ use super::{
 use crate::service::record::ServiceRecord;
 
 impl Observations {
-    /// Notes how far the rollout of `record` has come, if it has one: so many slots are `through`.
-    pub fn note_progress(&mut self, record: &ServiceRecord, through: usize) {
+    /// Notes how far the rollout of `record` has come, if it has one: so many slots are `up_to_date`.
+    pub fn note_progress(&mut self, record: &ServiceRecord, up_to_date: usize) {
         let Some(rollout) = record.rollout.as_ref().filter(|_| !record.deleted) else {
             self.progress = None;
             return;
@@ -26,19 +26,19 @@ impl Observations {
         let now = self.now;
         match &mut self.progress {
             Some(known) if known.stage == stage => {
-                if stage.runs && through > known.through || failures > known.failures {
+                if stage.runs && up_to_date > known.up_to_date || failures > known.failures {
                     known.at = now;
-                    known.through = known.through.max(through);
+                    known.up_to_date = known.up_to_date.max(up_to_date);
                 }
                 known.failures = failures;
             }
-            progress => *progress = Some(Progress { stage, through, failures, at: now }),
+            progress => *progress = Some(Progress { stage, up_to_date, failures, at: now }),
         }
     }
 
-    /// Whether more slots are through, `through`, than when the rollout was paused.
-    pub fn came_on(&self, through: usize) -> bool {
-        self.progress.as_ref().is_some_and(|known| through > known.through)
+    /// Whether more slots are up to date, `up_to_date`, than when the rollout was paused.
+    pub fn has_progressed(&self, up_to_date: usize) -> bool {
+        self.progress.as_ref().is_some_and(|known| up_to_date > known.up_to_date)
     }
 
     /// How long a rollout may make no progress: one slot may take its deadline to be prepared and once more

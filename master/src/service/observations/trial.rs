@@ -8,15 +8,15 @@ use shef_common::{
     status::{Health, ReplicaState, ReplicaStatus},
 };
 
-/// How long a failure waits for the last lines that the ended process wrote, so that it can be told with
+/// How long a failure waits for the last lines that the ended process wrote, so that it can be shown with
 /// them.
 const LAST_LINES_WAIT: DurationMs = DurationMs(1_000);
 
-/// How long a replica has been well, from the first word of it on.
+/// How long a replica has been well, from its first report on.
 #[derive(Debug, Clone)]
 pub(super) struct Trial {
     pub(super) began: MonoMs,
-    /// What its host counted last; `None`: the next word says.
+    /// What its host counted last; `None`: the next report says.
     pub(super) restarts: Option<u32>,
     pub(super) well_since: Option<MonoMs>,
     /// Its first failure.
@@ -24,12 +24,12 @@ pub(super) struct Trial {
     pub(super) passed: bool,
 }
 
-/// A failure as it was first told of.
+/// A failure as it was first reported.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub(super) at: MonoMs,
     pub(super) reason: String,
-    /// Whether its process had ended: then its last lines may be told later.
+    /// Whether its process had ended: then its last lines may be reported later.
     pub(super) ended: bool,
 }
 

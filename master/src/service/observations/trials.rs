@@ -32,10 +32,10 @@ impl Observations {
         trial.well_since.map(|since| since + DurationMs(record.spec.update.monitor_ms.into()))
     }
 
-    /// When a new replica that is not well until then has failed. One that its host has not told of yet has
+    /// When a new replica that is not well until then has failed. One that its host has not reported yet has
     /// that host to blame.
     fn late_at(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Option<MonoMs> {
-        let counts = replica.generation == record.generation && self.heard_of(replica);
+        let counts = replica.generation == record.generation && self.has_status(replica);
         let trial = self
             .trials
             .get(&replica.id)
@@ -52,7 +52,7 @@ impl Observations {
         failed.or_else(|| self.late_at(record, replica))
     }
 
-    /// When the failure of `replica` that was told counts.
+    /// When the reported failure of `replica` counts.
     fn failed_at(&self, replica: &ReplicaRecord) -> Option<MonoMs> {
         let status = self.statuses.get(&replica.id);
         let failure = self.trials.get(&replica.id)?.failure.as_ref();
@@ -74,7 +74,7 @@ impl Observations {
     }
 
     /// When [`Observations::has_failed_its_trial`] may say something else of `replica`.
-    pub fn trial_turns_at(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Option<MonoMs> {
+    pub fn trial_changes_at(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Option<MonoMs> {
         let (passes, fails) = (self.passes_at(record, replica), self.failed_at(replica));
         let late = self.late_at(record, replica);
         [passes, fails, late].into_iter().flatten().filter(|at| *at > self.now).min()
@@ -87,7 +87,7 @@ impl Observations {
         let failure = self.trials.get(id).and_then(|trial| trial.failure.as_ref());
         let why = match (status, failure) {
             (Some(status), _) if status.state == ReplicaState::Failed => {
-                return format!("{id} failed on {node}: {}", trouble(status));
+                return format!("{id} failed on {node}: {}", failure_reason(status));
             }
             (_, Some(failure)) => failure.reason.clone(),
             (Some(status), None)
@@ -108,14 +108,14 @@ impl Observations {
     /// The trials of what was placed begin.
     pub fn placed<'a>(&mut self, placed: impl Iterator<Item = &'a ReplicaId>) {
         for id in placed {
-            self.fresh.insert(id.clone());
+            self.newly_placed.insert(id.clone());
             self.trials.insert(id.clone(), Trial::new(self.now, Some(0)));
         }
     }
 
     /// A host comes or goes: what happened to `replicas` there was not their fault. The trials begin anew of
     /// those that are not through, and the others' failures are forgotten.
-    pub fn try_anew<'a>(&mut self, replicas: impl Iterator<Item = &'a ReplicaId>) {
+    pub fn restart_trials<'a>(&mut self, replicas: impl Iterator<Item = &'a ReplicaId>) {
         for id in replicas {
             let well = self.statuses.get(id).is_some_and(is_well);
             if let Some(watch) = &mut self.watch {
@@ -153,7 +153,7 @@ impl Observations {
         self.statuses.insert(status.replica.clone(), status);
     }
 
-    /// A replica that counts for the generation on probation is told of by its host, which is well.
+    /// A host that is well reports a replica that counts for the generation on probation.
     pub fn watch(&mut self, status: &ReplicaStatus) {
         // What its host could not even start (no image, no room, a taken port) says nothing of the
         // generation.
@@ -180,9 +180,9 @@ impl Observations {
             .watch
             .as_ref()
             .filter(|watch| record.probation.is_some() && watch.generation == record.generation)?;
-        let told = |(id, failure): &(&ReplicaId, &Failure)| failure.counts_at(self.statuses.get(*id));
+        let counts_at = |(id, failure): &(&ReplicaId, &Failure)| failure.counts_at(self.statuses.get(*id));
         let (counted, awaited): (Vec<_>, Vec<_>) =
-            watch.failures.iter().partition(|failure| told(failure) <= self.now);
+            watch.failures.iter().partition(|failure| counts_at(failure) <= self.now);
         let latest = counted.iter().max_by_key(|(_, failure)| failure.at).map(|(id, failure)| {
             let line = self.statuses.get(*id).and_then(last_line).unwrap_or_default();
             format!("{id} failed: {}{line}", failure.reason)
@@ -191,19 +191,19 @@ impl Observations {
             ends_at: watch.began + DurationMs(record.spec.update.probation_ms.into()),
             failures: u32::try_from(counted.len()).unwrap_or(u32::MAX),
             last_failure: latest,
-            counts_at: awaited.iter().map(told).min(),
+            counts_at: awaited.iter().map(counts_at).min(),
         })
     }
 }
 
 /// Why a replica is not well, for people: its host's reason, the code with which its process ended, and the
 /// last line that it wrote, as far as they are known.
-pub fn trouble(status: &ReplicaStatus) -> String {
-    trouble_of(status.reason.as_deref(), status.exit_code, &status.last_log_lines)
+pub fn failure_reason(status: &ReplicaStatus) -> String {
+    failure_reason_of(status.reason.as_deref(), status.exit_code, &status.last_log_lines)
 }
 
 /// The same, of what is known of its status.
-pub fn trouble_of(reason: Option<&str>, exit_code: Option<i64>, last_log_lines: &[String]) -> String {
+pub fn failure_reason_of(reason: Option<&str>, exit_code: Option<i64>, last_log_lines: &[String]) -> String {
     let reason = reason.unwrap_or_default();
     let code = exit_code.filter(|code| !reason.contains(&format!("code {code}")));
     let code = code.map(|code| format!("its process ended with code {code}"));

@@ -164,7 +164,7 @@ fn what_its_host_has_not_begun_before_it_went_out_of_reach_is_placed_again_after
     let id = record.replicas[0].id.clone();
     for standing in [Standing::Suspect, Standing::AgentDown, Standing::EngineDown] {
         let mut observed = Observations::default();
-        observed.fresh.insert(id.clone());
+        observed.newly_placed.insert(id.clone());
         observed.host_changed(&h1(), condition(standing), true);
         let at = MonoMs(0) + AWAY_PATIENCE;
         assert_eq!(
@@ -172,7 +172,7 @@ fn what_its_host_has_not_begun_before_it_went_out_of_reach_is_placed_again_after
             Plan { wake_at: Some(at), ..Plan::default() },
             "{standing:?}"
         );
-        observed.it_is(at);
+        observed.set_now(at);
         assert_eq!(placed(&planned(&record, &observed)), [0], "{standing:?}");
         assert_eq!(retired(&record, &observed), [], "it goes when another runs");
         hears(&mut observed, 1, ReplicaState::Starting, Health::Healthy);
@@ -180,7 +180,7 @@ fn what_its_host_has_not_begun_before_it_went_out_of_reach_is_placed_again_after
         // Placed before our own start, it may have run there for long.
         let mut observed = Observations::default();
         observed.host_changed(&h1(), condition(standing), true);
-        observed.it_is(at + DurationMs(1));
+        observed.set_now(at + DurationMs(1));
         assert_eq!(planned(&record, &observed), Plan::default());
     }
 }
@@ -227,7 +227,7 @@ fn a_move_that_fails_leaves_the_original_where_it_is() {
     let first = hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
     assert_eq!(planned(&record, &observed), Plan::default(), "its replacement is on its way");
     let second = hears(&mut observed, 2, ReplicaState::Failed, Health::Healthy);
-    assert_eq!(planned(&record, &observed), Plan { stay: vec![(Slot(0), first)], ..Plan::default() });
+    assert_eq!(planned(&record, &observed), Plan { cancel_moves: vec![(Slot(0), first)], ..Plan::default() });
     change(&mut record, 0, |replica| replica.moving = false);
     assert_eq!(retired(&record, &observed), [second]);
 }
@@ -242,7 +242,7 @@ fn what_was_only_just_placed_serves_nobody_yet() {
         from: None,
         phase: Phase::RollingBack { failed: Generation(3), why: String::new() },
         started: WallMs(0),
-        turned: SlotSet::default(),
+        started_slots: SlotSet::default(),
         failures: BTreeMap::new(),
         once_emptied: SlotSet::default(),
         last_failure: None,

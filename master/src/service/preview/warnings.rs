@@ -49,8 +49,8 @@ fn reported(before: &ServiceRecord, wanted: &ServiceRecord, observed: &Observati
             hosts.entry(warning).or_default().insert(&replica.node);
         }
     }
-    let told = hosts.iter().take(MAX_REPORTED);
-    told.map(|(warning, hosts)| format!("on {}: {warning}", named(hosts))).collect()
+    let shown = hosts.iter().take(MAX_REPORTED);
+    shown.map(|(warning, hosts)| format!("on {}: {warning}", named(hosts))).collect()
 }
 
 /// What a template says of its volumes: driver and options by name.
@@ -78,7 +78,8 @@ fn shared(spec: &ServiceSpec) -> Option<String> {
     let may_share = spec.mode.is_replicated() && spec.replicas > 1 && spec.placement.max_per_host != Some(1);
     may_share.then(|| {
         format!(
-            "slots on the same host share volume {source}; placement.max_per_host = 1 gives each a host, and a volume, of its own"
+            "slots on the same host share volume {source}; placement.max_per_host = 1 gives each a host, \
+             and a volume, of its own"
         )
     })
 }
@@ -91,16 +92,19 @@ fn moves(action: &Action) -> bool {
 fn stays_behind(mount: &Mount) -> Option<String> {
     match mount {
         Mount::Bind { source, target, .. } => Some(format!(
-            "{target} is the path {source} of the host: a replica that moves finds what is there on its new host"
+            "{target} is the path {source} of the host: a replica that moves finds what is there on its \
+             new host"
         )),
         Mount::Volume { source, target, sticky: false, driver, options, .. } => {
             Some(if options.is_empty() && is_local(driver) {
                 format!(
-                    "{target} is volume {source}, which is not sticky: a replica that moves finds another one on its new host"
+                    "{target} is volume {source}, which is not sticky: a replica that moves finds another \
+                     one on its new host"
                 )
             } else {
                 format!(
-                    "{target} is volume {source} of its own driver or options: whether a replica that moves finds its data is theirs"
+                    "{target} is volume {source} of its own driver or options: whether a replica that \
+                     moves finds its data is theirs"
                 )
             })
         }

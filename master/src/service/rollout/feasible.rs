@@ -49,7 +49,8 @@ fn too_large(record: &ServiceRecord, hosts: &[(&NodeName, &HostFacts)]) -> Optio
     let (memory, cpu) = (most(|facts| facts.memory_bytes), most(|facts| facts.cpu_millis));
     let refused = |field: &str, asked: u64, most: u64, unit: &str| {
         let message = format!(
-            "must be at most {most} {unit}, which is what the largest host that may run the service has, but is {asked}"
+            "must be at most {most} {unit}, which is what the largest host that may run the service has, \
+             but is {asked}"
         );
         FieldError { field: format!("resources.reserve.{field}"), message }
     };
@@ -70,8 +71,8 @@ fn wrong_platform(record: &ServiceRecord, hosts: &[(&NodeName, &HostFacts)]) -> 
     let runs_none = |host: &(&NodeName, &HostFacts)| matches!(unfit(host), Some(Unfit::Platform(_)));
     let platform = record.spec.template.platform.as_ref().filter(|_| hosts.iter().all(runs_none))?;
     let message = format!(
-        "must be a platform of a host that may run the service, but none runs images of {platform} (a host's label \
-         platforms names what it runs beside its own)"
+        "must be a platform of a host that may run the service, but none runs images of {platform} (a \
+         host's label platforms names what it runs beside its own)"
     );
     Some(FieldError { field: "platform".to_owned(), message })
 }
@@ -89,8 +90,9 @@ fn leaves_bound_node(record: &ServiceRecord, observed: &Observations) -> Option<
         }
         let name = &record.spec.name;
         let message = format!(
-            "must suit the hosts that hold the service's volumes: slot {slot} has its data on host {bound_node}, which {unfit} (to give \
-             that data up, cordon {bound_node}, then shef service release {name} {slot})"
+            "must suit the hosts that hold the service's volumes: slot {slot} has its data on host \
+             {bound_node}, which {unfit} (to give that data up, cordon {bound_node}, then shef service \
+             release {name} {slot})"
         );
         Some(FieldError { field: field.to_owned(), message })
     })

@@ -1,11 +1,11 @@
 //! Rollouts: how a service goes from one generation to the next, and back.
 //!
-//! A rollout is part of the service's record, so it outlives the master. Slot
-//! by slot it is a slot's *turn*: from then on its target is the new
-//! generation, before that it is the last good one. All else (failover, drains,
+//! A rollout is part of the service's record, so it outlives the master. The
+//! rollout *starts* one slot after the other: from then on the target of the
+//! slot is the new generation, before that it is the last good one. All else (failover, drains,
 //! retries) follows from a slot's target as it does without a rollout, see
 //! `plan.rs`. What is decided next is in `next.rs`, what people read in
-//! `words.rs`.
+//! `view.rs`.
 //!
 //! A rollback moves the service's generation back to the last good one, whose
 //! replicas that still run are thereby as wanted. It is a rollout that nothing
@@ -17,7 +17,7 @@ mod preparing;
 mod stall;
 pub(super) mod state;
 mod step;
-mod words;
+mod view;
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub use self::{
     preparing::idle,
     state::{Ended, Kept, Phase, Probation, ReplicaChange, Rollout, Terms},
     step::{Next, Verdict},
-    words::{RolloutState, RolloutView, rollout_view},
+    view::{RolloutState, RolloutView, rollout_view},
 };
 
 impl ServiceRecord {
@@ -44,7 +44,7 @@ impl ServiceRecord {
     pub fn target(&self, slot: Slot) -> Generation {
         self.rollout
             .as_ref()
-            .filter(|rollout| !rollout.turned.contains(slot))
+            .filter(|rollout| !rollout.started_slots.contains(slot))
             .and_then(|rollout| rollout.from)
             .unwrap_or(self.generation)
     }
@@ -183,7 +183,7 @@ impl ServiceRecord {
         self
     }
 
-    /// What was given up is in the hand of no update any more.
+    /// Forgets slots that were given up: they belong to no rollout any more.
     pub(super) fn forget_given_up(&mut self) {
         if self.emptied.is_empty() && self.rollout.is_none() {
             return;
@@ -192,7 +192,7 @@ impl ServiceRecord {
         let stays: SlotSet = filled.with(&slots::free(self, filled).into_iter().collect());
         self.emptied = self.emptied.shared_with(&stays);
         if let Some(rollout) = &mut self.rollout {
-            rollout.turned = rollout.turned.shared_with(&stays);
+            rollout.started_slots = rollout.started_slots.shared_with(&stays);
         }
     }
 
@@ -223,16 +223,16 @@ impl ServiceRecord {
         }
         if let Some(rollout) = &mut self.rollout {
             for (slot, _, why) in &next.failed {
-                rollout.turned.remove(*slot);
+                rollout.started_slots.remove(*slot);
                 let failures = rollout.failures.entry(*slot).or_default();
                 *failures = failures.saturating_add(1);
                 rollout.last_failure = Some(why.clone());
             }
-            rollout.turned.extend(next.turn.iter().copied());
+            rollout.started_slots.extend(next.start.iter().copied());
         }
         self.forget_given_up();
         match &next.verdict {
-            Verdict::GoOn => {}
+            Verdict::Continue => {}
             Verdict::Pause { why, until_hosts } => {
                 if let Some(rollout) = &mut self.rollout {
                     rollout.phase = Phase::Paused { why: why.clone(), until_hosts: *until_hosts };

@@ -1,4 +1,4 @@
-//! What a rollout does next: whose turn it is, who has failed, and what follows from that.
+//! The next step of a rollout: which slots start, which replicas have failed, and what follows from that.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ use crate::{
         observations::{Observations, ReplicaClass},
         record::{ReplicaRecord, ServiceRecord},
         slot_set::SlotSet,
-        slots::{Slots, Slotted, busy, dark, free_slots, serves, surge, waits_for_room},
+        slots::{Slots, Slotted, free_slots, in_progress, serves, surge, unserved, waits_for_capacity},
     },
 };
 
@@ -46,7 +46,7 @@ pub fn next(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) 
             return next;
         }
     }
-    let through = slots.through().len();
+    let up_to_date = slots.up_to_date().len();
     if is_finished(record, rollout, slots, observed) {
         next.verdict = Verdict::Finish { incomplete: None };
         return next;
@@ -54,17 +54,17 @@ pub fn next(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) 
     match rollout.phase {
         Phase::Running => {
             if rollout.from.is_some() {
-                turns(record, rollout, slots, observed, &mut next);
+                start_slots(record, rollout, slots, observed, &mut next);
             }
-            if next.turn.is_empty() && !awaits_promotion(record, rollout, through) {
+            if next.start.is_empty() && !awaits_promotion(record, rollout, up_to_date) {
                 stall(record, rollout, slots, observed, &mut next);
             }
         }
         Phase::RollingBack { .. } => stall(record, rollout, slots, observed, &mut next),
         Phase::Paused { until_hosts: true, .. } => {
             let mut would = Next::default();
-            turns(record, rollout, slots, observed, &mut would);
-            if observed.came_on(through) || !would.turn.is_empty() || !would.prepare.is_empty() {
+            start_slots(record, rollout, slots, observed, &mut would);
+            if observed.has_progressed(up_to_date) || !would.start.is_empty() || !would.prepare.is_empty() {
                 next.verdict = Verdict::Resume;
             }
         }
@@ -95,7 +95,7 @@ fn verdict(rollout: &Rollout, action: FailureAction, why: &str) -> Verdict {
         (FailureAction::Pause, Phase::Running | Phase::Paused { until_hosts: true, .. }) => {
             Verdict::Pause { why: why.to_owned(), until_hosts: false }
         }
-        (FailureAction::Rollback | FailureAction::Pause | FailureAction::Continue, _) => Verdict::GoOn,
+        (FailureAction::Rollback | FailureAction::Pause | FailureAction::Continue, _) => Verdict::Continue,
     }
 }
 
@@ -151,10 +151,9 @@ fn is_finished(
         && slots.open.iter().all(|(slot, replicas)| is_done(slot, replicas))
 }
 
-/// Whose turn comes now: first those in which nothing serves, as they lose
-/// nothing, then in order; those that failed before come later, after a while, and
-/// those for which there is no host last.
-fn turns(
+/// Chooses the slots that start now. Slots that serve nobody come first, as they lose nothing; the others
+/// follow in order. Slots that failed before are tried again after a while. Slots without a host come last.
+fn start_slots(
     record: &ServiceRecord,
     rollout: &Rollout,
     slots: &Slots<'_>,
@@ -163,64 +162,67 @@ fn turns(
 ) {
     let update = &record.spec.update;
     let free = free_slots(record, slots);
-    let turned_well = || {
+    let started_well = || {
         let is_good =
             |replicas: &Slotted<'_>| replicas.iter().any(|(_, class)| *class == ReplicaClass::Ready);
-        let mut open = slots.open.iter().filter(|(slot, _)| rollout.turned.contains(**slot));
-        !slots.settled.current.shared_with(&rollout.turned).is_empty()
+        let mut open = slots.open.iter().filter(|(slot, _)| rollout.started_slots.contains(**slot));
+        !slots.settled.current.shared_with(&rollout.started_slots).is_empty()
             || open.any(|(_, replicas)| is_good(replicas))
     };
     let mut canaries = Canaries::of(record, rollout, slots, &free);
-    // What is added while all goes well, or was asked for together with the new template, starts as what everything
-    // is to be; what waits for room, once all others are through.
-    if rollout.failures.is_empty() && (rollout.replicas.is_some() || turned_well()) {
-        let all_started = slots.all().is_within(&rollout.turned);
-        let comes = |slot: &Slot| all_started || !waits_for_room(record, *slot, slots, observed);
-        let added = free.iter().filter(|slot| !rollout.turned.contains(**slot) && comes(slot));
-        next.turn.extend(added.filter(|slot| canaries.take(**slot)));
+    // A slot that is added starts with the new generation if the rollout goes well, or if it was asked for
+    // together with the new template. A slot that waits for capacity starts when all others are up to date.
+    if rollout.failures.is_empty() && (rollout.replicas.is_some() || started_well()) {
+        let all_started = slots.all().is_within(&rollout.started_slots);
+        let comes = |slot: &Slot| all_started || !waits_for_capacity(record, *slot, slots, observed);
+        let added = free.iter().filter(|slot| !rollout.started_slots.contains(**slot) && comes(slot));
+        next.start.extend(added.filter(|slot| canaries.take(**slot)));
     }
-    if let Some(at) =
-        observed.turned_at.map(|at| at + DurationMs(update.delay_ms.into())).filter(|at| *at > observed.now())
+    if let Some(at) = observed
+        .slot_done_at
+        .map(|at| at + DurationMs(update.delay_ms.into()))
+        .filter(|at| *at > observed.now())
     {
         return next.wake(at);
     }
-    let mut busy = busy(record, slots, observed);
-    let only_proves = |slot: &Slot| proves_beside_old(record, slots, *slot, observed);
-    let proving = busy.iter().filter(|slot| only_proves(slot)).count();
-    // What is under way for another reason than its turn takes no further place when its turn comes.
-    let is_through_turn = |slot: &&Slot| rollout.turned.contains(**slot) || !slots.contains(**slot);
-    let mut under_way = busy.iter().filter(is_through_turn).filter(|slot| !only_proves(slot)).count();
-    let mut unserved: BTreeSet<Slot> = dark(record, slots, observed);
-    unserved.extend(&busy);
+    let mut in_progress = in_progress(record, slots, observed);
+    let only_on_trial = |slot: &Slot| is_on_trial_beside_old(record, slots, *slot, observed);
+    let on_trial = in_progress.iter().filter(|slot| only_on_trial(slot)).count();
+    // A slot that is already in progress uses no second unit of parallelism.
+    let is_started = |slot: &&Slot| rollout.started_slots.contains(**slot) || !slots.contains(**slot);
+    let mut started_in_progress =
+        in_progress.iter().filter(is_started).filter(|slot| !only_on_trial(slot)).count();
+    let mut unserved: BTreeSet<Slot> = unserved(record, slots, observed);
+    unserved.extend(&in_progress);
     let (parallelism, surge) = (update.parallelism.max(1) as usize, surge(record));
-    let places = (parallelism + proving).min(surge).saturating_sub(busy.len());
-    // Of those whose hosts are to be ready first, not each can have the place that is free.
-    let most = if record.stops_first() { 2 * parallelism + 1 } else { places };
+    let units_left = (parallelism + on_trial).min(surge).saturating_sub(in_progress.len());
+    // Where hosts have to be prepared first, some candidates are not ready to use the free unit of parallelism.
+    let most = if record.stops_first() { 2 * parallelism + 1 } else { units_left };
     let candidates = candidates(record, rollout, slots, observed, most, next);
     let mut left = canaries.clone();
     let soon = candidates.iter().map(|(_, slot)| *slot).filter(|slot| left.take(*slot));
     let soon: Vec<Slot> = soon.take(2 * parallelism).collect();
     preparing::prepare(record, slots, &soon, observed, next);
     for (serves, slot) in candidates {
-        let has_place = if busy.contains(&slot) {
-            under_way < parallelism
+        let fits = if in_progress.contains(&slot) {
+            started_in_progress < parallelism
         } else {
-            busy.len() - proving < parallelism && busy.len() < surge
+            in_progress.len() - on_trial < parallelism && in_progress.len() < surge
         };
-        // Where the old one stops first, no more than these may be without any.
+        // Where the old replica stops first, at most `parallelism` slots are unserved.
         let may_go = !serves || !record.stops_first() || unserved.len() < parallelism;
-        if !canaries.admit(slot) || !has_place || !may_go {
+        if !canaries.admit(slot) || !fits || !may_go {
             continue;
         }
-        busy.insert(slot);
+        in_progress.insert(slot);
         unserved.insert(slot);
         if !preparing::is_ready(record, slots, slot, observed) {
-            // Its place is its own.
+            // It keeps its unit of parallelism while its host is prepared.
             continue;
         }
-        under_way += 1;
+        started_in_progress += 1;
         canaries.take(slot);
-        next.turn.push(slot);
+        next.start.push(slot);
     }
 }
 
@@ -239,11 +241,11 @@ impl Canaries {
         };
         // A slot that was given up since does not count.
         let there = slots.all().with(&free.iter().copied().collect());
-        // One that lost its turn does as long as it has a new replica all the same, on a host that is away.
+        // A slot that is to start again counts as long as it still has a new replica, on a host that is away.
         let is_new = |(replica, _): &(&ReplicaRecord, ReplicaClass)| replica.generation == record.generation;
         let has_new = slots.open.iter().filter(|(_, replicas)| replicas.iter().any(is_new));
         let has_new = slots.settled.current.with(&has_new.map(|(slot, _)| *slot).collect());
-        Self { slots: rollout.turned.shared_with(&there).with(&has_new), most }
+        Self { slots: rollout.started_slots.shared_with(&there).with(&has_new), most }
     }
 
     fn admit(&self, slot: Slot) -> bool {
@@ -260,10 +262,15 @@ impl Canaries {
     }
 }
 
-/// Whether all that the slot waits for is the end of its new replica's trial, beside the old one: then the
-/// next may start, unless its user wants a delay between them, or the old ones go first and every trial has
-/// somebody without.
-fn proves_beside_old(record: &ServiceRecord, slots: &Slots<'_>, slot: Slot, observed: &Observations) -> bool {
+/// Whether the slot only waits for the end of its new replica's trial while the old one serves. Then the next
+/// slot may start, unless there is a delay between slots, or old replicas stop first and a slot on trial would
+/// be the only one that serves.
+fn is_on_trial_beside_old(
+    record: &ServiceRecord,
+    slots: &Slots<'_>,
+    slot: Slot,
+    observed: &Observations,
+) -> bool {
     let goes_on = !record.stops_first() && record.spec.update.delay_ms == 0;
     let Some(replicas) = slots.get(slot).filter(|_| goes_on) else { return false };
     let proves = |(_, class): &(&ReplicaRecord, ReplicaClass)| *class == ReplicaClass::OnTrial;
@@ -273,14 +280,14 @@ fn proves_beside_old(record: &ServiceRecord, slots: &Slots<'_>, slot: Slot, obse
     replicas.iter().any(proves) && replicas.iter().any(serves_still)
 }
 
-/// Whether somebody may be served by `replica` by now: what was placed a moment ago counts as dark until it is
-/// told of, and must not be stopped as if it were.
+/// Whether somebody may be served by `replica` by now: a new replica counts as unserved until
+/// its host reports it, but is not stopped as if it served nobody.
 fn may_serve(replica: &ReplicaRecord, class: ReplicaClass, observed: &Observations) -> bool {
-    serves(replica, class, observed) || class == ReplicaClass::Starting && !observed.heard_of(replica)
+    serves(replica, class, observed) || class == ReplicaClass::Starting && !observed.has_status(replica)
 }
 
-/// The slots whose turn could come, in the order in which it should, with whether they serve; of those that need no
-/// look, which are alike, at most so many.
+/// The slots that could start, in the order in which they should, with whether they serve. Settled slots are
+/// alike: of these, at most `most`.
 fn candidates(
     record: &ServiceRecord,
     rollout: &Rollout,
@@ -290,22 +297,22 @@ fn candidates(
     next: &mut Next,
 ) -> Vec<(bool, Slot)> {
     let mut candidates = Vec::new();
-    for (slot, replicas) in slots.open.iter().filter(|(slot, _)| !rollout.turned.contains(**slot)) {
-        // Nothing stops for what could not come.
+    for (slot, replicas) in slots.open.iter().filter(|(slot, _)| !rollout.started_slots.contains(**slot)) {
+        // No old replica stops for a new one that could not be placed.
         let serving = replicas.iter().any(|(replica, class)| may_serve(replica, *class, observed));
-        if serving && record.stops_first() && !observed.may_take_its_turn(record, *slot) {
+        if serving && record.stops_first() && !observed.may_be_updated(record, *slot) {
             continue;
         }
         let waits = |at: &&MonoMs| **at > observed.now() && rollout.failures.contains_key(slot);
         match observed.retry_slot_at.get(slot).filter(waits) {
             Some(at) => next.wake(*at),
             None => {
-                let waits = waits_for_room(record, *slot, slots, observed);
+                let waits = waits_for_capacity(record, *slot, slots, observed);
                 candidates.push((waits, rollout.failures.get(slot).copied().unwrap_or(0), serving, *slot));
             }
         }
     }
-    let settled = slots.settled.outdated.without(&rollout.turned);
+    let settled = slots.settled.outdated.without(&rollout.started_slots);
     candidates.extend(settled.iter().take(most).map(|slot| (false, 0, true, slot)));
     candidates.sort_unstable();
     candidates.into_iter().map(|(_, _, serving, slot)| (serving, slot)).collect()

@@ -1,7 +1,7 @@
 //! Where the old replica stops first: before it does, its host fetches the new
 //! image and makes a container of it, and what cannot be made fails while the
 //! old one still serves. One container a host and generation is made for that,
-//! never started, and removed when no slot there waits for its turn.
+//! never started, and removed when no slot there waits to be started.
 
 use std::collections::BTreeSet;
 
@@ -38,12 +38,12 @@ fn host<'a>(
 }
 
 /// What is made ready for the generation that is rolled out.
-fn made_for(record: &ServiceRecord) -> impl Iterator<Item = &ReplicaRecord> {
+fn prepared_for(record: &ServiceRecord) -> impl Iterator<Item = &ReplicaRecord> {
     let made = record.replicas.of_all(record.replicas.others());
     made.filter(|replica| replica.want == Want::Prepare && replica.generation == record.generation)
 }
 
-/// Whether nothing has to be made ready before the slot's turn.
+/// Whether nothing has to be made ready before the slot starts.
 pub(super) fn is_ready(
     record: &ServiceRecord,
     slots: &Slots<'_>,
@@ -54,10 +54,10 @@ pub(super) fn is_ready(
         .get(slot)
         .filter(|_| record.stops_first())
         .and_then(|replicas| host(record, &replicas, observed));
-    host.is_none_or(|node| made_for(record).any(|made| made.node == *node && observed.is_made(made)))
+    host.is_none_or(|node| prepared_for(record).any(|made| made.node == *node && observed.is_prepared(made)))
 }
 
-/// Has the hosts of the slots whose turn comes next make ready what they have not yet.
+/// Has the hosts of the slots that start next make ready what they have not yet.
 pub(super) fn prepare(
     record: &ServiceRecord,
     slots: &Slots<'_>,
@@ -68,7 +68,7 @@ pub(super) fn prepare(
     if !record.stops_first() {
         return;
     }
-    let mut asked: BTreeSet<&NodeName> = made_for(record).map(|made| &made.node).collect();
+    let mut asked: BTreeSet<&NodeName> = prepared_for(record).map(|made| &made.node).collect();
     for slot in coming {
         if let Some(node) = slots
             .get(*slot)
@@ -82,7 +82,7 @@ pub(super) fn prepare(
 
 /// What could not be made ready, and is counted as a new replica that failed.
 pub(super) fn failures(record: &ServiceRecord, observed: &Observations, next: &mut Next) {
-    for made in made_for(record).filter(|made| !observed.is_made(made)) {
+    for made in prepared_for(record).filter(|made| !observed.is_prepared(made)) {
         let condition = observed.condition(&made.node);
         if condition.standing != Standing::Ready || condition.is_leaving() {
             continue;
@@ -101,7 +101,7 @@ pub fn idle(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<(Slot, ReplicaId)>
         let old_ones_there = |slot: Slot| {
             slots.get(slot).is_some_and(|replicas| replicas.iter().any(|(other, _)| other.node == made.node))
         };
-        let waits = slots.all().without(&rollout.turned).iter().any(old_ones_there);
+        let waits = slots.all().without(&rollout.started_slots).iter().any(old_ones_there);
         rollout.from.is_some() && record.stops_first() && made.generation == record.generation && waits
     };
     let prepared =

@@ -9,14 +9,14 @@ use shef_common::{ids::Slot, spec::FailureAction};
 use super::{
     state::Rollout,
     step::{Next, Verdict},
-    words,
+    view,
 };
 use crate::{
     membership::Standing,
     service::{
         observations::Observations,
         record::{ReplicaRecord, ServiceRecord},
-        slots::{Slots, free_slots, waits_for_room},
+        slots::{Slots, free_slots, waits_for_capacity},
     },
 };
 
@@ -33,20 +33,20 @@ pub(super) fn stall(
         return next.wake(at);
     }
     let seconds = Observations::patience(record).0.div_ceil(1_000);
-    let waits = words::waits_for(record, rollout, slots, observed);
+    let waits = view::waits_for(record, rollout, slots, observed);
     let last =
         rollout.last_failure.as_ref().map(|why| format!("; the last failure: {why}")).unwrap_or_default();
     let why = format!("no slot was replaced within {seconds} s: {waits}{last}");
-    let through = slots.through();
+    let up_to_date = slots.up_to_date();
     let open = slots.open.keys().copied().chain(free_slots(record, slots));
-    let mut left = open.filter(|slot| !through.contains(*slot));
-    // What had no room before either costs nobody anything: the others are in place.
-    let only_lacks_room = !through.is_empty()
+    let mut left = open.filter(|slot| !up_to_date.contains(*slot));
+    // The other slots are in place, and these had no capacity before the rollout either.
+    let only_lacks_capacity = !up_to_date.is_empty()
         && slots.settled.outdated.is_empty()
-        && left.clone().all(|slot| waits_for_room(record, slot, slots, observed));
+        && left.clone().all(|slot| waits_for_capacity(record, slot, slots, observed));
     let by_hosts = left.any(|slot| is_held_up_by_its_host(record, slot, slots, observed));
     next.verdict = match record.spec.update.failure_action {
-        _ if rollout.from.is_none() || only_lacks_room => Verdict::Finish { incomplete: Some(why) },
+        _ if rollout.from.is_none() || only_lacks_capacity => Verdict::Finish { incomplete: Some(why) },
         _ if by_hosts => Verdict::Pause { why, until_hosts: true },
         FailureAction::Rollback => Verdict::RollBack(why),
         FailureAction::Pause | FailureAction::Continue => Verdict::Pause { why, until_hosts: false },
@@ -63,5 +63,5 @@ fn is_held_up_by_its_host(
     let is_away = |replica: &ReplicaRecord| observed.condition(&replica.node).standing != Standing::Ready;
     let is_new = |replica: &ReplicaRecord| replica.generation == record.generation;
     slots.get(slot).is_some_and(|all| all.iter().any(|(replica, _)| is_new(replica) && is_away(replica)))
-        || !observed.may_take_its_turn(record, slot)
+        || !observed.may_be_updated(record, slot)
 }

@@ -25,10 +25,11 @@ pub struct Rollout {
     pub phase: Phase,
     /// When it began.
     pub started: WallMs,
-    /// The slots whose turn has come. At most as many as there are slots.
-    #[serde(default, skip_serializing_if = "SlotSet::is_empty")]
+    /// The slots that the rollout has started: they are to run the new generation. At most as many as there
+    /// are slots.
+    #[serde(default, skip_serializing_if = "SlotSet::is_empty", rename = "turned")]
     #[schemars(with = "BTreeSet<Slot>")]
-    pub turned: SlotSet,
+    pub started_slots: SlotSet,
     /// How many new replicas of a slot failed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<Slot, u32>,
@@ -138,7 +139,7 @@ impl Rollout {
             from,
             phase,
             started: now,
-            turned: SlotSet::default(),
+            started_slots: SlotSet::default(),
             failures: BTreeMap::new(),
             once_emptied: SlotSet::default(),
             last_failure: None,
@@ -154,16 +155,17 @@ impl Rollout {
         matches!(self.phase, Phase::RollingBack { .. })
     }
 
-    /// Whether the slot, if it is empty, is so by this rollout's doing.
+    /// Whether the rollout has started a new replica in the slot. If the slot is empty, the rollout has
+    /// emptied it.
     #[must_use]
-    pub fn is_in_hand(&self, slot: Slot) -> bool {
-        self.turned.contains(slot) || self.failures.contains_key(&slot)
+    pub fn has_attempted(&self, slot: Slot) -> bool {
+        self.started_slots.contains(slot) || self.failures.contains_key(&slot)
     }
 
-    /// The slots that, if they are empty, are so by this rollout's doing.
+    /// The slots in which the rollout has started a new replica. If one is empty, the rollout has emptied it.
     #[must_use]
-    pub fn in_hand(&self) -> SlotSet {
-        self.turned.with(&self.failures.keys().copied().collect())
+    pub fn attempted(&self) -> SlotSet {
+        self.started_slots.with(&self.failures.keys().copied().collect())
     }
 
     /// How many new replicas failed.

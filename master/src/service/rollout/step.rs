@@ -11,11 +11,11 @@ use crate::service::record::ServiceRecord;
 /// The next step of a rollout.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Next {
-    /// New replicas that failed, with their slots and why: they go, and their slots lose their turn.
+    /// New replicas that failed, with their slots and why: they go, and their slots are started again later.
     pub failed: Vec<(Slot, ReplicaId, String)>,
-    /// Slots whose turn has come.
-    pub turn: Vec<Slot>,
-    /// What hosts are to make ready before a turn, and for which slot.
+    /// Slots that start with the new generation now.
+    pub start: Vec<Slot>,
+    /// What hosts are to make ready before a slot starts, and for which slot.
     pub prepare: Vec<(Slot, NodeName)>,
     /// What becomes of the whole.
     pub verdict: Verdict,
@@ -26,9 +26,9 @@ pub struct Next {
 /// What becomes of a rollout.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes on.
+    /// The rollout continues.
     #[default]
-    GoOn,
+    Continue,
     /// It stops.
     Pause {
         /// For this reason.
@@ -54,9 +54,9 @@ impl Next {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.failed.is_empty()
-            && self.turn.is_empty()
+            && self.start.is_empty()
             && self.prepare.is_empty()
-            && self.verdict == Verdict::GoOn
+            && self.verdict == Verdict::Continue
     }
 
     pub(super) fn wake(&mut self, at: MonoMs) {
@@ -64,9 +64,9 @@ impl Next {
     }
 }
 
-/// Whether the canary is in place, and all that is missing is its user's word.
-pub(super) fn awaits_promotion(record: &ServiceRecord, rollout: &Rollout, through: usize) -> bool {
+/// Whether the canary is in place and waits for its user to promote it.
+pub(super) fn awaits_promotion(record: &ServiceRecord, rollout: &Rollout, up_to_date: usize) -> bool {
     let canary = record.spec.update.canary as usize;
     let wanted = canary.min(record.slots_wanted() as usize);
-    rollout.from.is_some() && canary > 0 && !rollout.promoted && through >= wanted
+    rollout.from.is_some() && canary > 0 && !rollout.promoted && up_to_date >= wanted
 }

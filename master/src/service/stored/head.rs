@@ -97,7 +97,7 @@ impl Head {
             last_rollout,
         } = record;
         let rollout = rollout.clone().map(|rollout| Rollout {
-            turned: SlotSet::default(),
+            started_slots: SlotSet::default(),
             failures: BTreeMap::new(),
             once_emptied: SlotSet::default(),
             ..rollout

@@ -1,5 +1,5 @@
-//! A service as the store keeps it: a head, the template of each generation, and pages of slots. A commit writes
-//! the head and what else has changed, all of it or nothing, so that its cost follows the change. See
+//! A service as the store keeps it: a head, the template of each generation, and pages of slots. A commit
+//! writes the head and what else has changed, all of it or nothing, so that its cost follows the change. See
 //! `docs/decisions/0032-a-service-is-stored-in-parts.md`.
 
 mod head;

@@ -26,9 +26,9 @@ pub struct Page {
     bindings: BTreeMap<Slot, u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     emptied: Vec<Slot>,
-    /// Of the rollout that is under way: the slots whose turn has come, and those of which new replicas failed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    turned: Vec<Slot>,
+    /// Of the rollout that is under way: the slots that it has started, and those of which new replicas failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "turned")]
+    started_slots: Vec<Slot>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     failures: BTreeMap<Slot, u32>,
 }
@@ -65,8 +65,8 @@ const fn is_first(attempt: &u32) -> bool {
 
 /// The sets of slots that pages hold a part of.
 pub(super) fn sets(record: &ServiceRecord) -> [SlotSet; 2] {
-    let turned = record.rollout.as_ref().map(|rollout| rollout.turned.clone());
-    [record.emptied.clone(), turned.unwrap_or_default()]
+    let started_slots = record.rollout.as_ref().map(|rollout| rollout.started_slots.clone());
+    [record.emptied.clone(), started_slots.unwrap_or_default()]
 }
 
 impl Page {
@@ -88,8 +88,8 @@ impl Page {
             });
         }
         let on = |set: &SlotSet| slots_on(number).filter(|slot| set.contains(*slot)).collect();
-        let [emptied, turned] = sets(record);
-        (page.emptied, page.turned) = (on(&emptied), on(&turned));
+        let [emptied, started_slots] = sets(record);
+        (page.emptied, page.started_slots) = (on(&emptied), on(&started_slots));
         for slot in slots_on(number) {
             if let Some(node) = record.bindings.get(slot) {
                 let node = page.place_of(node);
@@ -103,11 +103,11 @@ impl Page {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        let Self { nodes: _, replicas, bindings, emptied, turned, failures } = self;
+        let Self { nodes: _, replicas, bindings, emptied, started_slots, failures } = self;
         replicas.is_empty()
             && bindings.is_empty()
             && emptied.is_empty()
-            && turned.is_empty()
+            && started_slots.is_empty()
             && failures.is_empty()
     }
 
@@ -159,8 +159,8 @@ impl Page {
             record.emptied.insert(slot(emptied)?);
         }
         if let Some(rollout) = &mut record.rollout {
-            for turned in self.turned {
-                rollout.turned.insert(slot(turned)?);
+            for started in self.started_slots {
+                rollout.started_slots.insert(slot(started)?);
             }
             for (of, failures) in self.failures {
                 rollout.failures.insert(slot(of)?, failures);

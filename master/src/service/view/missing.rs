@@ -11,7 +11,7 @@ use crate::{
     membership::Standing,
     service::{
         bindings,
-        observations::{Observations, ReplicaClass, trials::trouble},
+        observations::{Observations, ReplicaClass, trials::failure_reason},
         record::{ReplicaRecord, ServiceRecord, Want},
         volumes,
     },
@@ -64,12 +64,13 @@ pub(super) fn line(
         ReplicaClass::Ready if condition.held => format!("{id} is on {node}: {HELD}"),
         ReplicaClass::Ready if condition.is_leaving() && volumes::is_sticky(record, replica.generation) => {
             format!(
-                "{id} stays on {node}, which is drained, but holds its volume data (`shef service release {} {}` gives the data up)",
+                "{id} stays on {node}, which is drained, but holds its volume data (`shef service release \
+                 {} {}` gives the data up)",
                 record.spec.name, replica.slot
             )
         }
         ReplicaClass::Ready | ReplicaClass::OnTrial => return None,
-        ReplicaClass::Starting => in_progress(record, replica, observed),
+        ReplicaClass::Starting => why_starting(record, replica, observed),
         ReplicaClass::Failed => observed.why_failed(record, replica),
         ReplicaClass::Outdated => {
             let waits = bindings::waits(record, replica.slot, observed);
@@ -132,7 +133,7 @@ fn leaving(replica: &ReplicaRecord, has_to: Option<&str>, no_place: Option<&str>
 }
 
 /// What a replica that is on its way waits for, or why it does not get there.
-pub(super) fn in_progress(
+pub(super) fn why_starting(
     record: &ServiceRecord,
     replica: &ReplicaRecord,
     observed: &Observations,
@@ -148,8 +149,9 @@ pub(super) fn in_progress(
         return format!("{id} waits for {node}, which {}", condition.standing.is());
     }
     // Its process has ended before: that says more than where it stands.
-    let ended =
-        status.filter(|status| status.exit_code.is_some()).map(|status| format!(": {}", trouble(status)));
+    let ended = status
+        .filter(|status| status.exit_code.is_some())
+        .map(|status| format!(": {}", failure_reason(status)));
     match (state, status) {
         (ReplicaState::Prepared, _) => format!("{id} is ready on {node} and to be started"),
         (ReplicaState::Pulling, _) => {
@@ -157,14 +159,17 @@ pub(super) fn in_progress(
         }
         (ReplicaState::Running, Some(status)) if status.health == Health::Starting => {
             let reason = if status.reason.is_some() {
-                trouble(status)
+                failure_reason(status)
             } else {
                 "its engine is being asked".to_owned()
             };
             format!("{id} runs on {node} and is not healthy yet: {reason}")
         }
         (ReplicaState::Running, status) => {
-            format!("{id} runs on {node}, but is unhealthy: {}", status.map(trouble).unwrap_or_default())
+            format!(
+                "{id} runs on {node}, but is unhealthy: {}",
+                status.map(failure_reason).unwrap_or_default()
+            )
         }
         (ReplicaState::Complete, _) => format!("{id} is done on {node}"),
         (ReplicaState::Failed, _) => format!("{id} failed on {node}{}", ended.unwrap_or_default()),

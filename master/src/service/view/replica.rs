@@ -10,7 +10,7 @@ use shef_common::{
 use crate::{
     membership::Standing,
     service::{
-        observations::{Observations, trials::trouble_of},
+        observations::{Observations, trials::failure_reason_of},
         pages::OfSlot,
         record::{ReplicaRecord, ServiceRecord, Want},
     },
@@ -67,12 +67,13 @@ pub struct ReplicaView {
 }
 
 impl ReplicaView {
-    /// Why it is not well, or was not before it was started again, for people: the reason that its host gave, the code
-    /// with which its process ended, and the last line that this wrote. `None`: nothing of that is known.
+    /// Why it is not well, or was not before it was started again, for people: the reason that its host gave,
+    /// the code with which its process ended, and the last line that this wrote. `None`: nothing of that is
+    /// known.
     #[must_use]
-    pub fn trouble(&self) -> Option<String> {
+    pub fn failure_reason(&self) -> Option<String> {
         let is_known = self.reason.is_some() || self.exit_code.is_some();
-        is_known.then(|| trouble_of(self.reason.as_deref(), self.exit_code, &self.last_log_lines))
+        is_known.then(|| failure_reason_of(self.reason.as_deref(), self.exit_code, &self.last_log_lines))
     }
 }
 

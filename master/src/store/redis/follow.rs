@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use shef_common::ids::{ClusterId, Fence};
 
-use super::{FOLLOW, FORMAT, Key, RedisStore, StoreError, parse, parts, refusal, text};
-use crate::store::Record;
+use super::{FOLLOW, FORMAT, RedisStore, parse, parts, refusal, text};
+use crate::store::{Key, Record, StoreError};
 
 /// A place in the change log of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]

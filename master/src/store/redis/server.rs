@@ -58,13 +58,15 @@ impl Server {
             ),
             None => warn(
                 store,
-                "it does not tell its settings: make sure of appendonly yes, appendfsync always, maxmemory-policy noeviction",
+                "it does not tell its settings: make sure of appendonly yes, appendfsync always, \
+                 maxmemory-policy noeviction",
             ),
         }
         if append_only.as_deref() == Some("yes") && !wait_aof && fsync.as_deref() != Some("always") {
             warn(
                 store,
-                "it syncs its file once a second: a crash of its machine can lose a second; set appendfsync always",
+                "it syncs its file once a second: a crash of its machine can lose a second; set \
+                 appendfsync always",
             );
         }
         if policy.as_deref().is_some_and(|p| p != "noeviction") {

@@ -1,4 +1,4 @@
-//! Which slots need no look.
+//! The classes of replicas, as far as they are known from the last look, and which slots are settled.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::service::{record::ServiceRecord, slot_set::SlotSet};
 pub struct Settled {
     /// It is good, and runs the generation that is wanted.
     pub current: SlotSet,
-    /// It is good, and runs the generation before; the slot's turn could come.
+    /// It is good, and runs the generation before; the slot could start.
     pub outdated: SlotSet,
     /// It is on its trial, and no rollout is under way.
     pub on_trial: SlotSet,
@@ -57,9 +57,9 @@ impl Settled {
     }
 }
 
-/// Which slots of a record need no look, as far as was looked.
+/// What the last look at a record found: its settled slots, and the classes of the replicas in the others.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Looked {
+pub(super) struct SlotCache {
     /// The record.
     pub(super) of: Option<Box<ServiceRecord>>,
     pub(super) settled: Settled,
@@ -71,11 +71,11 @@ pub(super) struct Looked {
     pub(super) due_at: BTreeMap<Slot, MonoMs>,
     /// The classes of the replicas that are to run in the slots that do need a look, in the replicas' order.
     pub(super) classes: BTreeMap<Slot, Vec<ReplicaClass>>,
-    /// When a class of these may be another one by the time alone.
-    pub(super) turns: BTreeSet<(MonoMs, Slot)>,
+    /// When a class of these may change by the time alone.
+    pub(super) class_changes: BTreeSet<(MonoMs, Slot)>,
 }
 
-impl Looked {
+impl SlotCache {
     pub(super) fn remove(&mut self, slot: Slot) {
         self.settled.sets().into_iter().for_each(|set| set.remove(slot));
         self.classes.remove(&slot);
@@ -86,7 +86,7 @@ impl Looked {
         if let Some(at) = self.due_at.remove(&slot) {
             self.trials.remove(&(at, slot));
             self.starts.remove(&(at, slot));
-            self.turns.remove(&(at, slot));
+            self.class_changes.remove(&(at, slot));
         }
     }
 
@@ -104,7 +104,7 @@ impl Looked {
     pub(super) fn insert_open(&mut self, slot: Slot, classes: Vec<ReplicaClass>, until: Option<MonoMs>) {
         self.classes.insert(slot, classes);
         if let Some(at) = until {
-            self.turns.insert((at, slot));
+            self.class_changes.insert((at, slot));
             self.due_at.insert(slot, at);
         }
     }
@@ -129,7 +129,7 @@ impl Looked {
         let due = move |times: &BTreeSet<(MonoMs, Slot)>| {
             times.iter().take_while(|(at, _)| *at <= now).map(|(_, slot)| *slot).collect::<Vec<_>>()
         };
-        due(&self.trials).into_iter().chain(due(&self.starts)).chain(due(&self.turns))
+        due(&self.trials).into_iter().chain(due(&self.starts)).chain(due(&self.class_changes))
     }
 }
 

@@ -22,14 +22,14 @@ use crate::{
     },
 };
 
-/// A rollout of more slots than this is rehearsed in fewer rounds than it takes: every event costs as much as
+/// A rollout of more slots than this is tried in fewer rounds than it takes: every event costs as much as
 /// the service has replicas, so that a plan would cost the square of them.
 const EXACT_SLOTS: u32 = 64;
 /// In so many rounds then, with more slots at once than are updated.
 const MAX_ROUNDS: u32 = 16;
-/// How long hosts take to do what they are told, about.
+/// How long hosts take to carry out an order, about.
 const ACTING: DurationMs = DurationMs(100);
-/// So many events a rehearsal goes through at most, without those that its slots take.
+/// The most events of a dry run, without those that its slots take.
 const MAX_EVENTS: usize = 4_000;
 /// After so many alarms in a row that changed nothing, nothing more is to come.
 const MAX_IDLE_WAKES: u32 = 16;
@@ -45,17 +45,17 @@ impl ServiceCore {
     /// that one, if all that follows succeeds. Whatever else is under way is
     /// carried on too. Refuses what [`ServiceCore::handle`] would refuse. Once
     /// `is_cancelled`, it ends early, and its answer is worth nothing.
-    pub fn rehearse(
+    pub fn dry_run(
         mut self,
         scheduler: SchedulerCore,
         request: &Request,
         now: Now,
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<Preview, Refused> {
-        self.is_rehearsal = true;
+        self.is_dry_run = true;
         self.step = Step::Idle;
         self.waiting.clear();
-        self.observed.it_is(now.mono);
+        self.observed.set_now(now.mono);
         let before = self.record.clone().filter(|record| !record.deleted);
         let version = self.version().filter(|_| before.is_some());
         let (mut wanted, observed) = (self.record.clone(), self.observed.clone());
@@ -97,7 +97,7 @@ fn hurry(record: &mut ServiceRecord) {
     }
 }
 
-/// Everything around the service, and doing as it is told.
+/// The service's surroundings, which carry out every order at once.
 struct Stage {
     core: ServiceCore,
     scheduler: SchedulerCore,
@@ -167,7 +167,8 @@ impl Stage {
             .filter(comes)
             .map(|replica| (replica.node.clone(), status(&replica.id)))
             .collect();
-        let made = |r: &&ReplicaRecord| r.want == Want::Prepare && acts(&r.node) && !core.observed.is_made(r);
+        let made =
+            |r: &&ReplicaRecord| r.want == Want::Prepare && acts(&r.node) && !core.observed.is_prepared(r);
         let prepared = |id: &ReplicaId| ReplicaStatus::new(id.clone(), ReplicaState::Prepared, self.now.wall);
         let made = record.replicas.iter().filter(made);
         come.extend(made.map(|replica| (replica.node.clone(), prepared(&replica.id))));

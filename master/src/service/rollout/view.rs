@@ -14,7 +14,7 @@ use super::{
     step::awaits_promotion,
 };
 use crate::service::{
-    observations::{Observations, ReplicaClass, trials::trouble},
+    observations::{Observations, ReplicaClass, trials::failure_reason},
     record::{ReplicaRecord, ServiceRecord, Want},
     slots::Slots,
 };
@@ -65,7 +65,7 @@ pub fn rollout_view(
     observed: &Observations,
 ) -> Option<RolloutView> {
     let rollout = record.rollout.as_ref().filter(|_| !record.deleted)?;
-    let replaced = slots.through().len();
+    let replaced = slots.up_to_date().len();
     let state = match rollout.phase {
         Phase::Paused { .. } => RolloutState::Paused,
         Phase::RollingBack { .. } => RolloutState::RollingBack,
@@ -109,45 +109,45 @@ pub(super) fn waits_for(
     observed: &Observations,
 ) -> String {
     let no_host = observed.no_host.as_deref();
-    let turned = |slot: &Slot| record.target(*slot) == record.generation;
-    let mut under_way: BTreeMap<u8, String> = BTreeMap::new();
-    for (slot, all) in slots.open.iter().filter(|(slot, _)| turned(slot)) {
+    let is_started = |slot: &Slot| record.target(*slot) == record.generation;
+    let mut waits: BTreeMap<u8, String> = BTreeMap::new();
+    for (slot, all) in slots.open.iter().filter(|(slot, _)| is_started(slot)) {
         if all.iter().any(|(_, class)| *class == ReplicaClass::Ready) {
             continue;
         }
         for (replica, class) in all {
-            if let Some(rank) = rank(record, replica, *class).filter(|rank| !under_way.contains_key(rank)) {
-                under_way.insert(rank, of_replica(record, replica, *class, observed));
+            if let Some(rank) = rank(record, replica, *class).filter(|rank| !waits.contains_key(rank)) {
+                waits.insert(rank, of_replica(record, replica, *class, observed));
             }
         }
         if all.iter().all(|(_, class)| {
             matches!(class, ReplicaClass::Outdated | ReplicaClass::Lost | ReplicaClass::Migrating)
         }) {
-            let words = no_host.map_or_else(
-                || format!("waits for a host for slot {slot} to be chosen"),
-                |why| format!("waits for a host for slot {slot}: {why}"),
-            );
-            under_way.entry(3).or_insert(words);
+            let text = match no_host {
+                Some(why) => format!("waits for a host for slot {slot}: {why}"),
+                None => format!("waits for a host for slot {slot} to be chosen"),
+            };
+            waits.entry(3).or_insert(text);
         }
     }
     let others = || record.replicas.of_all(record.replicas.others());
-    let goes = |r: &&ReplicaRecord| r.want == Want::Remove && turned(&r.slot) && !slots.contains(r.slot);
+    let goes = |r: &&ReplicaRecord| r.want == Want::Remove && is_started(&r.slot) && !slots.contains(r.slot);
     for replica in others().filter(goes) {
-        under_way
+        waits
             .entry(2)
             .or_insert_with(|| format!("waits for {} to be gone from {}", replica.id, replica.node));
     }
-    for made in others().filter(|replica| replica.want == Want::Prepare && !observed.is_made(replica)) {
-        under_way.entry(3).or_insert_with(|| {
+    for made in others().filter(|replica| replica.want == Want::Prepare && !observed.is_prepared(replica)) {
+        waits.entry(3).or_insert_with(|| {
             let image = &record.template(made.generation).image;
             format!("waits for {} to have the image ready: {image}", made.node)
         });
     }
-    if let Some((_, words)) = under_way.pop_first() {
-        return words;
+    if let Some((_, text)) = waits.pop_first() {
+        return text;
     }
     let delay = DurationMs(record.spec.update.delay_ms.into());
-    if let Some(at) = observed.turned_at.map(|at| at + delay).filter(|at| *at > observed.now()) {
+    if let Some(at) = observed.slot_done_at.map(|at| at + delay).filter(|at| *at > observed.now()) {
         return format!("waits {} before the next slot", seconds(at - observed.now()));
     }
     let retries = observed
@@ -160,7 +160,7 @@ pub(super) fn waits_for(
     }
     match no_host.filter(|_| slots.len() < record.slots_wanted() as usize) {
         Some(why) => format!("waits for a host: {why}"),
-        None if rollout.turned.is_empty() => "about to begin".to_owned(),
+        None if rollout.started_slots.is_empty() => "about to begin".to_owned(),
         None => "about to go on".to_owned(),
     }
 }
@@ -210,9 +210,11 @@ fn of_replica(
                 | ReplicaState::Complete
                 | ReplicaState::Failed => "to start",
             };
-            let told = |status: &&ReplicaStatus| status.reason.is_some() || status.exit_code.is_some();
-            let reason =
-                status.filter(told).map(|status| format!(" ({})", trouble(status))).unwrap_or_default();
+            let has_reason = |status: &&ReplicaStatus| status.reason.is_some() || status.exit_code.is_some();
+            let reason = status
+                .filter(has_reason)
+                .map(|status| format!(" ({})", failure_reason(status)))
+                .unwrap_or_default();
             format!("waits for {id} on {node} {what}{reason}")
         }
         ReplicaClass::Unreachable => format!("{id} was not begun on {node}, which is out of reach"),

@@ -1,0 +1,142 @@
+//! Which pushes are accepted, and what is written of them.
+
+use shef_common::{
+    ids::{ClusterId, Epoch, Fence, LeaderId, Revision},
+    protocol::{Accepted, Push, Refusal},
+};
+
+use super::super::core::*;
+use super::world::{End, Pending, World, cluster, fence};
+
+#[test]
+fn stale_fences_wrong_bases_and_other_clusters_are_refused() {
+    let mut world = World::new();
+    world.settle();
+    world.push(None, &[0], &[]);
+    world.settle();
+    let refusal = |world: &mut World, push: Push| {
+        world.tickets += 1;
+        let ticket = world.tickets;
+        world.feed(Event::Pushed { ticket, push });
+        let refused = world.answers[&ticket].clone().unwrap_err();
+        assert_eq!(refused.accepted, world.disk.accepted);
+        refused.why
+    };
+    let push = |epoch, base: Option<u64>, revision| Push {
+        cluster: cluster(),
+        fence: fence(epoch),
+        base: base.map(Revision),
+        revision: Revision(revision),
+        set: vec![],
+        remove: vec![],
+        by_name: true,
+        credentials: std::collections::BTreeMap::new(),
+        holds: None,
+        templates_once: false,
+    };
+    let other = Push { cluster: ClusterId::parse("00000000000000dd").unwrap(), ..push(9, None, 9) };
+    assert_eq!(refusal(&mut world, other), Refusal::OtherCluster);
+    assert_eq!(refusal(&mut world, push(0, None, 9)), Refusal::StaleFence);
+    let usurper = Fence { epoch: Epoch(1), leader: LeaderId::parse("00000000000000ff").unwrap() };
+    assert_eq!(refusal(&mut world, Push { fence: usurper, ..push(1, None, 9) }), Refusal::StaleFence);
+    assert_eq!(refusal(&mut world, push(1, Some(0), 2)), Refusal::WrongBase);
+    assert_eq!(refusal(&mut world, push(2, Some(1), 2)), Refusal::WrongBase);
+    assert_eq!(refusal(&mut world, push(1, None, 0)), Refusal::WrongBase);
+    assert_eq!(world.ours().len(), 1);
+    // The same push again is accepted again.
+    world.feed(Event::Pushed { ticket: 99, push: push(1, Some(0), 1) });
+    assert_eq!(world.answers[&99], Ok(Accepted { fence: fence(1), revision: Revision(1) }));
+    assert_eq!(world.ours().len(), 1);
+}
+
+/// Whoever pushes them: under such an epoch no leader would be followed any more, and no push after such a
+/// revision.
+#[test]
+fn numbers_that_no_count_comes_to_in_one_step_are_refused_and_change_nothing() {
+    use shef_common::bounds::{MAX, MOST_ADOPTED, REACH};
+    let mut world = World::new();
+    world.settle();
+    let taken = |world: &mut World, epoch, base: Option<u64>, revision| {
+        world.tickets += 1;
+        let ticket = world.tickets;
+        let push = Push {
+            cluster: cluster(),
+            fence: fence(epoch),
+            base: base.map(Revision),
+            revision: Revision(revision),
+            set: vec![],
+            remove: vec![],
+            by_name: true,
+            credentials: std::collections::BTreeMap::new(),
+            holds: None,
+            templates_once: false,
+        };
+        let before = world.disk.clone();
+        world.feed(Event::Pushed { ticket, push });
+        world.settle();
+        let answer = world.answers[&ticket].clone();
+        match answer {
+            Ok(_) => true,
+            Err(refused) => {
+                assert_eq!((refused.why, &world.disk), (Refusal::OutOfBounds, &before));
+                false
+            }
+        }
+    };
+    // A host that has followed nobody yet leaves half of all numbers.
+    assert!(!taken(&mut world, MOST_ADOPTED + 1, None, 1) && !taken(&mut world, 1, None, MOST_ADOPTED + 1));
+    assert!(taken(&mut world, 1, None, 1));
+    for absurd in [2 + REACH, MAX, u64::MAX - 1, u64::MAX] {
+        assert!(!taken(&mut world, absurd, None, 1), "epoch {absurd}");
+        assert!(
+            !taken(&mut world, 1, None, absurd) && !taken(&mut world, 1, Some(1), absurd),
+            "revision {absurd}"
+        );
+    }
+    assert!(taken(&mut world, 1, Some(1), 1 + REACH));
+    assert!(taken(&mut world, 1 + REACH, None, 1));
+}
+
+#[test]
+fn what_a_push_appends_does_not_grow_with_what_the_host_holds() {
+    let written = [4, 200].map(|held| {
+        let mut world = World::new();
+        // Even ones, whose image is there.
+        let all: Vec<u32> = (0..held).map(|number| 2 * number).collect();
+        world.push(None, &all, &[]);
+        world.settle();
+        world.push(Some(Revision(1)), &[100_002], &[0]);
+        world.settle();
+        let of_a_change = world.log.written[1];
+        // A new leader's snapshot that says what the ledger says already.
+        world.fence = fence(2);
+        world.push(None, &[&all[1..], &[100_002]].concat(), &[]);
+        world.settle();
+        let of_a_snapshot = *world.log.written.last().unwrap();
+        assert!(of_a_change < 400 && of_a_snapshot < 200, "{:?}", world.log.written);
+        of_a_snapshot
+    });
+    assert_eq!(written[0], written[1]);
+}
+
+#[test]
+fn a_ledger_that_cannot_be_written_changes_nothing() {
+    let mut world = World::new();
+    world.settle();
+    let ticket = world.push(None, &[0], &[]);
+    world.finish(world.pending.iter().position(|p| matches!(p, Pending::Ledger(_))).unwrap(), End::Lost);
+    assert_eq!(world.answers[&ticket].clone().unwrap_err().why, Refusal::NotReady);
+    world.settle();
+    assert!(world.ours().is_empty());
+    assert!(world.reported.statuses.is_empty());
+}
+
+#[test]
+fn a_snapshot_before_the_engine_was_read_waits_and_is_refused_if_it_cannot_be() {
+    let mut world = World::new();
+    let first = world.push(None, &[0], &[]);
+    assert!(!world.answers.contains_key(&first), "the look at the engine is under way");
+    let list = world.pending.iter().position(|p| matches!(p, Pending::List(_))).unwrap();
+    world.finish(list, End::Lost);
+    assert_eq!(world.answers[&first].clone().unwrap_err().why, Refusal::NotReady);
+}
