@@ -211,13 +211,18 @@ mod tests {
         fn carrying_out_a_plan_leaves_nothing_to_do_and_touches_nothing_foreign(
             world in worlds(), slave in any::<bool>(),
         ) {
-            let env: &[(&str, &str)] = if slave { &[("SLAVE", "true"), ("MASTER_HOST", "10.0.0.9")] } else { &[] };
+            let of_slave = [("SLAVE", "true"), ("MASTER_HOST", "10.0.0.9")];
+            let env: &[(&str, &str)] = if slave { &of_slave } else { &[] };
             let wanted = wanted(&config(env), &facts("a"));
             let before = plan(&wanted, &world);
             let parts: Vec<Part> = before.steps.iter().map(Step::part).collect();
             prop_assert!(parts.is_sorted(), "{parts:?}");
             for step in &before.steps {
-                if let Step::Start(part, id) | Step::Unpause(part, id) | Step::Replace(part, id) | Step::Discard(part, id) = step {
+                if let Step::Start(part, id)
+                | Step::Unpause(part, id)
+                | Step::Replace(part, id)
+                | Step::Discard(part, id) = step
+                {
                     prop_assert!(world.iter().any(|seen| seen.id == *id && seen.part == Some(*part)));
                 }
             }
@@ -227,7 +232,8 @@ mod tests {
             }
             prop_assert_eq!(&plan(&wanted, &after).steps, &vec![]);
             prop_assert_eq!(plan(&wanted, &after).refused, before.refused);
-            for foreign in world.iter().filter(|seen| seen.part.is_none_or(|part| !wanted.iter().any(|want| want.part == part))) {
+            let is_wanted = |part| wanted.iter().any(|want| want.part == part);
+            for foreign in world.iter().filter(|seen| !seen.part.is_some_and(is_wanted)) {
                 prop_assert!(after.contains(foreign));
             }
         }

@@ -168,7 +168,8 @@ async fn start_on_as(
     let led = store.lead(&leader, how.above, &random_id(ClusterId::parse)?).await?;
     let (recovered, saved_counts) = recover(&led.records)?;
     log::info!(
-        cluster:% = led.cluster, epoch:% = led.fence.epoch, services = recovered.services.len(), nodes = recovered.nodes.len();
+        cluster:% = led.cluster, epoch:% = led.fence.epoch, services = recovered.services.len(),
+        nodes = recovered.nodes.len();
         "leading on {}", store.describe()
     );
 

@@ -169,7 +169,8 @@ mod tests {
             let (mut shown, mut written) = (Vec::new(), 0);
             for (length, ends) in &parts {
                 written += length;
-                let text = format!("2026-01-31T09:30:00Z {}{}", "x".repeat(*length), if *ends { "\n" } else { "" });
+                let end = if *ends { "\n" } else { "" };
+                let text = format!("2026-01-31T09:30:00Z {}{end}", "x".repeat(*length));
                 shown.extend(lines.take(&piece(Output::Stdout, &text)));
             }
             shown.extend(lines.end());

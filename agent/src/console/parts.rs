@@ -112,7 +112,8 @@ mod tests {
         ) {
             // A line of `full` whole parts and a last one, after other lines; each comes as one piece.
             for length in lengths {
-                let mut expected: Vec<String> = (0..full).map(|n| time(n) + &"x".repeat(PART_BYTES + cut)).collect();
+                let entry = |n| time(n) + &"x".repeat(PART_BYTES + cut);
+                let mut expected: Vec<String> = (0..full).map(entry).collect();
                 expected.push(time(full) + &"y".repeat(length) + "\r\n");
                 let found = parts(expected.concat().into());
                 prop_assert_eq!(found, expected.into_iter().map(Bytes::from).collect::<Vec<_>>());
@@ -140,7 +141,8 @@ mod tests {
                 }
             };
             let mut reader = crate::console::Lines::default().skipping(skip);
-            let mut read: Vec<_> = entries.iter().rev().take(asked).rev().flat_map(|entry| reader.take(entry)).collect();
+            let last = entries.iter().rev().take(asked).rev();
+            let mut read: Vec<_> = last.flat_map(|entry| reader.take(entry)).collect();
             read.extend(reader.end());
             let whole = |line: usize, parts: usize| line.to_string().repeat(parts);
             let all: Vec<String> = lines.iter().enumerate().map(|(line, parts)| whole(line, *parts)).collect();

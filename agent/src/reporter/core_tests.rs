@@ -337,7 +337,10 @@ proptest! {
     fn the_latest_status_of_every_replica_arrives_however_calls_end(
         steps in prop::collection::vec((0..4_u32, 0..6_usize, any::<bool>(), 0..900_u64), 1..60)
     ) {
-        let states = [ReplicaState::Assigned, ReplicaState::Pulling, ReplicaState::Starting, ReplicaState::Running, ReplicaState::Failed, ReplicaState::Stopping];
+        let states = [
+            ReplicaState::Assigned, ReplicaState::Pulling, ReplicaState::Starting, ReplicaState::Running,
+            ReplicaState::Failed, ReplicaState::Stopping,
+        ];
         let mut core = member();
         let mut wanted = std::collections::BTreeMap::new();
         let mut arrived = std::collections::BTreeMap::new();
@@ -385,7 +388,8 @@ proptest! {
                     read = report.seq;
                     arrived.extend(report.statuses.into_iter().map(|s| (s.replica.clone(), s)));
                 }
-                take(core.handle(Event::Reported { seq: report.seq, outcome: Ok(ack()) }, at(now)), &mut flying);
+                let reported = Event::Reported { seq: report.seq, outcome: Ok(ack()) };
+                take(core.handle(reported, at(now)), &mut flying);
             }
         }
         prop_assert_eq!(arrived, wanted);

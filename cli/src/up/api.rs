@@ -30,7 +30,10 @@ impl Api {
     /// Whether the master is ready for writes.
     pub(crate) async fn is_ready(&self) -> bool {
         let call = self.client.http().get(self.client.url("/readyz")).send();
-        matches!(tokio::time::timeout(Duration::from_secs(1), call).await, Ok(Ok(answer)) if answer.status().is_success())
+        match tokio::time::timeout(Duration::from_secs(1), call).await {
+            Ok(Ok(answer)) => answer.status().is_success(),
+            Ok(Err(_)) | Err(_) => false,
+        }
     }
 
     /// Whether the host has reported: then what runs there is known.

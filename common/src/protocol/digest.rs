@@ -82,8 +82,8 @@ pub struct Fingerprints {
 }
 
 impl Fingerprints {
-    /// The fingerprint of `assignment`. It goes by the fields, and not by their order: so it is the same for whoever
-    /// understands all of them, and for an older version that keeps them as they came.
+    /// The fingerprint of `assignment`. It goes by the fields, and not by their order: so it is the same for
+    /// whoever understands all of them, and for an older version that keeps them as they came.
     pub fn of(&mut self, assignment: &Assignment) -> Fingerprint {
         let (template, template_bytes) = self.of_template(&assignment.template);
         let mut head = if assignment.template.not_understood.is_some() {

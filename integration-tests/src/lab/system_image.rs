@@ -1,6 +1,7 @@
 //! The image of shef itself and one of Redis, built with a real `docker build` from
 //! the checkout's `Dockerfile`, on a base made on the spot: no public registry is
-//! reached. Built once, in an engine of its own that ends with it, and kept beside the program until that changes.
+//! reached. Built once, in an engine of its own that ends with it, and kept beside the program until that
+//! changes.
 
 use std::{
     collections::BTreeSet,

@@ -162,7 +162,9 @@ impl World {
     pub(super) fn in_the_end(&self, record: &ServiceRecord, shown: Option<&ServiceView>) -> (usize, bool) {
         let wanted = record.slots_wanted() as usize;
         let says_so = |line: &String| {
-            line.contains("no host can take the replica") || line.contains("holds its volume data") || line.contains("to which the slot is bound")
+            ["no host can take the replica", "holds its volume data", "to which the slot is bound"]
+                .into_iter()
+                .any(|why| line.contains(why))
                 || line.contains("waits for host")
                 // A rollout that stops first waits while as many slots as it may stop have no host;
                 // one of a global service waits for hosts that are cordoned.

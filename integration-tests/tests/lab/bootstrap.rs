@@ -372,8 +372,9 @@ async fn what_is_wrong_stops_it_at_once_with_one_line_that_says_what_to_do() {
         );
         lab.docker(1, &["rm", "-f", BOOTSTRAP]).await.unwrap();
         let left = lab.hosts[0].socket().all().await;
-        // A look at the host that nobody waits for any more ends by itself, and the engine takes it away. One whose
-        // bootstrap was killed just before starting it stays until the next bootstrap, which has the same name for it.
+        // A look at the host that nobody waits for any more ends by itself, and the engine takes it away. One
+        // whose bootstrap was killed just before starting it stays until the next bootstrap, which has the
+        // same name for it.
         let left: Vec<String> = left.into_keys().filter(|name| name != "shef-prepare").collect();
         assert!(
             left.iter().all(|name| name == "squatter" || name == "shef-master"),

@@ -41,7 +41,9 @@ async fn an_unhealthy_container_is_started_again_or_stopped_as_its_spec_says() {
 async fn a_replica_counts_only_when_the_engines_check_has_passed() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
-    let check = json!({"health": {"test": {"shell": "test -e /tmp-ok"}, "interval_ms": 200, "timeout_ms": 1_000, "retries": 2}});
+    let check = json!({"health": {
+        "test": {"shell": "test -e /tmp-ok"}, "interval_ms": 200, "timeout_ms": 1_000, "retries": 2,
+    }});
     let starting =
         |status: &ReplicaStatus| status.state == ReplicaState::Running && status.health == Health::Starting;
     let (replica, status) = bench.order(template(check), "it is starting", starting).await;

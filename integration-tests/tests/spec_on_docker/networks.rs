@@ -18,9 +18,9 @@ use super::{Bench, is_well, template};
 async fn networks_are_made_once_with_our_label_and_all_are_joined_with_aliases() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
-    let spec = template(
-        json!({"networks": [{"name": "front", "aliases": ["www"]}, {"name": "back", "aliases": ["app", "api"]}]}),
-    );
+    let spec = template(json!({"networks": [
+        {"name": "front", "aliases": ["www"]}, {"name": "back", "aliases": ["app", "api"]},
+    ]}));
     let replicas = assignments("web", 1, 3, &spec);
     bench.master.snapshot(1, &replicas).await.unwrap();
     for replica in &replicas {

@@ -53,9 +53,9 @@ async fn what_the_engine_cannot_mount_is_a_failure_in_its_own_words() {
     let spec = template(json!({"mounts": [{"type": "bind", "source": "/nonexistent/path", "target": "/x"}]}));
     let (_, status) = bench.order(spec, "it fails", |status| status.state == ReplicaState::Failed).await;
     assert!(status.reason.as_deref().unwrap().contains("/nonexistent/path"), "{status:?}");
-    let spec = template(
-        json!({"mounts": [{"type": "volume", "source": "some-data", "target": "/x", "driver": "no-such-driver"}]}),
-    );
+    let spec = template(json!({"mounts": [
+        {"type": "volume", "source": "some-data", "target": "/x", "driver": "no-such-driver"},
+    ]}));
     let second = assignments("web", 2, 1, &spec).remove(0);
     bench.master.delta(1, std::slice::from_ref(&second), &[]).await.unwrap();
     let status = bench.until(&second, "it fails", |status| status.state == ReplicaState::Failed).await;

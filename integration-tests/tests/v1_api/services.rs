@@ -61,7 +61,8 @@ async fn every_replica_shows_the_address_that_it_really_has() {
     let shown = api.get("/v1/services/web").await.body;
     for replica in shown["replica_states"].as_array().unwrap() {
         let node = nodes.as_array().unwrap().iter().find(|node| node["name"] == replica["node"]).unwrap();
-        let chosen = replica["ports"].as_array().unwrap().iter().find(|port| port["target"] == 80).unwrap()["published"].clone();
+        let mut ports = replica["ports"].as_array().unwrap().iter();
+        let chosen = ports.find(|port| port["target"] == 80).unwrap()["published"].clone();
         let wanted = [
             format!("{}:{chosen}->80/tcp", node["address"].as_str().unwrap()),
             "127.0.0.9:5353->53/udp".to_owned(),

@@ -75,7 +75,10 @@ impl Recovery {
         if let Event::Register { registration, .. } = &event {
             // Another host may call itself the same: it takes nobody's place.
             let own = (&registration.node, &registration.uid);
-            let is_same = |other: &&mut Event| matches!(other, Event::Register { registration: earlier, .. } if (&earlier.node, &earlier.uid) == own);
+            let is_same = |other: &&mut Event| match other {
+                Event::Register { registration: earlier, .. } => (&earlier.node, &earlier.uid) == own,
+                _ => false,
+            };
             if let Some(earlier) = self.deferred.iter_mut().find(is_same) {
                 return refuse_overloaded(std::mem::replace(earlier, event), effects);
             }

@@ -84,11 +84,14 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_sealed_opens_under_its_key_alone_and_beside_its_registry_and_user_alone(
-            password in "\\PC{1,80}", username in "[a-z$@+]{1,9}", key: [u8; 32], nonce: [u8; 12], bit in 0_usize..8, at: prop::sample::Index,
+            password in "\\PC{1,80}", username in "[a-z$@+]{1,9}", key: [u8; 32], nonce: [u8; 12],
+            bit in 0_usize..8, at: prop::sample::Index,
         ) {
             let shown = Credentials { username: username.clone(), password };
             let sealed = Vault::new(&key).unwrap().seal(&host("a.b:1"), &shown, nonce).unwrap();
-            let open = |key: &[u8], at: &str, user: &str, sealed: &str| Vault::new(key).unwrap().open(&host(at), user, sealed);
+            let open = |key: &[u8], at: &str, user: &str, sealed: &str| {
+                Vault::new(key).unwrap().open(&host(at), user, sealed)
+            };
             prop_assert_eq!(open(&key, "a.b:1", &username, &sealed), Some(shown.clone()));
             prop_assert_eq!(open(&key, "a.b:2", &username, &sealed), None);
             prop_assert_eq!(open(&key, "a.b:1", "another", &sealed), None);

@@ -133,7 +133,10 @@ impl StoreEffects for Shell<'_> {
 
     fn restore(&mut self, records: Vec<Record>) {
         let (store, leadership) = self.store();
-        log::warn!(epoch:% = leadership.fence.epoch, records = records.len(); "the store was emptied; giving back what it held");
+        log::warn!(
+            epoch:% = leadership.fence.epoch, records = records.len();
+            "the store was emptied; giving back what it held"
+        );
         let call = async move { store.restore(&leadership.cluster, &leadership.fence, &records).await };
         self.actor.call(self.ctx, Event::Restored, call);
     }
@@ -164,7 +167,10 @@ impl StoreEffects for Shell<'_> {
     }
 
     fn lost_leadership(&mut self, stored: Fence) {
-        log::error!(epoch:% = stored.epoch, leader:% = stored.leader; "another master leads; nothing is written any more");
+        log::error!(
+            epoch:% = stored.epoch, leader:% = stored.leader;
+            "another master leads; nothing is written any more"
+        );
         let notified = self.actor.lost.send(LostLeadership { stored }).timeout(NOTIFY_LIMIT);
         let warned = async move {
             if let Err(error) = notified.await {
@@ -175,13 +181,19 @@ impl StoreEffects for Shell<'_> {
     }
 
     fn lost_tail(&mut self, records: usize) {
-        log::warn!(store:% = self.actor.store.describe(), records; "the store had lost what it confirmed; it has it back");
+        log::warn!(
+            store:% = self.actor.store.describe(), records;
+            "the store had lost what it confirmed; it has it back"
+        );
     }
 
     fn health(&mut self, health: StoreHealth) {
         match &health.why {
             Some(why) => {
-                log::warn!(store:% = self.actor.store.describe(), why:%; "the store is away; writes are refused");
+                log::warn!(
+                    store:% = self.actor.store.describe(), why:%;
+                    "the store is away; writes are refused"
+                );
             }
             None => log::info!(store:% = self.actor.store.describe(); "the store is back"),
         }

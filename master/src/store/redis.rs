@@ -5,8 +5,9 @@
 //! `session`, `change`, and one for each [`Key`] (`service/<name>`, `node/<name>`, `stats` …) with a version, a
 //! space and JSON. Every call is one script, which is atomic in Redis.
 //!
-//! Beside it lies a change log, the stream `<prefix>:changes`: which records each of the last commits has changed. A
-//! second master [follows](RedisStore::follow) it, and reads everything where the log is lost or too short.
+//! Beside it lies a change log, the stream `<prefix>:changes`: which records each of the last commits has
+//! changed. A second master [follows](RedisStore::follow) it, and reads everything where the log is lost or
+//! too short.
 //!
 //! "Durable" is what the Redis promises. Set `appendonly yes`, `appendfsync
 //! always` and `maxmemory-policy noeviction`; with `everysec` a crash of its

@@ -198,7 +198,9 @@ fn what_is_only_made_ready_is_made_and_not_started() {
 proptest! {
     #[test]
     fn however_a_process_ends_its_rule_is_kept(
-        condition in prop_oneof![Just(RestartCondition::Always), Just(RestartCondition::OnFailure), Just(RestartCondition::Never)],
+        condition in prop_oneof![
+            Just(RestartCondition::Always), Just(RestartCondition::OnFailure), Just(RestartCondition::Never)
+        ],
         delay_ms in 0_u32..20_000,
         max_attempts in 0_u32..5,
         window_ms in prop_oneof![Just(0_u32), 1_000_u32..600_000],
@@ -216,10 +218,13 @@ proptest! {
             prop_assert_eq!(rules.due(), None, "the engine never becomes its owner");
             match rules.ended_by_rule(exit_code, &rule, now) {
                 AfterEnd::RestartAt(at) => {
-                    prop_assert!(condition != RestartCondition::Never && (condition == RestartCondition::Always || exit_code != 0));
+                    prop_assert!(
+                        condition != RestartCondition::Never && (condition == RestartCondition::Always || exit_code != 0)
+                    );
                     prop_assert!(at >= now + DurationMs(delay_ms.into()));
                     starts.push(at);
-                    let within = starts.iter().filter(|start| window_ms == 0 || now - **start < DurationMs(window_ms.into())).count();
+                    let is_within = |start: &MonoMs| window_ms == 0 || now - *start < DurationMs(window_ms.into());
+                    let within = starts.iter().filter(|start| is_within(start)).count();
                     prop_assert!(max_attempts == 0 || within <= max_attempts as usize, "{within} restarts");
                     now = at;
                 }

@@ -27,7 +27,8 @@ enum Action {
 fn actions() -> impl Strategy<Value = Vec<Action>> {
     let action = prop_oneof![
         4 => (0..8_u32, 0..8_u32).prop_map(|(set, remove)| Action::Delta { set, remove }),
-        1 => any::<(u8, bool, bool)>().prop_map(|(members, new_leader, names)| Action::Snapshot { members, new_leader, names }),
+        1 => any::<(u8, bool, bool)>()
+            .prop_map(|(members, new_leader, names)| Action::Snapshot { members, new_leader, names }),
         12 => (any::<usize>(), 0..10_u8).prop_map(|(index, end)| Action::Finish { index, end }),
         4 => (0..5_u8).prop_map(|n| Action::DeliverEvents(n > 0)),
         3 => any::<u16>().prop_map(Action::Advance),

@@ -110,7 +110,9 @@ proptest! {
     /// Whatever has happened to a record that others follow, no earlier state is taken for the ledger.
     #[test]
     fn a_log_that_is_damaged_in_its_middle_is_an_error(
-        changes in prop::collection::vec(changes(), 2..5), at in any::<prop::sample::Index>(), other in 1..=255_u8,
+        changes in prop::collection::vec(changes(), 2..5),
+        at in any::<prop::sample::Index>(),
+        other in 1..=255_u8,
     ) {
         let (bytes, states) = log_of(&changes);
         let last = usize::try_from(states[states.len() - 2].1.bytes).unwrap();

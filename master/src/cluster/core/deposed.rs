@@ -37,7 +37,10 @@ impl ClusterCore {
             }
             OtherLeader::LeadsFewer => {
                 let HigherFence { fence, .. } = higher;
-                log::warn!(node:%, epoch:% = fence.epoch, leader:% = fence.leader; "this host follows another leader; more hosts follow this one, which goes on");
+                log::warn!(
+                    node:%, epoch:% = fence.epoch, leader:% = fence.leader;
+                    "this host follows another leader; more hosts follow this one, which goes on"
+                );
             }
             OtherLeader::IsDoubted => {}
             OtherLeader::Leads => self.stand_down(higher.fence, effects),
@@ -55,7 +58,10 @@ impl ClusterCore {
 
     /// Stops leading: services and runners end, waiting callers are answered, and readers keep the last views.
     pub(super) fn stand_down(&mut self, by: Fence, effects: &mut Vec<Effect>) {
-        log::error!(epoch:% = by.epoch, leader:% = by.leader; "another master leads; this one takes no hosts and no writes");
+        log::error!(
+            epoch:% = by.epoch, leader:% = by.leader;
+            "another master leads; this one takes no hosts and no writes"
+        );
         let waiting = match &mut self.phase {
             Phase::Recovering(recovery) => std::mem::take(&mut recovery.deferred),
             Phase::Leading => std::collections::VecDeque::new(),
@@ -109,7 +115,10 @@ impl ClusterCore {
         if let Phase::Deposed(deposed) = &mut self.phase
             && !std::mem::replace(&mut deposed.ends, true)
         {
-            log::warn!(epoch:% = deposed.by.epoch, leader:% = deposed.by.leader; "the other master is gone; starting again");
+            log::warn!(
+                epoch:% = deposed.by.epoch, leader:% = deposed.by.leader;
+                "the other master is gone; starting again"
+            );
             effects.push(Effect::StartAgain(Succession { takes_over, above: deposed.by.epoch }));
         }
     }

@@ -72,7 +72,8 @@ proptest! {
                     model.register();
                 }
                 Act::SpoilLedger => {
-                    if let Some(held) = model.agent.ledger.iter_mut().flat_map(|ledger| ledger.values_mut()).next() {
+                    let held = model.agent.ledger.as_mut().and_then(|ledger| ledger.values_mut().next());
+                    if let Some(held) = held {
                         held.slot = shef_common::ids::Slot(999);
                     }
                 }

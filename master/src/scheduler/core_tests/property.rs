@@ -60,7 +60,8 @@ proptest! {
         let mut placed: Vec<(usize, NodeName)> = vec![];
         for (n, wanted) in services.iter().enumerate() {
             let (placement, requires) = ask(wanted);
-            let answer = core.place(&service(n), &placement, &demands(&service(n), 0, wanted.0, &requires), &BTreeMap::new());
+            let demands = demands(&service(n), 0, wanted.0, &requires);
+            let answer = core.place(&service(n), &placement, &demands, &BTreeMap::new());
             prop_assert_eq!(answer.refused.is_some(), answer.chosen.len() < wanted.0 as usize);
             placed.extend(answer.chosen.into_iter().map(|(_, node)| (n, node)));
         }
@@ -111,7 +112,10 @@ proptest! {
         for (n, wanted) in services.iter().enumerate() {
             let (placement, requires) = ask(wanted);
             let more = demands(&service(n), 100, 3, &requires);
-            prop_assert_eq!(first.place(&service(n), &placement, &more, &BTreeMap::new()), anew.place(&service(n), &placement, &more, &BTreeMap::new()));
+            prop_assert_eq!(
+                first.place(&service(n), &placement, &more, &BTreeMap::new()),
+                anew.place(&service(n), &placement, &more, &BTreeMap::new())
+            );
         }
         // What is released leaves nothing behind.
         for n in 0..services.len() {
@@ -131,7 +135,8 @@ proptest! {
         let hosts: Vec<Made> = zones.iter().map(|zone| (true, 100, *zone)).collect();
         let mut core = build(&hosts, &(0..hosts.len()).collect::<Vec<_>>());
         let spread = Placement { spread_over: Some("zone".to_owned()), ..anywhere() };
-        let placed = core.place(&service(0), &spread, &demands(&service(0), 0, wanted, &nothing()), &BTreeMap::new());
+        let demands = demands(&service(0), 0, wanted, &nothing());
+        let placed = core.place(&service(0), &spread, &demands, &BTreeMap::new());
         let mut by_zone: BTreeMap<u8, u32> = zones.iter().map(|zone| (*zone, 0)).collect();
         for (node, count) in counts(&placed) {
             let n: usize = node.as_str()[1..].parse().unwrap();
@@ -159,7 +164,8 @@ proptest! {
             core.host_changed(node(n), if *ready { UP } else { DOWN });
             (0..*load).for_each(|replica| occupy(&mut core, 9, replica, n, &nothing()));
         }
-        let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, wanted, &nothing()), &BTreeMap::new());
+        let demands = demands(&service(0), 0, wanted, &nothing());
+        let placed = core.place(&service(0), &anywhere(), &demands, &BTreeMap::new());
         let ready: Vec<_> = hosts.iter().enumerate().filter(|(_, host)| host.0).map(|(n, _)| node(n)).collect();
         prop_assert_eq!(placed.refused.is_some(), ready.is_empty() && wanted > 0);
         prop_assert_eq!(placed.chosen.len(), if ready.is_empty() { 0 } else { wanted as usize });
@@ -176,7 +182,8 @@ proptest! {
     ) {
         let mut core = SchedulerCore::default();
         (0..hosts).for_each(|n| core.host_changed(node(n), UP));
-        let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, wanted, &nothing()), &BTreeMap::new());
+        let demands = demands(&service(0), 0, wanted, &nothing());
+        let placed = core.place(&service(0), &anywhere(), &demands, &BTreeMap::new());
         let given_up = core.shrink(&service(0), &anywhere(), &placed.chosen, give_up);
         prop_assert_eq!(given_up.len(), give_up.min(wanted as usize));
         let left = Placed {
@@ -205,11 +212,13 @@ proptest! {
                 held.push((Slot(id), node(n)));
             }
         }
-        let (total, mut ids) = (held.len(), (0..).map(|n| replica(&service(0), n)).take(held.len()).collect::<Vec<_>>());
+        let total = held.len();
+        let mut ids: Vec<_> = (0..).map(|n| replica(&service(0), n)).take(total).collect();
         for moves in 0.. {
             prop_assert!(moves <= total * 2, "it does not end");
             let id = u32::try_from(1_000 + moves).unwrap();
-            let Some((slot, to)) = core.balance(&service(0), &placement, &held, &mover(id, &nothing())) else { break };
+            let mover = mover(id, &nothing());
+            let Some((slot, to)) = core.balance(&service(0), &placement, &held, &mover) else { break };
             let from = std::mem::replace(&mut held[slot.0 as usize].1, to);
             let old = std::mem::replace(&mut ids[slot.0 as usize], replica(&service(0), id));
             core.load(&service(0), &LoadChange::Release(old, from));
@@ -217,8 +226,10 @@ proptest! {
         let of = |n: usize| held.iter().filter(|(_, on)| *on == node(n)).count();
         for zone in 0_u8..3 {
             let in_zone = |host: &(bool, u32, u8)| host.0 && (!spreads || host.2 == zone);
-            let counts: Vec<_> = hosts.iter().enumerate().filter(|(_, host)| in_zone(host)).map(|(n, _)| of(n)).collect();
-            prop_assert!(counts.iter().max().unwrap_or(&0) - counts.iter().min().unwrap_or(&0) <= 1, "{counts:?}");
+            let allowed = hosts.iter().enumerate().filter(|(_, host)| in_zone(host));
+            let counts: Vec<_> = allowed.map(|(n, _)| of(n)).collect();
+            let (most, least) = (counts.iter().max().unwrap_or(&0), counts.iter().min().unwrap_or(&0));
+            prop_assert!(most - least <= 1, "{counts:?}");
         }
         for (n, (up, count, _)) in hosts.iter().enumerate() {
             prop_assert!(*up || of(n) == *count as usize, "nothing moves off a host that is down");

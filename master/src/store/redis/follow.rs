@@ -19,8 +19,8 @@ pub struct Followed {
     pub cluster: ClusterId,
     /// Who leads.
     pub fence: Fence,
-    /// Whether these are all records, and not only those that have changed: there was no place to begin from, or the
-    /// log does not go back that far.
+    /// Whether these are all records, and not only those that have changed: there was no place to begin from,
+    /// or the log does not go back that far.
     pub everything: bool,
     /// The records as they are at this place, in the order of their keys.
     pub records: Vec<Record>,

@@ -48,14 +48,18 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
             "stop_signal must be a signal such as SIGTERM, SIGRTMIN+3 or 15 (1 to 64), but is SIGFOO",
         ),
         (
-            json!({"health": {"test": {"http": {"port": 1, "path": "/", "headers": {"Te": "x", "X-A": "a\r\nb"}, "status": [600]}}}}),
+            json!({"health": {"test": {"http": {
+                "port": 1, "path": "/", "headers": {"Te": "x", "X-A": "a\r\nb"}, "status": [600],
+            }}}}),
             "health.test.http.headers must be a header that a check may set: letters, digits and hyphens, \
              and none of the connection's own, but is Te; health.test.http.headers.X-A must hold at most \
              1024 visible ASCII characters and spaces, but is a\\r\\nb; health.test.http.status must be \
              statuses from 100 to 599, but is 600",
         ),
         (
-            json!({"health": {"test": {"http": {"port": 1, "path": "/", "headers": {"host": "a", "Host": "b"}}}}}),
+            json!({"health": {"test": {"http": {
+                "port": 1, "path": "/", "headers": {"host": "a", "Host": "b"},
+            }}}}),
             "health.test.http.headers.Host must be there once, whatever the case of its letters, but is Host; \
              health.test.http.headers.host must be there once, whatever the case of its letters, but is host",
         ),
@@ -142,7 +146,9 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
             "ports[0].published must be 1 to 65535, or absent to have the engine choose, but is 0",
         ),
         (
-            json!({"ports": [{"target": 80, "published": 80, "host_ip": "::"}, {"target": 81, "published": 80, "host_ip": "::1"}]}),
+            json!({"ports": [
+                {"target": 80, "published": 80, "host_ip": "::"}, {"target": 81, "published": 80, "host_ip": "::1"},
+            ]}),
             "ports[1] must differ from ports[0], but both publish port 80 (tcp)",
         ),
         (
@@ -151,7 +157,9 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         ),
         (json!({"ports": [{"target": 80, "mode": "host"}]}), "ports[0].mode is not a field here"),
         (
-            json!({"ports": [{"target": 80, "published": 80, "host_ip": "127.0.0.1"}, {"target": 81, "published": 80}]}),
+            json!({"ports": [
+                {"target": 80, "published": 80, "host_ip": "127.0.0.1"}, {"target": 81, "published": 80},
+            ]}),
             "ports[1] must differ from ports[0], but both publish port 80 (tcp)",
         ),
         (
