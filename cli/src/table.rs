@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_what_stands_in_them_and_nothing_reaches_the_terminals_controls() {
+    fn columns_fit_their_content_and_no_control_reaches_the_terminal() {
         let rows = [
             ["web".to_owned(), "ü".to_owned(), "no\x1b[2J\nend".to_owned()],
             ["longer".to_owned(), String::new(), String::new()],

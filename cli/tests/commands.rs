@@ -190,7 +190,7 @@ fn an_address_of_the_api_that_cannot_be_one_is_refused_in_words() {
 }
 
 #[test]
-fn down_with_services_does_not_pass_for_done_where_nothing_runs_that_could_delete_them() {
+fn down_with_services_fails_where_nothing_runs_to_delete_them() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("master")).unwrap();
     let said = refusal(&["down", "--services", "--data-dir", dir.path().to_str().unwrap()], &[]);

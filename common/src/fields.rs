@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_of_a_newer_version_is_kept_as_it_came_and_what_is_wrong_in_every_version_is_refused() {
+    fn a_newer_template_is_kept_as_it_came_and_a_wrong_one_refused() {
         for (more, named) in [
             (json!({"hypervisor": "hyperv"}), "hypervisor"),
             (json!({"pull": "on_tuesdays"}), "on_tuesdays"),

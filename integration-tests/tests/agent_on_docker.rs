@@ -380,7 +380,7 @@ async fn a_crash_loop_changes_owner_and_a_new_agent_knows_whose_it_is() {
 }
 
 #[actix::test]
-async fn a_container_that_was_renamed_by_hand_is_counted_and_removed_and_its_copy_is_not_touched() {
+async fn a_container_renamed_by_hand_is_counted_and_its_copy_left_alone() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
     let both = assignments("web", 1, 2, &shell(BUSYBOX, OBEDIENT, 5));
@@ -414,7 +414,7 @@ async fn a_container_that_was_renamed_by_hand_is_counted_and_removed_and_its_cop
 }
 
 #[actix::test]
-async fn no_label_holds_env_and_an_agent_without_its_ledger_reads_it_from_the_container() {
+async fn no_label_holds_env_and_adoption_reads_it_from_the_container() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
     let mut template = shell(BUSYBOX, OBEDIENT, 5);
@@ -442,7 +442,7 @@ async fn no_label_holds_env_and_an_agent_without_its_ledger_reads_it_from_the_co
 }
 
 #[actix::test]
-async fn a_volume_that_was_made_otherwise_by_hand_is_told_at_once_and_by_the_next_agent_too() {
+async fn a_volume_made_otherwise_by_hand_is_reported_by_the_next_agent_too() {
     let bench = Bench::new().await;
     let there = VolumeCreateRequest { name: Some("data".to_owned()), ..Default::default() };
     bench.engine.client().create_volume(there).await.unwrap();

@@ -223,7 +223,7 @@ fn a_newer_field_at_any_depth_refuses_its_assignment_and_not_the_push() {
 }
 
 #[test]
-fn a_field_beside_the_assignments_refuses_what_is_set_and_nothing_that_is_removed() {
+fn a_newer_field_of_a_push_refuses_what_is_set_not_what_is_removed() {
     let pushed = with(&fixture("push-change.json"), "/secrets", json!({"a": 1}));
     let read: Push = serde_json::from_value(pushed).unwrap();
     let named = |newer: &fields::NotUnderstood| newer.fields.contains("secrets");
@@ -267,7 +267,7 @@ fn a_container_of_a_newer_version_is_ours_and_not_understood() {
 }
 
 #[test]
-fn an_agent_lists_every_field_and_one_that_lists_none_understands_those_of_version_0_1() {
+fn an_agent_that_lists_no_fields_understands_those_of_version_0_1() {
     let first: BTreeSet<_> = fields::first().map(str::to_owned).collect();
     let change: Push = message("push-change.json");
     for assignment in &change.set {
@@ -284,7 +284,7 @@ fn an_agent_lists_every_field_and_one_that_lists_none_understands_those_of_versi
 }
 
 #[test]
-fn a_service_goes_to_no_agent_of_version_0_1_if_it_uses_a_newer_field_and_to_all_of_them_if_not() {
+fn only_a_service_with_newer_fields_avoids_agents_of_version_0_1() {
     let needs = |more: &Value| {
         let mut fields = json!({"name": "web", "image": "app:1"});
         fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -325,7 +325,7 @@ fn a_service_goes_to_no_agent_of_version_0_1_if_it_uses_a_newer_field_and_to_all
 }
 
 #[test]
-fn containers_that_version_0_1_has_made_are_ours_and_tell_what_they_were_made_for() {
+fn containers_of_version_0_1_are_ours_and_tell_their_purpose() {
     let cluster = ClusterId::parse(CLUSTER).unwrap();
     let change: Push = message("push-change.json");
     let all: HashMap<String, HashMap<String, String>> =
@@ -360,7 +360,7 @@ fn records_that_version_0_1_has_stored_are_read_and_written_as_they_were() {
 }
 
 #[test]
-fn services_that_version_0_1_has_stored_are_the_same_in_parts_wherever_the_step_was_interrupted() {
+fn services_of_version_0_1_are_the_same_in_parts_after_interruption() {
     let kept = fixture("store-records.json");
     let record = |(key, value): (&String, &Value)| Record {
         key: key.parse().unwrap(),

@@ -61,7 +61,7 @@ fn binary(bytes: &[u8]) -> Message {
 }
 
 #[actix_rt::test]
-async fn a_command_gets_its_input_and_its_terminals_size_and_tells_its_outputs_apart_and_its_code() {
+async fn a_command_gets_input_and_terminal_size_and_gives_outputs_and_code() {
     let (cluster, replica) = cluster().await;
     let (out, err, ended) = exec(&cluster, &replica, "cmd=say&cmd=a%20b", vec![]).await;
     assert_eq!((out, err, ended), (vec![], b"say a b\n".to_vec(), json!({ "exit_code": 0 })));

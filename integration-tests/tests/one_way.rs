@@ -45,7 +45,7 @@ impl Way {
 }
 
 #[actix_rt::test]
-async fn replicas_that_their_agent_stops_for_want_of_a_master_run_elsewhere_though_probes_reach_it() {
+async fn replicas_stopped_without_a_master_run_elsewhere_despite_probes() {
     let mut cluster = Cluster::start(tempfile::tempdir().unwrap()).await;
     cluster.add_agent("h0", "unix:///nowhere", EngineChoice::Fake(FakeEngineOptions::default())).await;
     let way = Way::to(cluster.master.address()).await;

@@ -147,7 +147,7 @@ async fn without_its_key_what_is_kept_is_said_to_be_unreadable_and_all_else_work
 }
 
 #[actix_rt::test]
-async fn what_is_no_registry_or_no_login_is_refused_with_what_would_be_right_and_without_the_password() {
+async fn what_is_no_registry_or_login_is_refused_without_the_password() {
     let cluster = Cluster::fake(0, FakeEngineOptions::default()).await;
     let put = async |host: &str, body: Value| {
         let refused = cluster.api.call("PUT", &format!("/v1/registries/{host}"), body).await;

@@ -93,7 +93,7 @@ fn on(redis: &LabRedis, dir: &TempDir) -> MasterConfig {
 }
 
 #[actix::test]
-async fn of_two_masters_on_one_redis_the_newer_leads_and_the_older_one_follows_it_from_the_store() {
+async fn of_two_masters_on_one_redis_the_newer_leads() {
     let redis = LabRedis::start().await;
     let (dir_a, dir_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut a = shef_master::start(on(&redis, &dir_a)).await.unwrap();
@@ -139,7 +139,7 @@ async fn of_two_masters_on_one_redis_the_newer_leads_and_the_older_one_follows_i
 }
 
 #[actix::test]
-async fn the_master_of_a_store_that_was_restored_elsewhere_stands_down_before_the_new_one() {
+async fn the_master_of_a_store_restored_elsewhere_stands_down() {
     let (dir_a, dir_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (mut a, api_a, mut host) = with_a_service(dir_a.path()).await;
 
@@ -176,8 +176,7 @@ async fn the_master_of_a_store_that_was_restored_elsewhere_stands_down_before_th
 }
 
 #[actix::test]
-async fn a_master_with_an_empty_store_takes_no_host_from_a_leader_that_lives_and_takes_it_when_that_is_gone()
-{
+async fn an_empty_master_takes_a_host_only_when_its_leader_is_gone() {
     let (dir_a, dir_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (a, api_a, mut host) = with_a_service(dir_a.path()).await;
     let (all, led) = (host.containers(), epoch(&api_a).await);

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_of_before_the_label_is_known_by_its_name_or_by_what_is_known_of_it() {
+    fn a_container_from_before_the_label_is_known_by_name_or_record() {
         let (replica, mut labels) = own_labels();
         labels.remove(labels::REPLICA);
         let named = container("a", "web-000007", "nginx:1", labels.clone());

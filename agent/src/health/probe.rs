@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_is_asked_for_over_tls_whatever_the_certificate_and_by_the_name_of_the_host() {
+    async fn a_check_over_tls_takes_any_certificate_and_names_the_host() {
         use tokio_rustls::{
             TlsAcceptor,
             rustls::{

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn the_directory_that_the_engine_names_is_measured_where_it_is_here_and_no_other_in_its_place() {
+    async fn the_engines_own_directory_is_measured_and_no_other() {
         let kept = tempfile::tempdir().unwrap();
         let root = kept.path().to_str();
         assert_eq!(directory(root, None, true).await.as_deref(), Some(kept.path()));

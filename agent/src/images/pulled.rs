@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_pulled_is_known_to_the_next_agent_and_a_damaged_list_is_an_empty_one() {
+    fn what_was_pulled_is_known_to_the_next_agent() {
         let directory = tempfile::tempdir().unwrap();
         let pulled = Pulled::open(directory.path());
         for name in ["a:1", "b:1", "a:1"] {

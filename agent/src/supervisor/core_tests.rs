@@ -211,7 +211,7 @@ fn looking_at_a_stopped_container_does_not_put_off_its_repair() {
 }
 
 #[test]
-fn a_container_found_running_is_healthy_again_though_the_event_of_its_start_was_lost() {
+fn a_container_found_running_is_healthy_though_its_start_was_missed() {
     let mut world = World::new();
     world.push(None, &[0], &[]);
     let start = |p: &Pending| matches!(p, Pending::Run(_, Operation::Start { .. }));

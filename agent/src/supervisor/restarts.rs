@@ -402,7 +402,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_never_stays_up_ten_seconds_is_restarted_fifteen_times_in_any_hour_at_most(
+        fn what_never_stays_up_restarts_fifteen_times_an_hour_at_most(
             lives in prop::collection::vec(0..9_999_u64, 1..40),
             latencies in prop::collection::vec(0..60_000_u64, 1..10),
         ) {

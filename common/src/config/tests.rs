@@ -139,7 +139,7 @@ fn variables_of_the_other_programs_are_known() {
 }
 
 #[test]
-fn wrong_types_and_values_out_of_bounds_are_refused_with_key_value_place_and_bounds() {
+fn wrong_types_and_values_are_refused_with_key_value_and_bounds() {
     let expected = "count must be a whole number of things from 1 to 9, but dir/f.toml:1 says \"10\"";
     assert_eq!(refusal(&file("count = 10")), expected);
     assert_eq!(

@@ -102,7 +102,7 @@ async fn a_wiped_embedded_store_is_restored_and_hosts_are_brought_to_what_it_say
 }
 
 #[actix::test]
-async fn a_redis_is_restored_wiped_or_under_a_running_master_which_starts_again_from_it() {
+async fn a_redis_is_restored_when_wiped_and_under_a_running_master() {
     let redis = LabRedis::start().await;
     let settings = redis_settings(&redis);
     let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();

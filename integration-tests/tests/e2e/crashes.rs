@@ -204,7 +204,7 @@ async fn a_master_that_dies_amid_a_failing_update_leaves_the_old_replicas_alone(
 }
 
 #[actix::test]
-async fn without_a_master_containers_run_on_and_an_emptied_store_is_filled_from_the_hosts() {
+async fn without_a_master_containers_run_on_and_hosts_fill_an_empty_store() {
     let mut site = HostLab::start(2, &[]).await;
     site.master.deploy("web", busybox(4)).await;
     site.master.deploy("db", busybox(1)).await;

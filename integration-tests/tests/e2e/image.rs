@@ -38,7 +38,7 @@ async fn health(docker: &Docker, name: &str) -> String {
 }
 
 #[actix::test]
-async fn the_image_runs_a_master_as_nobody_and_tells_its_health_and_redis_beside_it_keeps_its_state() {
+async fn the_image_runs_a_master_as_nobody_with_redis_beside_it() {
     let (engine, registry) = (LabEngine::start().await, LabRegistry::start().await);
     let docker = engine.client();
     let pushed = SystemImages::get().await.push(&docker, &registry).await;

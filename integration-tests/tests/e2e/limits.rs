@@ -134,7 +134,7 @@ async fn a_master_raises_its_soft_limit_on_open_files_to_the_hard_one_and_says_s
 }
 
 #[actix::test]
-async fn a_crowd_takes_no_hosts_place_at_a_master_with_few_sockets_and_no_host_is_called_down() {
+async fn a_crowd_of_clients_takes_no_hosts_place_and_no_host_goes_down() {
     const HOSTS: usize = 20;
     let dir = tempfile::tempdir().unwrap();
     let mut master = Master::new(dir.path(), &[("SHEF_MASTER_HTTP_WORKERS", "2")]);

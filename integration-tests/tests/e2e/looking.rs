@@ -121,7 +121,7 @@ async fn logs_statistics_and_commands_reach_replicas_on_real_engines() {
 }
 
 #[actix::test]
-async fn long_lines_of_a_terminal_are_whole_and_the_last_lines_are_lines_on_real_engines() {
+async fn long_lines_are_whole_and_a_tail_counts_lines_on_real_engines() {
     let site = HostLab::start(1, &[]).await;
     // More than two of the parts that an engine keeps.
     let script = "echo first; head -c 40000 /dev/zero | tr '\\0' x; echo; echo last; sleep 1000";
@@ -219,7 +219,7 @@ impl Drop for Followed {
 }
 
 #[actix::test]
-async fn a_command_with_a_terminal_gets_every_key_and_the_persons_own_is_as_before_when_it_ends() {
+async fn a_command_gets_every_key_and_leaves_the_terminal_as_it_was() {
     let site = HostLab::start(1, &[]).await;
     site.master.deploy("web", json!({ "image": BUSYBOX, "stop_grace_s": 0 })).await;
     let open = || Terminal::open(&site, &["exec", "-t", "web", "--", "/bin/sh"], (33, 101));

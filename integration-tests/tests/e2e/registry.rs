@@ -46,7 +46,7 @@ async fn an_image_is_fetched_once_however_many_replicas_wait_for_it() {
 }
 
 #[actix::test]
-async fn what_cannot_be_fetched_is_refused_with_the_engines_reason_and_runs_once_it_can_be() {
+async fn what_cannot_be_pulled_says_why_and_runs_once_it_can_be() {
     let (site, registry) = (HostLab::start(1, &[]).await, LabRegistry::start().await);
     let (master, docker) = (&site.master, site.engines[0].client());
     registry.push(&docker, BUSYBOX, "app:1").await;

@@ -55,8 +55,7 @@ fn documented(heading: &str) -> Vec<String> {
 }
 
 #[actix::test]
-async fn the_key_of_registry_credentials_of_a_bootstrapped_host_is_saved_and_restored_by_the_documented_lines()
- {
+async fn the_secret_key_is_saved_and_restored_by_the_documented_lines() {
     let lab = BareLab::start(1).await;
     images(&lab).await;
     first(&lab, "shef:1").await;

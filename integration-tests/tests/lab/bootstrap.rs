@@ -108,7 +108,7 @@ async fn runs(lab: &BareLab, n: usize, name: &str) -> Option<Seen> {
 }
 
 #[actix::test]
-async fn three_hosts_come_up_from_docker_run_lines_and_every_part_heals_when_it_is_killed() {
+async fn three_hosts_come_up_from_docker_run_lines_and_parts_heal() {
     let lab = BareLab::start(3).await;
     images(&lab).await;
     first(&lab, "shef:1").await;
@@ -213,7 +213,7 @@ async fn an_engine_that_crashes_and_a_host_that_boots_bring_everything_back() {
 }
 
 #[actix::test]
-async fn an_upgrade_under_load_leaves_every_user_container_alone_and_a_downgrade_of_the_store_is_refused() {
+async fn an_upgrade_leaves_containers_alone_and_a_downgrade_is_refused() {
     let lab = BareLab::start(2).await;
     images(&lab).await;
     first(&lab, "shef:1").await;

@@ -59,7 +59,7 @@ async fn a_host_whose_engine_died_is_told_apart_and_its_containers_are_found_aga
 }
 
 #[actix::test]
-async fn a_host_that_is_there_with_nothing_running_on_it_is_down_after_a_time_and_replaced() {
+async fn a_host_that_answers_with_nothing_running_is_down_after_a_time() {
     let mut lan =
         LanLab::start(&Plan::hosts(3).with("SHEF_MASTER_UNANSWERED_DOWN_AFTER_MS", 3_000)).await.unwrap();
     let spec = json!({

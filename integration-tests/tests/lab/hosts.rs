@@ -12,7 +12,7 @@ use shef_integration_tests::{
 use crate::common::{host_is, nothing_is_wanted_on, running_on};
 
 #[actix::test]
-async fn what_ran_on_a_lost_host_runs_elsewhere_and_its_return_leaves_the_exact_count() {
+async fn what_a_lost_host_ran_runs_elsewhere_and_its_return_doubles_nothing() {
     let mut lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     lan.master.deploy("web", busybox(9)).await;
     let before = lan.by_host().await;

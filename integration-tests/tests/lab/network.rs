@@ -10,7 +10,7 @@ use shef_integration_tests::lab::{
 use crate::common::{host_is, running_on};
 
 #[actix::test]
-async fn a_host_cut_off_in_one_direction_is_replaced_and_its_return_leaves_the_exact_count() {
+async fn a_host_cut_off_one_way_is_replaced_and_returns_to_the_exact_count() {
     let mut lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     lan.master.deploy("web", busybox(6)).await;
     for (host, others, way) in [("h2", ["h1", "h3"], Cut::Incoming), ("h3", ["h1", "h2"], Cut::Outgoing)] {

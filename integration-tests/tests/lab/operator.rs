@@ -46,7 +46,7 @@ async fn while_a_host_is_drained_under_load_never_fewer_run_than_wanted() {
 }
 
 #[actix::test]
-async fn when_too_many_hosts_go_at_once_nothing_is_replaced_until_an_operator_says_so() {
+async fn when_too_many_hosts_go_nothing_is_replaced_until_told_so() {
     let mut lan = LanLab::start(&Plan::hosts(4)).await.unwrap();
     lan.master.deploy("web", busybox(8)).await;
     let before = lan.settled(&["web"]).await;

@@ -64,7 +64,7 @@ async fn remove(lan: &LanLab, service: &str) {
 }
 
 #[actix::test]
-async fn ports_zones_and_memory_decide_where_replicas_run_and_what_is_lacking_is_said() {
+async fn ports_zones_and_memory_decide_placement_and_say_what_is_lacking() {
     let mut lan = lab(&["a", "a", "b"], 3).await;
 
     // A published port is there once a host; the fourth replica waits, and the others are left alone.
@@ -104,7 +104,7 @@ async fn ports_zones_and_memory_decide_where_replicas_run_and_what_is_lacking_is
 }
 
 #[actix::test]
-async fn a_global_service_comes_to_a_host_that_joins_and_data_keeps_its_replica_through_the_hosts_death() {
+async fn a_global_service_follows_joining_hosts_and_data_holds_its_replica() {
     let mut lan = lab(&["a", "a", "a"], 2).await;
     let mut everywhere = spec(1, json!({"mode": "global"}));
     everywhere.as_object_mut().unwrap().remove("replicas");
@@ -152,7 +152,7 @@ async fn a_global_service_comes_to_a_host_that_joins_and_data_keeps_its_replica_
 }
 
 #[actix::test]
-async fn an_update_stays_with_its_data_and_stops_first_and_data_on_a_lost_host_can_be_given_up() {
+async fn an_update_stays_with_its_data_which_can_be_given_up() {
     let mut lan = lab(&["a", "a"], 2).await;
     // Two of it at once would meet at its lock.
     let script = "mkdir /data/lock || { echo taken; exit 1; }; trap 'rmdir /data/lock; exit 0' TERM; echo \

@@ -86,7 +86,7 @@ async fn bad_updates_go_back_by_themselves_with_the_old_count_serving_throughout
 }
 
 #[actix::test]
-async fn a_rollout_survives_the_master_that_is_killed_in_its_middle_and_a_host_that_is_drained() {
+async fn a_rollout_survives_a_killed_master_and_a_drained_host() {
     let mut lan = with_workload(&Plan::hosts(3)).await;
     deployed(&mut lan).await;
     let asked = lan.master.api.call("PUT", "/v1/services/web", spec(2, &[])).await;

@@ -106,7 +106,7 @@ async fn works(api: &Api, replicas: u32, after: &str) {
 }
 
 #[actix_rt::test]
-async fn whatever_numbers_a_registration_a_report_or_a_push_brings_the_cluster_works_on() {
+async fn whatever_numbers_a_message_brings_the_cluster_works_on() {
     let cluster = Cluster::fake(1, FakeEngineOptions::default()).await;
     works(&cluster.api, 2, "the start").await;
     let agent = Api::new(cluster.agents[0].address());
@@ -225,8 +225,7 @@ fn parts() -> Vec<(Key, Value)> {
 }
 
 #[actix_rt::test]
-async fn whatever_numbers_a_record_holds_a_master_starts_on_it_or_names_it_and_the_next_one_reads_the_store()
-{
+async fn whatever_numbers_a_record_holds_a_master_starts_or_names_it() {
     let alone = [
         (Key::head(service("web")), samples::service_record()),
         (Key::Node(NodeName::parse("h9").unwrap()), samples::node_record()),

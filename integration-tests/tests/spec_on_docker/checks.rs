@@ -81,7 +81,7 @@ async fn a_failing_check_shows_what_it_wrote_also_to_a_new_agent() {
 }
 
 #[actix::test]
-async fn on_the_hosts_network_a_check_does_not_take_another_process_for_the_containers() {
+async fn on_the_hosts_network_a_check_knows_the_containers_own_process() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -105,7 +105,7 @@ async fn on_the_hosts_network_a_check_does_not_take_another_process_for_the_cont
 }
 
 #[actix::test]
-async fn the_agent_checks_over_http_what_has_no_shell_and_goes_on_after_its_own_restart() {
+async fn the_agent_checks_over_http_and_goes_on_after_its_restart() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
     let script = "mkdir -p /www; exec httpd -f -p 8080 -h /www";

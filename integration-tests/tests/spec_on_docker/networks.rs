@@ -160,7 +160,7 @@ async fn a_name_that_begins_the_id_of_something_else_stays_a_name() {
 }
 
 #[actix::test]
-async fn published_ports_are_told_as_the_engine_chose_them_also_after_a_restart_and_by_a_new_agent() {
+async fn published_ports_are_reported_as_the_engine_chose_them() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

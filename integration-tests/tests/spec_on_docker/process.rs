@@ -118,7 +118,7 @@ async fn what_the_kernel_kills_for_want_of_memory_says_so() {
 }
 
 #[actix::test]
-async fn what_is_done_stays_so_and_what_fails_is_started_again_as_often_as_its_spec_allows() {
+async fn what_is_done_stays_so_and_what_fails_restarts_as_its_spec_allows() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
     let ends = |script: &str, restart: Value| {

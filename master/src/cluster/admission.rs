@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_is_forgotten_while_services_are_asked_is_admitted_without_what_it_holds() {
+    fn a_host_forgotten_during_admission_joins_without_what_it_holds() {
         let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(2, &["a"])));
         let _ = admission.step(Event::Began, &mut cluster);
         let host = admission.registration();
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn while_a_host_is_taken_over_nobody_else_is_admitted_under_its_name_or_with_its_identity() {
+    fn while_a_host_joins_nobody_else_takes_its_name_or_identity() {
         let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(2, &["a"])));
         let _ = admission.step(Event::Began, &mut cluster);
         let mut same_name = registration(2, &["a"]);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_holds_containers_of_another_is_refused_before_any_service_takes_its_part() {
+    fn a_host_with_anothers_containers_is_refused_before_any_takeover() {
         let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(2, &["a", "b"])));
         let _ = admission.step(Event::Began, &mut cluster);
         assert_eq!(admission.step(Event::Imported(Ok(())), &mut cluster), None);
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn the_leadership_goes_above_what_the_host_has_followed_before_anything_is_taken_over() {
+    fn the_leadership_exceeds_what_a_host_followed_before_any_takeover() {
         let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(7, &["a"])));
         let claim = Some(Step::ClaimLeadership { above: Epoch(7), cluster: id() });
         assert_eq!(admission.step(Event::Began, &mut cluster), claim);

@@ -144,7 +144,7 @@ fn leading() -> ClusterCore {
 }
 
 #[test]
-fn hosts_and_users_wait_until_every_recovered_service_has_said_what_follows_from_its_record() {
+fn hosts_and_users_wait_until_every_service_is_recovered() {
     let (mut core, _) = recovering(&["web", "db"]);
     assert!(!is_let_in(&core.handle(register(ours(), None), NOW)));
     assert!(!is_let_in(&recover(&mut core)), "all services are made, and none has said anything");
@@ -165,7 +165,7 @@ fn hosts_and_users_wait_until_every_recovered_service_has_said_what_follows_from
 }
 
 #[test]
-fn a_master_that_is_fenced_ends_its_services_and_runners_and_answers_whoever_waits() {
+fn a_fenced_master_ends_its_actors_and_answers_whoever_waits() {
     let mut core = leading();
     let name = ServiceName::parse("web").unwrap();
     let _ = core.handle(Event::Ask { call: 9, name, request: create("web") }, NOW);
@@ -206,7 +206,7 @@ fn a_refused_push_makes_a_master_stand_down_too() {
 }
 
 #[test]
-fn a_deposed_master_starts_again_once_when_the_leader_has_not_answered_its_hosts_for_long() {
+fn a_deposed_master_starts_again_once_its_hosts_miss_the_leader() {
     let mut core = leading();
     let _ = core.handle(Event::Fenced(theirs()), NOW);
     let starts = |effects: &[Effect]| {
@@ -252,7 +252,7 @@ fn leads_theirs(effects: &[Effect]) -> bool {
 }
 
 #[test]
-fn an_empty_master_begins_no_cluster_while_a_host_of_another_one_waits_and_leads_at_once_if_told_so() {
+fn an_empty_master_begins_nothing_while_a_host_waits_unless_told_so() {
     let mut core = empty();
     let effects = core.handle(foreign(0), NOW);
     assert!(is_sent_away(&effects) && !leads_theirs(&effects), "its leader may be there: {effects:?}");
@@ -295,7 +295,7 @@ fn what_an_agent_finds_after_it_has_joined_without_its_ledger_is_taken_over() {
 }
 
 #[test]
-fn a_host_whose_containers_this_version_does_not_understand_is_not_let_in_to_lose_them() {
+fn a_host_with_containers_of_a_newer_version_is_not_admitted() {
     let newer = json!({"image": "nginx", "stop_grace_s": 10, "from_tomorrow": true});
     for joins_first in [false, true] {
         let mut core = leading();
@@ -314,7 +314,7 @@ fn a_host_whose_containers_this_version_does_not_understand_is_not_let_in_to_los
 }
 
 #[test]
-fn who_asks_a_starting_master_again_takes_its_own_place_and_the_number_of_those_is_bounded() {
+fn who_asks_a_starting_master_again_takes_its_own_place() {
     let (mut core, _) = recovering(&["web"]);
     assert!(core.handle(register(ours(), None), NOW).is_empty());
     assert!(is_sent_away(&core.handle(register(ours(), None), NOW)), "the earlier call is answered");
@@ -348,7 +348,7 @@ fn what_an_agent_finds_is_taken_over_also_by_the_master_that_comes_after() {
 }
 
 #[test]
-fn a_host_that_was_refused_after_services_took_its_replicas_counts_as_down_unless_it_comes_again() {
+fn a_host_refused_half_joined_is_down_unless_it_comes_again() {
     let holds = || Some(json!({"image": "nginx", "stop_grace_s": 10}));
     let at = |ms: u64| Now { mono: MonoMs(NOW.mono.0 + ms), ..NOW };
     let answered = |effects: &[Effect]| {

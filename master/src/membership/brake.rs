@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_fall_silent_while_it_is_on_keep_it_on_though_those_that_set_it_are_back() {
+    fn hosts_that_fall_silent_while_the_brake_is_on_keep_it_on() {
         let mut brake = Brake::new(33, DurationMs(300_000));
         assert!(brake.goes_down(&node(1), &[node(2), node(3)].into(), 6, WINDOW, at(0)));
         assert!(!brake.goes_down(&node(4), &[node(5)].into(), 6, WINDOW, at(1_000)));

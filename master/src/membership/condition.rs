@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_another_one_neither_ends_a_drain_at_once_nor_makes_it_longer_than_asked_for() {
+    fn another_clock_neither_ends_a_drain_at_once_nor_makes_it_longer() {
         assert_eq!(left(Some(HOUR), 10 * HOUR - HOUR / 2), HOUR / 2);
         assert_eq!(left(Some(HOUR), 12 * HOUR), HOUR / 4, "a master that is two hours ahead");
         assert_eq!(left(Some(HOUR), 7 * HOUR), HOUR, "one that is two hours behind");

@@ -106,7 +106,7 @@ fn another_host_at_its_address_is_no_sign_of_it() {
 }
 
 #[test]
-fn a_master_without_sockets_calls_nobody_down_says_why_and_calls_down_when_it_has_some() {
+fn a_master_without_sockets_calls_nobody_down_and_says_why() {
     let mut model = Model::ready(3);
     model.pass(60_000, &[1, 2], |_| not_probed());
     assert_eq!(model.condition(0).standing, Standing::Suspect);

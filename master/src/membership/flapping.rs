@@ -52,7 +52,7 @@ mod tests {
     const HOLD: DurationMs = DurationMs(300_000);
 
     #[test]
-    fn a_host_that_goes_down_three_times_in_ten_minutes_flaps_until_it_was_up_long_enough() {
+    fn a_host_down_three_times_in_ten_minutes_flaps_until_up_long_enough() {
         let mut host = Flapping::default();
         for at in [0, 200_000, 400_000] {
             assert!(!host.look(true, HOLD, MonoMs(at)));

@@ -74,7 +74,7 @@ fn nobody_is_answered_and_nothing_handed_out_before_it_is_durable() {
 }
 
 #[test]
-fn what_cannot_be_decrypted_is_shown_as_that_is_not_handed_out_and_can_be_set_anew_or_deleted() {
+fn what_cannot_be_decrypted_is_shown_and_can_be_replaced() {
     let stored = |at: &str, version| RecoveredRegistry {
         host: host(at),
         version: Version(version),

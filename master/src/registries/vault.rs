@@ -83,7 +83,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_sealed_opens_under_its_key_alone_and_beside_its_registry_and_user_alone(
+        fn what_is_sealed_opens_only_with_its_key_registry_and_user(
             password in "\\PC{1,80}", username in "[a-z$@+]{1,9}", key: [u8; 32], nonce: [u8; 12],
             bit in 0_usize..8, at: prop::sample::Index,
         ) {

@@ -149,7 +149,7 @@ fn ports_of_replicas_are_told_to_the_membership_though_others_have_none() {
 }
 
 #[test]
-fn when_pushes_do_not_reach_the_host_its_orders_are_piggybacked_on_answers_to_reports() {
+fn when_pushes_fail_orders_travel_on_the_answers_to_reports() {
     let mut model = Model::new();
     model.register();
     model.deliver(true, true);
@@ -177,7 +177,7 @@ fn when_pushes_do_not_reach_the_host_its_orders_are_piggybacked_on_answers_to_re
 }
 
 #[test]
-fn an_agent_that_ignores_piggybacked_orders_is_reached_directly_when_pushes_arrive_again() {
+fn an_agent_that_ignores_orders_in_answers_is_pushed_to_again() {
     let mut model = Model::new();
     model.register();
     model.deliver(true, true);
@@ -224,7 +224,7 @@ fn reports_out_of_order_change_nothing() {
 
 /// Somebody else has reported in this agent's name, with a number that the agent will not come to for days.
 #[test]
-fn an_agent_whose_reports_are_behind_registers_anew_and_its_reports_count_again() {
+fn an_agent_whose_reports_are_behind_registers_and_counts_again() {
     for forged in [1_000, shef_common::bounds::MAX] {
         let mut model = Model::new();
         model.register();
@@ -290,7 +290,7 @@ fn an_agent_that_was_not_there_before_has_to_register() {
 }
 
 #[test]
-fn a_host_that_holds_replicas_without_an_order_is_ordered_to_remove_them_by_name() {
+fn replicas_that_nobody_ordered_are_removed_by_name() {
     let mut model = Model::new();
     model.agent.holds.extend([replica(9), replica(1)]);
     model.order(1, true);

@@ -419,7 +419,7 @@ fn a_platform_goes_to_hosts_of_it_and_to_hosts_that_say_they_run_it() {
 }
 
 #[test]
-fn what_only_newer_agents_understand_goes_to_these_and_the_others_are_accounted_for() {
+fn what_only_newer_agents_understand_goes_to_these() {
     let mut core = SchedulerCore::default();
     join(&mut core, 0, 1_000, "a");
     join(&mut core, 1, 1_000, "a");

@@ -313,7 +313,7 @@ fn a_recovered_service_orders_again_what_is_durable() {
 }
 
 #[test]
-fn a_recovered_service_drops_what_is_on_forgotten_hosts_without_ordering_or_counting_it() {
+fn a_recovered_service_neither_orders_nor_counts_on_forgotten_hosts() {
     let mut model = Model::new(1);
     model.ask(create(3));
     model.settle();

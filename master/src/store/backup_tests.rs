@@ -117,7 +117,7 @@ fn what_is_no_backup_is_named_by_its_line() {
 }
 
 #[test]
-fn a_value_on_several_lines_becomes_one_and_one_that_is_no_json_ends_the_stream() {
+fn a_backup_has_a_value_a_line_and_ends_at_one_that_is_no_json() {
     let odd = backup(vec![record("service/web", 1, "{\n  \"a\": 1\n}")]);
     assert_eq!(Backup::read(&text(&odd)).unwrap().records, [record("service/web", 1, "{\"a\":1}")]);
     let bad = backup(vec![record("service/web", 1, "{")]);

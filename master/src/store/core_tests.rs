@@ -471,7 +471,7 @@ fn a_flush_is_answered_when_nothing_waits() {
 }
 
 #[test]
-fn a_raise_whose_answer_was_lost_is_taken_for_done_when_the_store_names_this_leader() {
+fn a_raise_whose_answer_was_lost_is_done_if_the_store_says_so() {
     let mut rig = Rig::new(CoreOptions::default());
     let higher = Fence { epoch: Epoch(9), ..rig.led.fence.clone() };
     let fenced = || Err(StoreError::Fenced { stored: higher.clone() });

@@ -87,7 +87,7 @@ fn another_time_is_a_matter_of_the_ledger_alone() {
 }
 
 #[test]
-fn after_a_restart_of_the_agent_what_was_stopped_waits_for_a_master_and_what_runs_has_its_time_anew() {
+fn a_restarted_agent_starts_nothing_it_stopped_until_a_master_answers() {
     let mut world = World::new();
     order(&mut world, &[stopping_after(0, 30), stopping_after(2, 300)]);
     world.pass(40_000);
@@ -104,7 +104,7 @@ fn after_a_restart_of_the_agent_what_was_stopped_waits_for_a_master_and_what_run
 }
 
 #[test]
-fn a_stop_that_goes_unanswered_is_looked_at_and_tried_again_and_nothing_is_removed() {
+fn an_unanswered_stop_is_tried_again_and_nothing_is_removed() {
     let mut world = World::new();
     order(&mut world, &[stopping_after(0, 30)]);
     world.advance(30_000);

@@ -6,8 +6,7 @@ use super::world::{Pending, World};
 use crate::{engine::EngineError, supervisor::core::Event};
 
 #[test]
-fn an_engine_is_said_to_be_away_when_looks_fail_in_a_row_within_two_seconds_and_no_longer_when_one_succeeds()
-{
+fn an_engine_is_away_after_failures_in_a_row_until_one_success() {
     let mut world = World::new();
     world.push(None, &[0], &[]);
     world.settle();

@@ -24,7 +24,7 @@ fn the_last_replica_takes_its_network_along_unless_another_container_is_in_it() 
 }
 
 #[test]
-fn nothing_is_made_while_networks_are_removed_and_a_failed_removal_is_tried_again() {
+fn nothing_is_made_while_networks_go_and_a_failure_is_tried_again() {
     let mut world = World::new();
     world.push(None, &[2], &[]);
     world.carry_out();

@@ -159,7 +159,7 @@ fn checks(world: &mut World, passes: bool) {
 const CONDITIONS: [RestartCondition; 2] = [RestartCondition::Always, RestartCondition::OnFailure];
 
 #[test]
-fn an_unhealthy_replica_is_started_again_soon_the_first_time_if_its_spec_says_restart() {
+fn an_unhealthy_replica_is_restarted_soon_the_first_time() {
     for condition in CONDITIONS {
         let mut world = checked(OnUnhealthy::Restart, condition);
         checks(&mut world, true);

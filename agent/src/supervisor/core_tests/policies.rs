@@ -147,7 +147,7 @@ fn restarts_come_after_the_delay_and_as_often_as_is_allowed_within_the_window() 
 }
 
 #[test]
-fn an_image_that_is_always_pulled_is_pulled_before_the_container_is_made_though_it_is_there() {
+fn an_image_with_pull_always_is_pulled_though_it_is_there() {
     let mut world = World::new();
     let mut template = Template::of(ImageRef::parse("present").unwrap());
     template.pull = Pull::Always;
@@ -244,7 +244,7 @@ proptest! {
 }
 
 #[test]
-fn a_template_of_a_newer_version_fails_its_replica_alone_and_runs_once_it_is_understood() {
+fn a_newer_template_fails_its_replica_alone_until_it_is_understood() {
     let mut world = World::new();
     let newer = |text: &str| {
         fields::not_understood(&Template::of(ImageRef::parse("present").unwrap()), &[text.to_owned()])

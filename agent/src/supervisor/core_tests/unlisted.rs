@@ -18,7 +18,7 @@ fn snapshot_of(set: &[u32], is_new: bool) -> World {
 }
 
 #[test]
-fn a_snapshot_that_names_nothing_removes_nothing_and_the_host_goes_on_reporting_what_it_holds() {
+fn a_snapshot_that_names_nothing_removes_nothing() {
     let mut world = snapshot_of(&[], true);
     world.pass(600_000);
     assert!([0, 2, 4].into_iter().all(|number| is_there(&world, number)));
@@ -30,7 +30,7 @@ fn a_snapshot_that_names_nothing_removes_nothing_and_the_host_goes_on_reporting_
 }
 
 #[test]
-fn what_an_older_masters_snapshot_leaves_out_is_removed_after_a_minute_and_not_if_a_push_sets_it_meanwhile() {
+fn what_an_older_masters_snapshot_leaves_out_goes_after_a_minute() {
     let mut world = snapshot_of(&[0], false);
     world.pass(50_000);
     assert!(is_there(&world, 2) && is_there(&world, 4), "the master may not have read its store yet");
@@ -41,7 +41,7 @@ fn what_an_older_masters_snapshot_leaves_out_is_removed_after_a_minute_and_not_i
 }
 
 #[test]
-fn an_agent_that_starts_again_waits_anew_and_forgets_nothing_of_what_was_left_out() {
+fn a_restarted_agent_waits_anew_before_it_removes_what_was_left_out() {
     let mut world = snapshot_of(&[0], false);
     world.pass(50_000);
     world.crash(true);

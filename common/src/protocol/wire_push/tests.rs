@@ -41,7 +41,7 @@ fn push(set: Vec<Assignment>) -> Push {
 }
 
 #[test]
-fn an_agent_of_version_0_1_finds_a_base_that_it_cannot_have_where_it_would_take_a_push_for_a_snapshot() {
+fn an_agent_of_version_0_1_takes_no_push_of_ours_for_a_snapshot() {
     let digest = LedgerDigest::of([&assignment(1, template("nginx"))]);
     let set = vec![assignment(1, template("nginx"))];
     for (holds, set) in [(Some(digest), vec![]), (None, vec![]), (None, set)] {
@@ -102,7 +102,7 @@ fn replicas_that_share_a_template_share_it_in_memory_when_they_are_read() {
 
 /// The bytes of a change are those of its replicas and of one template.
 #[test]
-fn a_thousand_replicas_of_a_large_template_are_written_in_a_few_hundred_bytes_each() {
+fn a_replica_of_a_large_template_is_written_in_few_hundred_bytes() {
     let mut large = Template::of(ImageRef::parse("app").unwrap());
     large.env.insert("CONFIG".into(), "x".repeat(100 * 1024));
     let shared = Arc::new(large);

@@ -119,7 +119,7 @@ fn an_ipv6_address_of_a_port_has_a_field_of_its_own_for_agents_of_before() {
 }
 
 #[test]
-fn a_volume_whose_data_is_on_one_host_alone_is_sticky_unless_the_spec_says_otherwise() {
+fn a_local_volume_is_sticky_unless_the_spec_says_otherwise() {
     let read = |mount: Value| {
         let body = json!({"name": "web", "replicas": 1, "image": "app:1", "mounts": [mount]});
         ServiceSpec::read(object(body), None).unwrap()

@@ -6,7 +6,7 @@ use shef_integration_tests::lab::lan::bare::{BOOTSTRAP, BareLab};
 use super::{containers, deploy, first, first_on, further, hosts_ready, images, says};
 
 #[actix::test]
-async fn a_host_of_another_cluster_begins_no_second_master_unless_its_operator_says_so() {
+async fn a_host_of_another_cluster_begins_no_master_unless_told_to() {
     let lab = BareLab::start(2).await;
     images(&lab).await;
     first(&lab, "shef:1").await;

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_decides_about_its_own_and_what_no_service_owns_is_named_for_removal_after_recovery_alone() {
+    fn what_no_service_owns_is_removed_only_after_recovery() {
         let mut core = cluster();
         assert_eq!(ask(&mut core), [] as [String; 0], "nothing is read from the store yet");
         let _ = core.handle(ClusterEvent::Continue, Now::default());

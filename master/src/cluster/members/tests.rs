@@ -94,7 +94,7 @@ fn waits(verdict: &Verdict) -> bool {
 }
 
 #[test]
-fn an_empty_cluster_becomes_the_one_its_first_host_remembers_once_that_has_heard_of_no_leader_for_long() {
+fn an_empty_cluster_becomes_its_first_hosts_once_no_leader_is_heard() {
     let mut core = core();
     for silent in [None, Some(0), Some(LEADER_SILENCE.0 - 1)] {
         let Verdict::Wait(why) = core.register(&of_theirs(silent)) else { panic!("its leader may be there") };
@@ -109,7 +109,7 @@ fn an_empty_cluster_becomes_the_one_its_first_host_remembers_once_that_has_heard
 }
 
 #[test]
-fn an_operator_has_an_empty_cluster_become_the_one_its_first_host_remembers_at_once() {
+fn an_operator_lets_an_empty_cluster_become_its_first_hosts_at_once() {
     let mut core = core();
     core.takes_over(true);
     assert_eq!(core.register(&of_theirs(Some(0))), adopts());
@@ -151,7 +151,7 @@ fn a_master_stands_down_before_a_higher_fence_of_another_leader_that_answers() {
 }
 
 #[test]
-fn a_leader_is_gone_when_it_has_not_answered_more_than_half_of_the_hosts_for_long() {
+fn a_leader_is_gone_when_more_than_half_of_the_hosts_miss_it() {
     let silent = Some(LEADER_SILENCE.0);
     let mut alone = core();
     assert!(
@@ -205,7 +205,7 @@ fn no_single_host_makes_a_master_stand_down_that_more_hosts_follow() {
 }
 
 #[test]
-fn a_leader_that_one_host_followed_is_gone_when_that_says_so_and_the_others_follow_this_master() {
+fn a_leader_followed_by_one_host_is_gone_when_that_host_says_so() {
     let silent = Some(LEADER_SILENCE.0);
     for node in ["h3", "unknown"] {
         let mut core = three(2);
@@ -234,7 +234,7 @@ fn a_fence_of_our_own_that_the_store_has_lost_is_exceeded() {
 }
 
 #[test]
-fn another_host_takes_no_name_under_which_services_have_data_that_it_does_not_hold() {
+fn no_host_takes_a_name_whose_data_it_does_not_hold() {
     let mut core = core();
     core.host_known(registration().node, registration().uid);
     let web = ServiceName::parse("web").unwrap();
@@ -402,7 +402,7 @@ fn a_host_becomes_no_member_before_it_is_known_what_it_holds() {
 }
 
 #[test]
-fn an_empty_cluster_waits_for_a_host_that_knows_the_cluster_of_the_containers_that_a_first_one_has() {
+fn an_empty_cluster_waits_for_a_host_that_knows_the_containers_found() {
     let stranger = |found: &str| Registration {
         complete: Some(true),
         found: vec![ClusterId::parse(found).unwrap()],

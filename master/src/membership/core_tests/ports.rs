@@ -45,7 +45,7 @@ fn not_probed() -> PortsOutcome {
 }
 
 #[test]
-fn a_host_without_agent_whose_ports_are_closed_from_everywhere_is_down_after_its_time() {
+fn a_host_without_agent_and_open_ports_is_down_after_its_time() {
     let mut model = without_agent(3);
     pass(&mut model, 55_000, |_| PortsOutcome::Closed);
     assert_eq!(model.condition(0).standing, Standing::AgentDown);

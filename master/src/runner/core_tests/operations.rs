@@ -33,7 +33,7 @@ fn what_an_operator_wants_is_answered_once_it_is_durable() {
 }
 
 #[test]
-fn a_host_that_is_there_is_forgotten_only_by_force_and_comes_back_as_a_new_one_that_runs_nothing() {
+fn a_live_host_is_forgotten_only_by_force_and_comes_back_empty() {
     let mut model = Model::new();
     model.register();
     model.order(1, true);

@@ -170,7 +170,7 @@ fn a_ledger_that_is_found_wrong_at_the_registration_is_mended() {
 
 /// As one that lies, or one that reads a template otherwise.
 #[test]
-fn an_agent_that_reports_another_digest_for_ever_is_sent_everything_ever_more_seldom() {
+fn an_agent_with_another_digest_is_sent_everything_ever_more_rarely() {
     let mut model = newest();
     model.wants(of_template(0..3, 100));
     model.register();
@@ -187,7 +187,7 @@ fn an_agent_that_reports_another_digest_for_ever_is_sent_everything_ever_more_se
 }
 
 #[test]
-fn a_snapshot_whose_parts_are_lost_repeated_or_cut_off_by_a_restart_arrives_whole() {
+fn a_snapshot_in_lost_or_repeated_parts_arrives_whole() {
     let mut model = newest();
     model.core.set_push_room(500);
     model.wants(of_template(0..20, 100));

@@ -44,7 +44,7 @@ fn a_push_goes_on_above_the_revision_that_a_refusal_names() {
 
 /// Agents of earlier versions accept any revision.
 #[test]
-fn a_revision_that_no_count_comes_to_is_not_adopted_and_the_next_leadership_is_followed() {
+fn an_absurd_revision_is_not_adopted_and_the_next_leader_is_followed() {
     let mut model = Model::new();
     model.register();
     model.settle();

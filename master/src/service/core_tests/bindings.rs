@@ -301,7 +301,7 @@ fn an_update_of_a_slot_with_a_volume_stops_first_and_stays() {
 }
 
 #[test]
-fn a_slot_that_falls_back_from_a_generation_without_a_volume_returns_to_the_one_it_has() {
+fn a_slot_that_falls_back_returns_to_the_volume_it_has() {
     let mut model = model(&["a", "a", "a"]);
     model.ask(put(sticky(2)));
     model.settle();
@@ -352,7 +352,7 @@ fn a_slot_that_falls_back_from_a_generation_without_a_volume_returns_to_the_one_
 }
 
 #[test]
-fn an_update_that_stops_first_stops_nothing_where_its_volume_is_on_a_host_that_takes_nothing() {
+fn an_update_stops_nothing_whose_volume_is_on_a_closed_host() {
     let mut model = model(&["a", "a"]);
     let update = Update { monitor_ms: 0, ..Update::default() };
     let wanted = |image: &str| {

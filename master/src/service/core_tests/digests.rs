@@ -84,7 +84,7 @@ fn hosts_are_told_of_it_and_nothing_is_replaced_for_it() {
 }
 
 #[test]
-fn the_next_generation_finds_out_anew_and_a_rollback_returns_to_the_bytes_of_before() {
+fn a_new_generation_resolves_anew_and_a_rollback_keeps_its_bytes() {
     let mut model = Model::new(2);
     model.ask(create(2));
     model.settle();

@@ -302,7 +302,7 @@ fn what_crash_loops_is_told_with_its_code_and_last_line() {
 }
 
 #[test]
-fn a_service_whose_first_image_was_wrong_is_spread_over_the_hosts_once_it_is_right() {
+fn a_service_is_spread_over_the_hosts_once_its_image_is_right() {
     let mut model = Model::new(3);
     model.ask(Request::Create { spec: with(1, REFUSED, SHORT) });
     model.pass(3);

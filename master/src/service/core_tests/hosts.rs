@@ -396,7 +396,7 @@ fn a_replacement_that_its_host_makes_already_stays_when_the_brake_comes_on() {
 }
 
 #[test]
-fn what_its_agent_has_stopped_by_itself_is_replaced_though_probes_reach_the_host() {
+fn what_its_agent_stopped_by_itself_is_replaced_despite_probes() {
     let mut model = Model::new(2);
     let stop_after =
         |seconds| ServiceSpec { on_disconnect: OnDisconnect::StopAfter { seconds }, ..spec(4, "app:1") };
@@ -417,7 +417,7 @@ fn what_its_agent_has_stopped_by_itself_is_replaced_though_probes_reach_the_host
 }
 
 #[test]
-fn the_time_of_stop_after_begins_when_the_host_is_suspect_whatever_it_was_before() {
+fn the_time_of_stop_after_begins_when_the_host_is_suspect() {
     let mut model = Model::new(2);
     let on_disconnect = OnDisconnect::StopAfter { seconds: 60 };
     model.ask(Request::Create { spec: ServiceSpec { on_disconnect, ..spec(4, "app:1") } });
@@ -435,7 +435,7 @@ fn the_time_of_stop_after_begins_when_the_host_is_suspect_whatever_it_was_before
 }
 
 #[test]
-fn an_agent_that_may_not_have_been_told_to_stop_its_replicas_is_not_taken_to_have_stopped_them() {
+fn an_agent_counts_as_having_stopped_only_what_it_knew_to_stop() {
     let mut model = Model::new(2);
     model.ask(create(4));
     model.settle();
@@ -462,7 +462,7 @@ fn named(model: &mut Model, host: usize, replicas: Vec<ReplicaId>) -> Vec<Effect
 }
 
 #[test]
-fn a_host_keeps_what_the_record_has_there_and_removes_by_name_whatever_else_it_holds_of_the_service() {
+fn a_host_keeps_what_the_record_has_and_removes_the_rest_by_name() {
     let mut model = Model::new(2);
     model.ask(create(2));
     model.settle();
@@ -476,7 +476,7 @@ fn a_host_keeps_what_the_record_has_there_and_removes_by_name_whatever_else_it_h
 }
 
 #[test]
-fn a_host_that_was_forgotten_is_told_to_remove_what_the_record_has_still_to_drop() {
+fn a_forgotten_host_removes_what_the_record_still_has_to_drop() {
     let mut model = Model::new(2);
     model.ask(create(2));
     model.settle();

@@ -31,7 +31,7 @@ fn held(number: u32, slot: u32, image: &str) -> Assignment {
 }
 
 #[test]
-fn a_number_ahead_of_the_count_is_of_another_life_and_the_next_ones_are_far_above_it() {
+fn a_number_ahead_of_the_count_makes_the_next_ones_far_higher() {
     let mut model = Model::new(2);
     model.ask(create(2));
     model.settle();
@@ -46,7 +46,7 @@ fn a_number_ahead_of_the_count_is_of_another_life_and_the_next_ones_are_far_abov
 }
 
 #[test]
-fn what_a_host_holds_of_another_life_keeps_its_template_under_a_number_of_its_own() {
+fn what_a_host_holds_of_another_life_keeps_its_own_template() {
     let mut model = Model::new(2);
     model.ask(create(1));
     model.settle();
@@ -182,7 +182,7 @@ fn a_highest_number_that_is_taken_over_ends_no_count() {
 
 /// Whether a host's part is taken over is asked first, also of a service that does not exist.
 #[test]
-fn who_asks_whether_a_service_takes_a_hosts_part_is_answered_and_nothing_is_made() {
+fn asking_whether_a_service_takes_over_changes_nothing() {
     let mut model = Model::new(1);
     let held = held(1, 0, "app:1");
     let ticket = model.ask(Request::MayImport { node: node(0), holds: vec![held] });

@@ -282,7 +282,7 @@ fn a_copy_of_the_scheduler_that_is_loaded_leaves_the_original_as_it_is() {
 }
 
 #[test]
-fn a_plan_warns_of_data_that_does_not_move_and_of_volumes_that_stay_as_they_were() {
+fn a_plan_warns_of_data_left_behind_and_of_volumes_left_unchanged() {
     let spec = |mounts: Value, env: &str| {
         let body =
             json!({"name": "web", "replicas": 1, "image": "app:1", "mounts": mounts, "env": {"A": env}});
@@ -309,7 +309,7 @@ fn a_plan_warns_of_data_that_does_not_move_and_of_volumes_that_stay_as_they_were
 }
 
 #[test]
-fn a_plan_passes_on_what_hosts_have_reported_of_volumes_that_it_leaves_as_they_are() {
+fn a_plan_passes_on_what_hosts_reported_of_their_volumes() {
     let spec = |volume: &str, env: &str| {
         let mounts = json!([{"type": "volume", "source": volume, "target": "/data"}]);
         let body =

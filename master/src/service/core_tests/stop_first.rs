@@ -48,7 +48,7 @@ fn full_hosts() -> Model {
 }
 
 #[test]
-fn a_generation_that_has_no_room_where_the_one_before_had_it_stops_no_more_than_it_may() {
+fn a_generation_without_room_stops_no_more_than_it_may() {
     let mut model = full_hosts();
     model.ask(requires(950));
     assert_eq!(model.pass(60), 2);
@@ -68,7 +68,7 @@ fn a_generation_that_has_no_room_where_the_one_before_had_it_stops_no_more_than_
 }
 
 #[test]
-fn a_slot_that_is_given_up_with_an_update_is_not_taken_for_one_that_the_update_has_emptied() {
+fn a_slot_given_up_with_an_update_is_not_one_that_it_has_emptied() {
     let update = Update { order: Order::StopFirst, parallelism: 1, monitor_ms: 1_000, canary: 1, ..GATED };
     let mut model = running(3, 4, update);
     model.ask(put(3, "app:2", update));

@@ -159,7 +159,7 @@ fn what_is_done_and_what_its_restart_policy_gave_up_is_not_placed_again() {
 }
 
 #[test]
-fn what_its_host_has_not_begun_before_it_went_out_of_reach_is_placed_again_after_a_while() {
+fn what_a_lost_host_has_not_begun_is_placed_again_after_a_while() {
     let record = record(&[1]);
     let id = record.replicas[0].id.clone();
     for standing in [Standing::Suspect, Standing::AgentDown, Standing::EngineDown] {

@@ -30,7 +30,7 @@ fn read_parts(parts: &BTreeMap<String, Value>) -> Result<Stored, String> {
 }
 
 #[test]
-fn a_replica_is_stored_on_the_page_of_its_slot_without_what_goes_without_saying() {
+fn a_replica_is_stored_on_its_slots_page_without_defaults() {
     let parts = parts();
     assert_eq!(
         parts.keys().collect::<Vec<_>>(),

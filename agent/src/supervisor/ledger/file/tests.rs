@@ -94,7 +94,7 @@ fn a_crash_between_log_and_head_of_the_rewriting_is_survived() {
 }
 
 #[test]
-fn an_older_agent_reads_a_ledger_that_holds_nothing_and_follows_the_same_leader() {
+fn an_older_agent_reads_an_empty_ledger_and_follows_the_leader() {
     let (directory, ledger) = host();
     let mut document = head_of(&directory);
     assert_eq!(document.log.take().as_deref(), Some(LOG), "which such an agent passes over");

@@ -10,7 +10,7 @@ fn patched(before: &ServiceSpec, patch: Value) -> Result<ServiceSpec, String> {
 }
 
 #[test]
-fn a_patch_changes_what_it_names_field_by_field_and_null_brings_back_the_default() {
+fn a_patch_changes_what_it_names_and_null_brings_back_the_default() {
     let before =
         with(json!({"replicas": 3, "env": {"A": "1", "B": "2"}, "update": {"parallelism": 4, "canary": 1}}))
             .unwrap();

@@ -81,7 +81,7 @@ fn a_canary_that_is_scaled_away_is_followed_by_another() {
 
 /// It waited for its user, and not in vain.
 #[test]
-fn a_rollout_that_waited_for_promotion_goes_on_when_its_user_changes_the_service() {
+fn a_rollout_that_waits_for_promotion_goes_on_after_a_change() {
     let waits = Update { canary: 1, ..GATED };
     for (changed, waits_on) in [(put(3, "app:2", GATED), false), (scale(3), true)] {
         let mut model = running(1, 3, waits);

@@ -11,7 +11,7 @@ use crate::service::{
 };
 
 #[test]
-fn each_way_to_fail_is_rolled_back_by_itself_with_the_old_ones_serving_throughout() {
+fn each_way_to_fail_is_rolled_back_with_the_old_ones_serving() {
     for (image, why) in [
         (REFUSED, "no such image"),
         (CRASHING, "it was unhealthy: exited with code 1"),
