@@ -248,7 +248,7 @@ impl Restarts {
 
     /// When one whose health check fails is started again, once it was stopped for that: soon the first
     /// time, and then as [`Restarts::next_restart`] has it, until it has stayed up.
-    pub fn unwell(&mut self, now: MonoMs) -> MonoMs {
+    pub fn on_unhealthy(&mut self, now: MonoMs) -> MonoMs {
         if self.up_since.take().is_some_and(|since| now - since >= HANDED_BACK_AFTER) {
             self.delays = 0;
         }

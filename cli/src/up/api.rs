@@ -37,7 +37,7 @@ impl Api {
     }
 
     /// Whether the host has reported: then what runs there is known.
-    pub(crate) async fn has_heard_of(&self, host: &str) -> bool {
+    pub(crate) async fn has_report_of(&self, host: &str) -> bool {
         let path = format!("/v1/nodes/{host}");
         let node = self.call(Method::GET, &path, None, 0).await;
         node.is_ok_and(|node| node["state"] == "ready" && !node["last_report"].is_null())

@@ -194,7 +194,7 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
 /// from doing so for long, such as an engine that is away, is told by the API.
 async fn wait_for_host(api: &Api, host: &str) {
     let reported = async {
-        while !api.has_heard_of(host).await {
+        while !api.has_report_of(host).await {
             tokio::time::sleep(ASK_EVERY).await;
         }
     };

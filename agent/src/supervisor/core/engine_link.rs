@@ -101,7 +101,7 @@ impl EngineLink {
     }
 
     /// Why it does not answer, once enough looks have failed to be sure.
-    pub fn trouble(&self) -> Option<&str> {
+    pub fn error(&self) -> Option<&str> {
         match &self.state {
             State::Failing { why, looks } if *looks >= FAILED_LOOKS => Some(why),
             State::Failing { .. } | State::Unknown | State::Up => None,
@@ -290,21 +290,21 @@ mod tests {
     fn an_engine_is_said_not_to_answer_after_four_looks_and_to_answer_after_one() {
         let mut link = link();
         for looks in 1..=FAILED_LOOKS {
-            assert_eq!((link.is_up(), link.trouble()), (false, None), "{looks}");
+            assert_eq!((link.is_up(), link.error()), (false, None), "{looks}");
             fails(&mut link, &gone(), MonoMs(1));
         }
-        assert!(link.trouble().is_some());
+        assert!(link.error().is_some());
         link.list_was_had(MonoMs(2));
-        assert_eq!((link.is_up(), link.trouble()), (true, None));
+        assert_eq!((link.is_up(), link.error()), (true, None));
         link.failed(&gone(), MonoMs(3));
-        assert_eq!((link.is_up(), link.trouble()), (false, None), "an operation alone says little");
+        assert_eq!((link.is_up(), link.error()), (false, None), "an operation alone says little");
     }
 
     #[test]
     fn a_look_that_took_too_long_took_as_long_as_many() {
         let mut link = link();
         fails(&mut link, &EngineError::TimedOut("30 s".into()), MonoMs(1));
-        assert!(link.trouble().is_some());
+        assert!(link.error().is_some());
     }
 
     #[test]

@@ -28,8 +28,8 @@ impl Core {
 
     /// Adds the step's last effect, a report, if there is anything to report.
     pub(super) fn report(&mut self) {
-        if self.engine.trouble() != self.reported.engine_error.as_deref() {
-            self.reported.engine_error = self.engine.trouble().map(str::to_owned);
+        if self.engine.error() != self.reported.engine_error.as_deref() {
+            self.reported.engine_error = self.engine.error().map(str::to_owned);
             self.unreported.engine_error = Some(self.reported.engine_error.clone());
         }
         // Who joins a cluster has still to find out which containers are its own.

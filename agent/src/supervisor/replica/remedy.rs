@@ -73,7 +73,7 @@ impl Replica {
         if is_replaced {
             self.fail(format!("{why}; it is to be replaced"), now);
         } else {
-            let at = self.restarts.unwell(now.mono);
+            let at = self.restarts.on_unhealthy(now.mono);
             (self.restart_at, self.not_before) = (Some(at), at);
             self.enter(ReplicaState::Starting, now);
             let (number, seconds) = (self.status.restarts, (at - now.mono).0.div_ceil(1_000));

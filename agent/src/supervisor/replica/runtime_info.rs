@@ -148,17 +148,17 @@ impl RuntimeInfo {
     /// What its check says, if it fails and its output is known.
     pub(super) fn failing_check(&self) -> Option<String> {
         let fails = matches!(self.check, CheckState::Unhealthy(Output::Words(_) | Output::Nothing));
-        self.check_trouble().filter(|_| fails && !self.unseen)
+        self.check_problem().filter(|_| fails && !self.unseen)
     }
 
-    pub(super) fn trouble(&self) -> Option<String> {
+    pub(super) fn problem(&self) -> Option<String> {
         if self.cut_off.is_some() {
             return self.cut_off.clone();
         }
-        self.check_trouble()
+        self.check_problem()
     }
 
-    fn check_trouble(&self) -> Option<String> {
+    fn check_problem(&self) -> Option<String> {
         match &self.check {
             CheckState::Unhealthy(Output::Words(why)) => Some(format!("its health check fails: {why}")),
             CheckState::Unhealthy(Output::Unasked | Output::Nothing) => {

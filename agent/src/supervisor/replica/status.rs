@@ -66,14 +66,14 @@ impl Replica {
         }
         if self.status.state == ReplicaState::Running {
             let paused = matches!(self.seen, Seen::Present { state: ContainerState::Paused, .. });
-            let trouble = self
+            let problem = self
                 .crash
                 .as_ref()
                 .map(|crash| crash.words.clone())
                 .or_else(|| paused.then(|| "its container is paused".to_owned()))
-                .or_else(|| self.runtime_info.trouble());
-            (self.status.health, self.status.reason) = match trouble {
-                Some(trouble) => (Health::Unhealthy, Some(trouble)),
+                .or_else(|| self.runtime_info.problem());
+            (self.status.health, self.status.reason) = match problem {
+                Some(problem) => (Health::Unhealthy, Some(problem)),
                 None if self.runtime_info.is_starting() => (Health::Starting, self.runtime_info.awaits()),
                 None => (Health::Healthy, None),
             };

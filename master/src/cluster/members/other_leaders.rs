@@ -43,7 +43,7 @@ pub struct OtherLeaders {
     /// when each has said so first and last.
     silent: BTreeMap<NodeName, (MonoMs, MonoMs)>,
     /// Hosts that have just heard of such a leader: when each has said so last.
-    heard: BTreeMap<NodeName, MonoMs>,
+    in_contact: BTreeMap<NodeName, MonoMs>,
     /// The host of another cluster that came last to this master, which knows nothing, and was told to wait.
     waits: Option<(NodeName, ClusterId, MonoMs)>,
 }
@@ -52,7 +52,7 @@ impl OtherLeaders {
     /// This master leads above all that hosts have told of.
     pub fn led(&mut self) {
         self.silent.clear();
-        self.heard.clear();
+        self.in_contact.clear();
         self.waits = None;
     }
 
@@ -72,15 +72,15 @@ impl OtherLeaders {
         if self.takes_over {
             return OtherLeader::IsGone;
         }
-        self.heard.retain(|_, at| now - *at <= WORD_COUNTS);
+        self.in_contact.retain(|_, at| now - *at <= WORD_COUNTS);
         self.silent.retain(|_, (_, last)| now - *last <= WORD_COUNTS);
         if silent.is_none_or(|silent| silent < LEADER_SILENCE) {
             self.silent.remove(node);
-            self.heard.insert(node.clone(), now);
+            self.in_contact.insert(node.clone(), now);
             let ours = members.keys().filter(|member| self.follows_us(member, members)).count();
-            return if ours > self.heard.len() { OtherLeader::LeadsFewer } else { OtherLeader::Leads };
+            return if ours > self.in_contact.len() { OtherLeader::LeadsFewer } else { OtherLeader::Leads };
         }
-        self.heard.remove(node);
+        self.in_contact.remove(node);
         self.silent.entry(node.clone()).or_insert((now, now)).1 = now;
         let counts =
             members.keys().filter(|member| self.has_said(member) || self.follows_us(member, members)).count();
@@ -95,7 +95,9 @@ impl OtherLeaders {
 
     /// Whether a member reports to this master, and has said nothing else.
     fn follows_us(&self, node: &NodeName, members: &BTreeMap<&NodeName, bool>) -> bool {
-        members.get(node) == Some(&true) && !self.heard.contains_key(node) && !self.silent.contains_key(node)
+        members.get(node) == Some(&true)
+            && !self.in_contact.contains_key(node)
+            && !self.silent.contains_key(node)
     }
 
     /// A host of another cluster is told to wait by this master, which knows nothing.
