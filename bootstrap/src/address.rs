@@ -27,6 +27,23 @@ impl EngineNetwork {
     }
 }
 
+/// Why other hosts cannot reach an address of this host: what the address is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreachable {
+    /// As `127.0.0.1`.
+    #[error("is this host's loopback address")]
+    Loopback,
+    /// As `0.0.0.0` and `224.0.0.1`.
+    #[error("is no host's address")]
+    NoHost,
+    /// As `169.254.7.7`.
+    #[error("is a link-local address")]
+    LinkLocal,
+    /// One of the engine's own.
+    #[error("belongs to the Docker network {} ({}), a bridge of this host alone", .0.name, .0.subnet)]
+    Bridge(EngineNetwork),
+}
+
 /// Why other hosts cannot reach `ip` of this host; `None`: nothing speaks against it.
 /// `outward` is the address from which this host speaks to others, which is believed.
 #[must_use]
@@ -34,24 +51,20 @@ pub fn unreachable_because(
     ip: Ipv4Addr,
     networks: &[EngineNetwork],
     outward: Option<Ipv4Addr>,
-) -> Option<String> {
+) -> Option<Unreachable> {
     if ip.is_loopback() {
-        return Some("is this host's loopback address".to_owned());
+        return Some(Unreachable::Loopback);
     }
     if ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() {
-        return Some("is no host's address".to_owned());
+        return Some(Unreachable::NoHost);
     }
     if outward == Some(ip) {
         return None;
     }
     if ip.is_link_local() {
-        return Some("is a link-local address".to_owned());
+        return Some(Unreachable::LinkLocal);
     }
-    let network = networks.iter().find(|network| network.contains(ip))?;
-    Some(format!(
-        "belongs to the Docker network {} ({}), a bridge of this host alone",
-        network.name, network.subnet
-    ))
+    networks.iter().find(|network| network.contains(ip)).cloned().map(Unreachable::Bridge)
 }
 
 /// The addresses among `own` that can be `HOST_IP`, in words, the one that this host speaks from first.
@@ -96,7 +109,7 @@ mod tests {
             ("172.17.0.1", "the Docker network bridge (172.17.0.0/16)"),
             ("192.168.63.1", "web_default"),
         ] {
-            let said = unreachable_because(ip(address), &networks(), None).unwrap_or_default();
+            let said = unreachable_because(ip(address), &networks(), None).unwrap().to_string();
             assert!(said.contains(why), "{address}: {said}");
         }
         for address in ["10.0.0.1", "172.18.0.1", "192.168.64.1", "203.0.113.5"] {

@@ -29,30 +29,40 @@ impl Belongs {
     }
 }
 
+/// Why a host must not begin a master: it belongs to a cluster whose master is elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this host belongs to the cluster {cluster}, {}, and this line would begin a second master: add -e \
+     SLAVE=true -e MASTER_HOST={} to stay in that cluster; take the host out of it with `shef bootstrap \
+     --uninstall --volumes --services`; or, if that master is lost for good, put this host in its place with \
+     -e SHEF_BOOTSTRAP_TAKE_OVER=true",
+    where_its_master_is(.masters),
+    if .masters.is_empty() { "<ip of its master>" } else { .masters }
+)]
+pub struct OtherCluster {
+    /// The cluster's id.
+    cluster: String,
+    /// Where its masters are, joined by commas; empty: not known.
+    masters: String,
+}
+
+fn where_its_master_is(masters: &str) -> String {
+    if masters.is_empty() {
+        "which has its master elsewhere".to_owned()
+    } else {
+        format!("whose master is at {masters}")
+    }
+}
+
 /// Why the host at `host_ip` must not begin a master; `None`: it may. `stored` is the cluster of the store
 /// that the master would lead, where there is one already.
 #[must_use]
-pub fn refused_as_first(belongs: &Belongs, host_ip: Ipv4Addr, stored: Option<&str>) -> Option<String> {
+pub fn refused_as_first(belongs: &Belongs, host_ip: Ipv4Addr, stored: Option<&str>) -> Option<OtherCluster> {
     let cluster = belongs.cluster.as_deref()?;
     if belongs.has_its_master_at(host_ip) || stored == Some(cluster) {
         return None;
     }
-    let (whose, line) = match belongs.masters.as_slice() {
-        [] => (
-            "which has its master elsewhere".to_owned(),
-            "-e SLAVE=true -e MASTER_HOST=<ip of its master>".to_owned(),
-        ),
-        masters => {
-            let masters = masters.join(",");
-            (format!("whose master is at {masters}"), format!("-e SLAVE=true -e MASTER_HOST={masters}"))
-        }
-    };
-    Some(format!(
-        "this host belongs to the cluster {cluster}, {whose}, and this line would begin a second master: \
-         add {line} to stay in that cluster; take the host out of it with `shef bootstrap --uninstall \
-         --volumes --services`; or, if that master is lost for good, put this host in its place with -e \
-         SHEF_BOOTSTRAP_TAKE_OVER=true"
-    ))
+    Some(OtherCluster { cluster: cluster.to_owned(), masters: belongs.masters.join(",") })
 }
 
 #[cfg(test)]
@@ -70,13 +80,13 @@ mod tests {
 
     #[test]
     fn a_host_of_another_master_is_refused_with_cluster_and_master() {
-        let said = refused_as_first(&belongs(&["10.0.0.1:8044"]), HERE, None).unwrap();
+        let said = refused_as_first(&belongs(&["10.0.0.1:8044"]), HERE, None).unwrap().to_string();
         assert!(said.contains("the cluster 00000000000000aa, whose master is at 10.0.0.1:8044"), "{said}");
         assert!(
             said.contains("-e SLAVE=true -e MASTER_HOST=10.0.0.1:8044") && said.contains("TAKE_OVER=true"),
             "{said}"
         );
-        let said = refused_as_first(&belongs(&[]), HERE, None).unwrap();
+        let said = refused_as_first(&belongs(&[]), HERE, None).unwrap().to_string();
         assert!(said.contains("00000000000000aa, which has its master elsewhere"), "{said}");
     }
 

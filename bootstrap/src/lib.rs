@@ -17,10 +17,12 @@ pub mod plan;
 pub mod preflight;
 pub mod prepare;
 pub mod ready;
+mod refusal;
 mod run;
 pub mod system;
 pub mod uninstall;
 
+pub use refusal::Refusal;
 pub use run::run;
 
 /// What has to be set right before the bootstrap goes on.
@@ -59,8 +61,8 @@ pub enum BootstrapError {
     #[error("{0}; SHEF_BOOTSTRAP_REDIS_IMAGE names another one")]
     RedisImage(Box<Self>),
     /// Something about the host or its containers; one line for each.
-    #[error("{}", .0.join("\n"))]
-    Refused(Vec<String>),
+    #[error("{}", refusal::lines(.0))]
+    Refused(Vec<Refusal>),
     /// The helper in the host's network could not be run.
     #[error("looking at the host has failed: {0}")]
     Helper(docker::EngineError),

@@ -6,7 +6,10 @@
 //! - Carrying out the steps leads to a state that needs none.
 //! - Changes come in the order of the parts: the store, the master, the agent, the guard.
 
-use super::system::{Part, Wanted};
+use super::{
+    refusal::Refusal,
+    system::{Part, Wanted},
+};
 
 /// A container as the engine shows it: one with our label, or with the name of one of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +83,7 @@ pub struct Plan {
     /// In the order in which it is to be done.
     pub steps: Vec<Step>,
     /// For people: what is not done, and what they can do about it.
-    pub refused: Vec<String>,
+    pub refused: Vec<Refusal>,
     /// For people: what is let be though nobody asked for it.
     pub noticed: Vec<String>,
 }
@@ -92,11 +95,7 @@ pub fn plan(wanted: &[Wanted], seen: &[Seen]) -> Plan {
     for want in wanted {
         let name = want.part.container();
         if let Some(foreign) = seen.iter().find(|seen| seen.name == name && seen.part != Some(want.part)) {
-            plan.refused.push(format!(
-                "a container named {name} is there already and is not ours (id {}): rename or remove it; \
-                 nothing was touched",
-                short(&foreign.id)
-            ));
+            plan.refused.push(Refusal::ForeignContainer { name, id: short(&foreign.id).to_owned() });
             continue;
         }
         let mut ours: Vec<&Seen> = seen.iter().filter(|seen| seen.part == Some(want.part)).collect();
@@ -248,11 +247,8 @@ mod tests {
             plan.steps,
             [Step::Create(Part::Redis), Step::Create(Part::Agent), Step::Create(Part::Guard)]
         );
-        assert!(
-            plan.refused[0].contains("shef-master") && plan.refused[0].contains("0123456789ab)"),
-            "{:?}",
-            plan.refused
-        );
+        let refused = Refusal::ForeignContainer { name: "shef-master", id: "0123456789ab".to_owned() };
+        assert_eq!(plan.refused, [refused]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use shef_common::store::{FORMAT, RedisFacts};
 use crate::{
     address::{EngineNetwork, offered, unreachable_because},
     belongs::{Belongs, refused_as_first},
-    system::Part,
+    refusal::{OLDEST_REDIS, Refusal},
 };
 
 /// What is to be found out and made.
@@ -66,66 +66,43 @@ pub struct Findings {
 /// What the findings mean.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// Why nothing may be started, a line each.
-    pub refused: Vec<String>,
+    /// Why nothing may be started.
+    pub refused: Vec<Refusal>,
     /// What is at stake, a line each.
     pub warnings: Vec<String>,
 }
-
-/// The oldest Redis whose scripts and append-only file are as the store needs them.
-const OLDEST_REDIS: (u32, u32) = (5, 0);
 
 /// What `findings` mean for `question`.
 #[must_use]
 pub fn evaluate(question: &Question, findings: &Findings) -> Verdict {
     let mut verdict = Verdict::default();
-    let mut refuse = |line: String| verdict.refused.push(line);
-    let networks = &question.engine_networks;
-    let why = if findings.is_own_address {
-        unreachable_because(question.host_ip, networks, findings.outward)
-            .map(|why| format!("which {why}: other hosts cannot reach it"))
-    } else {
-        Some("which is not an address of this host".to_owned())
-    };
-    if let Some(why) = why {
-        let offer = offered(&findings.own_addresses, networks, findings.outward);
-        refuse(format!("HOST_IP is {}, {why}; {offer}", question.host_ip));
+    let mut refuse = |refusal| verdict.refused.push(refusal);
+    let (ip, networks) = (question.host_ip, &question.engine_networks);
+    let offer = || offered(&findings.own_addresses, networks, findings.outward);
+    if !findings.is_own_address {
+        refuse(Refusal::NotOwnAddress { ip, offer: offer() });
+    } else if let Some(why) = unreachable_because(ip, networks, findings.outward) {
+        refuse(Refusal::Unreachable { ip, why, offer: offer() });
     }
     if question.makes_secrets && !question.take_over {
         let belongs = findings.belongs.clone().or(question.belongs.clone());
         let stored = findings.redis.as_ref().and_then(|redis| redis.as_ref().ok()?.cluster.clone());
-        if let Some(why) = refused_as_first(&belongs, question.host_ip, stored.as_deref()) {
-            refuse(why);
+        if let Some(other) = refused_as_first(&belongs, ip, stored.as_deref()) {
+            refuse(other.into());
         }
     }
     for (part, ip, port) in &findings.taken {
-        let (setting, default) = match Part::parse(part) {
-            Some(Part::Redis) => ("REDIS_PORT", "or give REDIS_HOST to use a Redis that is there"),
-            Some(Part::Master) => ("PORT", "for the API"),
-            Some(Part::Agent | Part::Guard) | None => ("no setting", "the agent needs it"),
-        };
-        let or = if setting == "no setting" {
-            String::new()
-        } else {
-            format!(", or choose another with {setting} ({default})")
-        };
-        refuse(format!(
-            "port {port} of {ip} is in use, which the {part} needs: stop what listens there (ss -ltnp \
-             'sport = :{port}'){or}"
-        ));
+        refuse(Refusal::PortTaken { part: part.clone(), ip: *ip, port: *port });
     }
     if let Some(stored) = findings.stored_format.filter(|stored| *stored > FORMAT) {
-        refuse(format!(
-            "the store has format {stored}, and this version reads up to {FORMAT}: it was written by a \
-             newer shef, so this downgrade is refused; start the newer image again"
-        ));
+        refuse(Refusal::NewerStore(stored));
     }
     match (&findings.redis, &question.redis) {
         (Some(Err(why)), Some((host, port))) => {
-            refuse(format!("the Redis at {host}:{port} (REDIS_HOST, REDIS_PORT) cannot be used: {why}"));
+            refuse(Refusal::Redis { redis: format!("{host}:{port}"), why: why.clone() });
         }
         (Some(Ok(facts)), Some((host, port))) => {
-            let (refused, warnings) = evaluate_redis(facts, &format!("the Redis at {host}:{port}"));
+            let (refused, warnings) = evaluate_redis(facts, &format!("{host}:{port}"));
             verdict.refused.extend(refused);
             verdict.warnings.extend(warnings);
         }
@@ -134,34 +111,31 @@ pub fn evaluate(question: &Question, findings: &Findings) -> Verdict {
     verdict
 }
 
-fn evaluate_redis(facts: &RedisFacts, which: &str) -> (Vec<String>, Vec<String>) {
+fn evaluate_redis(facts: &RedisFacts, redis: &str) -> (Vec<Refusal>, Vec<String>) {
     let (mut refused, mut warnings) = (Vec::new(), Vec::new());
     if let Some(version) = &facts.version {
         let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
         if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < OLDEST_REDIS {
-            refused.push(format!(
-                "{which} is version {version}: {}.{} or newer is needed",
-                OLDEST_REDIS.0, OLDEST_REDIS.1
-            ));
+            refused.push(Refusal::OldRedis { redis: redis.to_owned(), version: version.clone() });
         }
     }
     if let Some(role) = facts.role.as_ref().filter(|role| *role != "master") {
-        refused.push(format!("{which} is a {role}, which cannot be written to: give its primary"));
+        refused.push(Refusal::RedisRole { redis: redis.to_owned(), role: role.clone() });
     }
     if let Some(policy) = facts.maxmemory_policy.as_ref().filter(|policy| *policy != "noeviction") {
         warnings.push(format!(
-            "{which} may drop keys when its memory is full (maxmemory-policy {policy}), and services with \
-             them: set noeviction"
+            "the Redis at {redis} may drop keys when its memory is full (maxmemory-policy {policy}), and \
+             services with them: set noeviction"
         ));
     }
     match (facts.appendonly, facts.appendfsync.as_deref()) {
         (Some(false), _) => warnings.push(format!(
-            "{which} keeps no append-only file: all services are lost when it restarts; set \
-                           appendonly yes"
+            "the Redis at {redis} keeps no append-only file: all services are lost when it restarts; set \
+             appendonly yes"
         )),
         (Some(true), Some(fsync)) if fsync != "always" => warnings.push(format!(
-            "{which} syncs its file once a second at best (appendfsync {fsync}): the last changes are \
-             lost when it dies; set always"
+            "the Redis at {redis} syncs its file once a second at best (appendfsync {fsync}): the last \
+             changes are lost when it dies; set always"
         )),
         (Some(true) | None, _) => {}
     }
@@ -171,6 +145,7 @@ fn evaluate_redis(facts: &RedisFacts, which: &str) -> (Vec<String>, Vec<String>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::refusal::lines;
 
     fn question() -> Question {
         Question {
@@ -208,7 +183,7 @@ mod tests {
         }
     }
     fn refused(findings: &Findings) -> String {
-        evaluate(&question(), findings).refused.join("\n")
+        lines(&evaluate(&question(), findings).refused)
     }
 
     #[test]
@@ -243,9 +218,8 @@ mod tests {
         let own = ["10.0.0.1", "172.17.0.1"].map(|text| text.parse().unwrap()).to_vec();
         for (ip, why) in [("172.17.0.1", "the Docker network bridge"), ("127.0.0.1", "loopback")] {
             let question = Question { host_ip: ip.parse().unwrap(), ..question() };
-            let said = evaluate(&question, &Findings { own_addresses: own.clone(), ..findings() })
-                .refused
-                .join("\n");
+            let findings = Findings { own_addresses: own.clone(), ..findings() };
+            let said = lines(&evaluate(&question, &findings).refused);
             assert!(said.contains(why) && said.ends_with("start again with HOST_IP=10.0.0.1"), "{said}");
         }
         let foreign = Findings { is_own_address: false, own_addresses: own, ..findings() };
@@ -260,12 +234,11 @@ mod tests {
             Belongs { cluster: Some("00000000000000aa".into()), masters: vec!["10.0.0.9:8044".into()] };
         let first = Question { makes_secrets: true, ..question() };
         let by_ledger = Findings { belongs: belongs.clone(), ..findings() };
-        let said = evaluate(&first, &by_ledger).refused.join("\n");
+        let said = lines(&evaluate(&first, &by_ledger).refused);
         assert!(said.contains("00000000000000aa") && said.contains("10.0.0.9:8044"), "{said}");
         let by_labels = Question { belongs: Belongs { masters: vec![], ..belongs }, ..first.clone() };
-        assert!(
-            evaluate(&by_labels, &findings()).refused.join("\n").contains("which has its master elsewhere")
-        );
+        let said = lines(&evaluate(&by_labels, &findings()).refused);
+        assert!(said.contains("which has its master elsewhere"), "{said}");
         assert_eq!(evaluate(&question(), &by_ledger), Verdict::default(), "a further host");
         assert_eq!(evaluate(&Question { take_over: true, ..first }, &by_ledger), Verdict::default());
     }
@@ -274,7 +247,7 @@ mod tests {
     fn a_redis_that_may_lose_what_is_stored_is_used_with_a_warning() {
         let warned = |facts: RedisFacts| {
             let verdict = evaluate(&question(), &Findings { redis: Some(Ok(facts)), ..findings() });
-            assert_eq!(verdict.refused, [""; 0]);
+            assert_eq!(verdict.refused, []);
             verdict.warnings.join("\n")
         };
         assert!(

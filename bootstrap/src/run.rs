@@ -138,7 +138,8 @@ impl Bootstrap {
             }
         };
         let plan = plan(&self.wanted, &seen);
-        plan.refused.iter().chain(&plan.noticed).for_each(|line| self.say_once(line));
+        plan.refused.iter().for_each(|refusal| self.say_once(&refusal.to_string()));
+        plan.noticed.iter().for_each(|line| self.say_once(line));
         let mut well = plan.refused.is_empty();
         for step in &plan.steps {
             if step.is_change() && !well {
