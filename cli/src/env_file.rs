@@ -17,8 +17,21 @@ use std::collections::BTreeMap;
 pub(crate) struct EnvFileError {
     /// Where, counted from 1.
     line: usize,
-    /// What is wrong, and what would be right.
-    why: String,
+    /// What is wrong.
+    why: InvalidVariable,
+}
+
+/// Why a variable cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidVariable {
+    #[error("must be KEY=VALUE or KEY, KEY without spaces and quotes, but KEY is {0:?}")]
+    Key(String),
+    #[error("the value of {key} begins with {quote} and does not end with it")]
+    NotClosed { key: String, quote: char },
+    #[error("behind the closing {quote} of {key} must be nothing but a comment, but there is {behind:?}")]
+    BehindQuote { key: String, quote: char, behind: String },
+    #[error("the value of {0} holds a zero byte")]
+    ZeroByte(String),
 }
 
 /// Reads the text of an env file; `own` is the client's environment.
@@ -33,7 +46,7 @@ pub(crate) fn parse(
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = text.split('\n').enumerate();
     while let Some((index, line)) = lines.next() {
-        let fail = |why: String| Err(EnvFileError { line: index + 1, why });
+        let fail = |why| EnvFileError { line: index + 1, why };
         let line = line.strip_suffix('\r').unwrap_or(line).trim_start();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -43,12 +56,11 @@ pub(crate) fn parse(
             Some((key, value)) => (key, Some(value)),
             None => (line.trim_end(), None),
         };
-        if let Err(why) = check_key(key) {
-            return fail(why);
-        }
+        check_key(key).map_err(fail)?;
+        let key = key.to_owned();
         let Some(value) = value else {
-            if let Some(value) = own(key) {
-                found.insert(key.to_owned(), value);
+            if let Some(value) = own(&key) {
+                found.insert(key, value);
             }
             continue;
         };
@@ -61,17 +73,12 @@ pub(crate) fn parse(
                         break parts;
                     }
                     let Some((_, next)) = lines.next() else {
-                        return fail(format!(
-                            "the value of {key} begins with {quote} and does not end with it"
-                        ));
+                        return Err(fail(InvalidVariable::NotClosed { key, quote }));
                     };
                     rest = format!("{rest}\n{}", next.strip_suffix('\r').unwrap_or(next));
                 };
                 if !(behind.is_empty() || behind.starts_with('#')) {
-                    return fail(format!(
-                        "behind the closing {quote} of {key} must be nothing but a comment, but there is \
-                         {behind:?}"
-                    ));
+                    return Err(fail(InvalidVariable::BehindQuote { key, quote, behind }));
                 }
                 value
             }
@@ -80,9 +87,9 @@ pub(crate) fn parse(
             Some(_) | None => plain(begun).to_owned(),
         };
         if value.contains('\0') {
-            return fail(format!("the value of {key} holds a zero byte"));
+            return Err(fail(InvalidVariable::ZeroByte(key)));
         }
-        found.insert(key.to_owned(), value);
+        found.insert(key, value);
     }
     Ok(found)
 }
@@ -90,11 +97,11 @@ pub(crate) fn parse(
 /// Whether `key` can name a variable.
 ///
 /// # Errors
-/// What is wrong with it.
-pub(crate) fn check_key(key: &str) -> Result<(), String> {
+/// [`InvalidVariable::Key`].
+pub(crate) fn check_key(key: &str) -> Result<(), InvalidVariable> {
     let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '=' | '"' | '\'' | '#');
     if key.is_empty() || key.contains(odd) {
-        return Err(format!("must be KEY=VALUE or KEY, KEY without spaces and quotes, but KEY is {key:?}"));
+        return Err(InvalidVariable::Key(key.to_owned()));
     }
     Ok(())
 }

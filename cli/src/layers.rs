@@ -203,6 +203,7 @@ mod tests {
         assert_eq!(default_data_dir(true, &env("HOME", "/h")).unwrap(), Path::new("/var/lib/shef"));
         assert_eq!(default_data_dir(false, &env("HOME", "/h")).unwrap(), Path::new("/h/.local/state/shef"));
         assert_eq!(default_data_dir(false, &env("XDG_STATE_HOME", "/s")).unwrap(), Path::new("/s/shef"));
-        assert!(default_data_dir(false, &env("HOME", "")).is_err());
+        let refused = default_data_dir(false, &env("HOME", "")).unwrap_err().to_string();
+        assert!(refused.starts_with("there is no home directory for the state"), "{refused}");
     }
 }

@@ -66,11 +66,13 @@ pub(crate) struct Wanted {
 pub(crate) fn fields(origin: &str, format: Format, text: &str) -> Result<Map<String, Value>, Failure> {
     // Some editors begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let unreadable =
+        |error: &dyn std::error::Error| Failure::new(format!("{origin}: {}", error.to_string().trim_end()));
     let read = match format {
-        Format::Json => shef_common::json::from_str(text).map_err(|error| error.to_string()),
-        Format::Toml => toml::from_str(text).map_err(|error| error.to_string()),
+        Format::Json => shef_common::json::from_str(text).map_err(|error| unreadable(&error))?,
+        Format::Toml => toml::from_str(text).map_err(|error| unreadable(&error))?,
     };
-    match read.map_err(|error| Failure::new(format!("{origin}: {}", error.trim_end())))? {
+    match read {
         Value::Object(fields) => Ok(fields),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             Err(Failure::new(format!("{origin}: must be an object: one service")))

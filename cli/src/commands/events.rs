@@ -10,7 +10,7 @@ use super::on_system;
 use crate::{
     Failure,
     client::{ApiArgs, Client, Parts},
-    reconnect::Reconnect,
+    reconnect::{Reconnect, StreamEnd},
     say,
 };
 
@@ -78,19 +78,16 @@ async fn print(
     mut stream: Parts,
     json: bool,
     after: &mut Option<String>,
-) -> Result<Option<String>, Failure> {
+) -> Result<Option<StreamEnd>, Failure> {
     let mut lines = Lines::default();
     loop {
         let part = match tokio::time::timeout(SILENCE_LIMIT, stream.next()).await {
             Ok(Some(Ok(part))) => part,
-            Ok(Some(Err(error))) => return Ok(Some(error.to_string())),
-            Ok(None) => return Ok(Some(format!("{} has ended: the master stops", client.url("/v1/events")))),
+            Ok(Some(Err(error))) => return Ok(Some(error.into())),
+            Ok(None) => return Ok(Some(StreamEnd::Stopped { url: client.url("/v1/events") })),
             Err(_) => {
-                return Ok(Some(format!(
-                    "{} has said nothing for {} s",
-                    client.url("/v1/events"),
-                    SILENCE_LIMIT.as_secs()
-                )));
+                let url = client.url("/v1/events");
+                return Ok(Some(StreamEnd::Silent { url, limit: SILENCE_LIMIT }));
             }
         };
         for line in lines.of(&part) {

@@ -35,6 +35,15 @@ impl How {
     }
 }
 
+/// Why a service cannot be changed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Obstacle {
+    #[error("there is no service {0}")]
+    NoService(ServiceName),
+    #[error("service {0} is being deleted")]
+    Deleting(ServiceName),
+}
+
 /// A call that changes a service.
 #[derive(Debug)]
 pub(super) struct Call {
@@ -63,13 +72,11 @@ impl Call {
     }
 
     /// Why it cannot be made; `None`: nothing is known against it.
-    async fn obstacle(&self, client: &Client) -> Result<Option<String>, CallError> {
-        let name = &self.service;
-        Ok(match state(client, name).await? {
-            None => Some(format!("there is no service {name}")),
-            Some(view) if is_deleting(&view) && !self.is_removal() => {
-                Some(format!("service {name} is being deleted"))
-            }
+    async fn obstacle(&self, client: &Client) -> Result<Option<Obstacle>, CallError> {
+        let name = self.service.clone();
+        Ok(match state(client, &name).await? {
+            None => Some(Obstacle::NoService(name)),
+            Some(view) if is_deleting(&view) && !self.is_removal() => Some(Obstacle::Deleting(name)),
             Some(_) => None,
         })
     }
@@ -151,6 +158,7 @@ async fn check(client: &Client, calls: &[Call]) -> Result<(), Failure> {
     if wrong.is_empty() {
         return Ok(());
     }
+    let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
     Err(Failure::new(format!("{}; nothing was changed", wrong.join("; "))))
 }
 

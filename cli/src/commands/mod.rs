@@ -153,13 +153,21 @@ fn on_system<T>(work: impl Future<Output = T>) -> T {
     actix_rt::System::new().block_on(work)
 }
 
+/// Why `--set` cannot be taken.
+#[derive(Debug, thiserror::Error)]
+enum InvalidPreset {
+    #[error("must be KEY=VALUE")]
+    Form,
+    #[error("there is no key {name:?}; `shef config {program}` lists them")]
+    NoSuchKey { name: String, program: &'static str },
+}
+
 /// Takes `--set KEY=VALUE` apart and checks that `program` has the key.
-fn parse_set(program: &'static Program, text: &str) -> Result<Preset, String> {
-    let (name, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
-    let key = program.keys.iter().find(|key| key.name == name.trim());
-    let key = key.ok_or_else(|| {
-        format!("there is no key {:?}; `shef config {}` lists them", name.trim(), program.name)
-    })?;
+fn parse_set(program: &'static Program, text: &str) -> Result<Preset, InvalidPreset> {
+    let (name, value) = text.split_once('=').ok_or(InvalidPreset::Form)?;
+    let name = name.trim();
+    let key = program.keys.iter().find(|key| key.name == name);
+    let key = key.ok_or_else(|| InvalidPreset::NoSuchKey { name: name.to_owned(), program: program.name })?;
     Ok(Preset::new(key.name, value, format!("--set {}", key.name)))
 }
 

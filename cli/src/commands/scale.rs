@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use awc::http::Method;
 use serde_json::json;
-use shef_common::ids::ServiceName;
+use shef_common::ids::{InvalidId, ServiceName};
 
 use super::goals::{Call, How};
 use crate::Failure;
@@ -19,12 +19,20 @@ pub(super) struct Args {
     how: How,
 }
 
-fn wanted(text: &str) -> Result<(ServiceName, u32), String> {
-    let (name, count) = text.split_once('=').ok_or("must be SERVICE=N")?;
-    let name = ServiceName::parse(name).map_err(|error| error.to_string())?;
-    let count =
-        count.parse().map_err(|_| format!("must be SERVICE=N with a number N, but N is {count:?}"))?;
-    Ok((name, count))
+#[derive(Debug, thiserror::Error)]
+enum InvalidScale {
+    #[error("must be SERVICE=N")]
+    Form,
+    #[error(transparent)]
+    Service(#[from] InvalidId),
+    #[error("must be SERVICE=N with a number N, but N is {0:?}")]
+    Number(String),
+}
+
+fn wanted(text: &str) -> Result<(ServiceName, u32), InvalidScale> {
+    let (name, count) = text.split_once('=').ok_or(InvalidScale::Form)?;
+    let number = count.parse().map_err(|_| InvalidScale::Number(count.to_owned()));
+    Ok((ServiceName::parse(name)?, number?))
 }
 
 impl Args {

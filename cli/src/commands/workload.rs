@@ -49,11 +49,19 @@ pub(super) struct Args {
     linger: Option<Duration>,
 }
 
+#[derive(Debug, thiserror::Error)]
+enum InvalidSeconds {
+    #[error("must be a number of seconds, but is {0:?}")]
+    NoNumber(String),
+    #[error("must be 0 to 31536000 seconds, but is {0}")]
+    OutOfBounds(String),
+}
+
 /// Seconds, fractions allowed, at most a year.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text.parse().map_err(|_| format!("must be a number of seconds, but is {text:?}"))?;
+fn seconds(text: &str) -> Result<Duration, InvalidSeconds> {
+    let number: f64 = text.parse().map_err(|_| InvalidSeconds::NoNumber(text.to_owned()))?;
     if !(0.0..=31_536_000.0).contains(&number) {
-        return Err(format!("must be 0 to 31536000 seconds, but is {text}"));
+        return Err(InvalidSeconds::OutOfBounds(text.to_owned()));
     }
     Ok(Duration::from_secs_f64(number))
 }

@@ -17,7 +17,7 @@ use super::{Args, path};
 use crate::{
     Failure,
     client::{Client, Parts},
-    reconnect::Reconnect,
+    reconnect::{Reconnect, StreamEnd},
     say,
 };
 
@@ -134,12 +134,12 @@ async fn print(
     mut stream: Parts,
     args: &Args,
     position: &mut Position,
-) -> Result<Option<String>, Failure> {
+) -> Result<Option<StreamEnd>, Failure> {
     let mut buffer = Vec::new();
     while let Some(part) = stream.next().await {
         match part {
             Ok(part) => buffer.extend_from_slice(&part),
-            Err(error) => return Ok(Some(error.to_string())),
+            Err(error) => return Ok(Some(error.into())),
         }
         let whole = buffer.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let rows: Vec<u8> = buffer.drain(..whole).collect();
@@ -167,7 +167,7 @@ async fn print(
             return Err(Failure::new(format!("{url} answers what no shef master does: a line without end")));
         }
     }
-    Ok(Some(format!("{} has ended", client.url(&path(&args.service)))))
+    Ok(Some(StreamEnd::Ended { url: client.url(&path(&args.service)) }))
 }
 
 /// A row as the master writes it where it is asked for text.
