@@ -7,7 +7,7 @@ mod service;
 use std::{collections::BTreeSet, fmt, time::Duration};
 
 use serde::de::DeserializeOwned;
-use shef_common::clock::{DurationMs, Now};
+use shef_common::clock::{DurationMs, Now, parse_duration};
 
 pub(crate) use self::service::{Probation, ServiceGoal, View, Written};
 use crate::{Failure, client::Client, say};
@@ -39,15 +39,17 @@ impl WaitArgs {
     }
 }
 
-/// `500ms`, `30s`, `5m` or `2h`; at most a day.
-fn time(text: &str) -> Result<Duration, String> {
-    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
-    let read =
-        units.iter().find_map(|(unit, ms)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(*ms));
-    match read {
-        Some(ms) if ms <= 86_400_000 => Ok(Duration::from_millis(ms)),
-        Some(_) | None => Err("must be a time such as 500ms, 30s, 5m or 2h, at most 24h".to_owned()),
-    }
+/// The longest `--wait`.
+const MAX_WAIT: Duration = Duration::from_secs(24 * 3_600);
+
+/// Why a text is no time to wait.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a time such as 500ms, 30s, 5m or 2h, at most 24h")]
+struct InvalidTime;
+
+/// `500ms`, `30s`, `5m` or `1h30m`; at most a day.
+fn time(text: &str) -> Result<Duration, InvalidTime> {
+    parse_duration(text).filter(|time| *time <= MAX_WAIT).ok_or(InvalidTime)
 }
 
 /// Where a goal stands.
@@ -193,12 +195,12 @@ mod tests {
     #[test]
     fn times_are_read_with_their_unit() {
         for (text, ms) in
-            [("500ms", Some(500)), ("30s", Some(30_000)), ("5m", Some(300_000)), ("24h", Some(86_400_000))]
+            [("500ms", 500), ("30s", 30_000), ("1.5s", 1_500), ("1m30s", 90_000), ("24h", 86_400_000)]
         {
-            assert_eq!(time(text).ok(), ms.map(Duration::from_millis), "{text}");
+            assert_eq!(time(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "5", "25h", "-1s", "s", "1.5s"] {
-            assert!(time(text).is_err(), "{text}");
+        for text in ["", "5", "25h", "24h1ms", "-1s", "s", "5 apples"] {
+            assert_eq!(time(text), Err(InvalidTime), "{text}");
         }
     }
 }

@@ -97,9 +97,25 @@ impl Sub for WallMs {
     }
 }
 
+/// The longest text of a duration, in bytes. Below 19 bytes humantime cannot overflow: it panics on
+/// `18446744073709551615s1000ms`.
+const MAX_DURATION_BYTES: usize = 16;
+
+/// A duration as people write it, such as `500ms`, `90s`, `1h30m` or `2d`; `None`: it is none.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    (text.len() <= MAX_DURATION_BYTES).then(|| humantime::parse_duration(text).ok()).flatten()
+}
+
 impl From<DurationMs> for Duration {
     fn from(span: DurationMs) -> Self {
         Self::from_millis(span.0)
+    }
+}
+
+impl From<Duration> for DurationMs {
+    fn from(span: Duration) -> Self {
+        Self(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -118,7 +134,34 @@ impl WallMs {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    #[test]
+    fn durations_are_numbers_with_units() {
+        for (text, ms) in
+            [("500ms", 500), ("90s", 90_000), ("1.5m", 90_000), ("1h30m", 5_400_000), ("2d", 172_800_000)]
+        {
+            assert_eq!(parse_duration(text), Some(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "5", "s", "-1s", "1s ago", "5 apples", "18446744073709551615s1000ms"] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_duration_panic(
+            parts in prop::collection::vec(("9{0,12}", "[.]?[05]{0,3}", "(ns|us|ms|s|m|h|d|w|y|µs| )?"), 0..4),
+            other in any::<String>(),
+        ) {
+            let text: String = parts.into_iter().map(|(whole, part, unit)| whole + &part + &unit).collect();
+            for text in [text, other] {
+                let _ = parse_duration(&text);
+            }
+        }
+    }
 
     #[test]
     fn iso_dates_are_right_over_leap_years() {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use actix_web::{HttpRequest, http::header::IF_MATCH, web};
 use shef_common::{
-    clock::{DurationMs, WallMs},
+    clock::{WallMs, parse_duration},
     ids::{ReplicaId, Version},
     logs::LogTime,
     problem::{Code, Problem},
@@ -50,15 +50,9 @@ pub fn replica(request: &HttpRequest) -> Result<ReplicaId, ApiError> {
 /// `since`: a span before `now` such as `90s`, `10m`, `2h` or `1d`, a time in RFC 3339, or seconds since
 /// 1970.
 pub fn since(text: &str, now: WallMs) -> Result<LogTime, ApiError> {
-    let span = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)].iter().find_map(
-        |(unit, factor)| {
-            let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-            Some(DurationMs(number.checked_mul(*factor)?))
-        },
-    );
+    let span = || parse_duration(text).map(|span| LogTime::before(now, span.into()));
     let seconds = || text.parse().ok().and_then(|s: u64| s.checked_mul(1_000_000_000)).map(LogTime);
-    let time =
-        span.map(|span| LogTime::before(now, span)).or_else(seconds).or_else(|| LogTime::parse(text).ok());
+    let time = seconds().or_else(span).or_else(|| LogTime::parse(text).ok());
     time.ok_or_else(|| {
         let rule = "since must be a span such as 90s, 10m or 2h, a time such as 2026-01-31T09:30:00Z, or \
                     seconds since 1970";
@@ -66,12 +60,17 @@ pub fn since(text: &str, now: WallMs) -> Result<LogTime, ApiError> {
     })
 }
 
-/// The query; every name must be one of `known`.
-pub fn query(request: &HttpRequest, known: &[&str]) -> Result<BTreeMap<String, String>, ApiError> {
+/// The names and values of the query.
+pub fn pairs(request: &HttpRequest) -> Result<Vec<(String, String)>, ApiError> {
     let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
         .map_err(|error| invalid(format!("the query cannot be read: {error}")))?;
+    Ok(pairs.into_inner())
+}
+
+/// The query; every name must be one of `known`.
+pub fn query(request: &HttpRequest, known: &[&str]) -> Result<BTreeMap<String, String>, ApiError> {
     let mut query = BTreeMap::new();
-    for (name, value) in pairs.into_inner() {
+    for (name, value) in pairs(request)? {
         if !known.contains(&name.as_str()) {
             return Err(invalid(format!(
                 "{} is not a parameter of this call; it takes: {}",
@@ -87,17 +86,9 @@ pub fn query(request: &HttpRequest, known: &[&str]) -> Result<BTreeMap<String, S
 /// `wait` as in `500ms`, `30s`, `5m`.
 pub fn wait(query: &BTreeMap<String, String>) -> Result<Option<Duration>, ApiError> {
     let Some(text) = query.get("wait") else { return Ok(None) };
-    let parsed = ["ms", "s", "m"].iter().find_map(|unit| {
-        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-        match *unit {
-            "ms" => Some(Duration::from_millis(number)),
-            "s" => Some(Duration::from_secs(number)),
-            _ => number.checked_mul(60).map(Duration::from_secs),
-        }
-    });
-    match parsed {
+    match parse_duration(text) {
         Some(wait) if wait <= MAX_WAIT => Ok(Some(wait)),
-        _ => Err(invalid(format!(
+        Some(_) | None => Err(invalid(format!(
             "wait must be a duration such as 500ms, 30s or 5m, at most 10m, but is {}",
             shown(text)
         ))),
