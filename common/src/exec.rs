@@ -6,7 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::ReplicaId;
+use crate::{
+    ids::ReplicaId,
+    query::{InvalidParameter, cut, flag},
+};
 
 /// The first byte of input.
 pub const STDIN: u8 = 0;
@@ -57,49 +60,37 @@ impl ExecOrder {
     /// From the pairs of a query: `cmd` and `env` (repeated), `tty`, `detach`, `user`, `workdir`.
     ///
     /// # Errors
-    /// In words: which parameter must be what.
-    pub fn read(pairs: Vec<(String, String)>) -> Result<Self, String> {
+    /// [`InvalidParameter`] says which parameter must be what.
+    pub fn read(pairs: Vec<(String, String)>) -> Result<Self, InvalidParameter> {
         let mut order = Self::default();
         for (name, value) in pairs {
             if value.contains('\0') {
-                return Err(format!("{name:?} must not hold a zero byte"));
+                return Err(InvalidParameter::ZeroByte(name));
             }
             match name.as_str() {
                 "cmd" => order.cmd.push(value),
                 "env" => match value.split_once('=') {
                     Some((name, _)) if !name.is_empty() => order.env.push(value),
-                    Some(_) | None => {
-                        return Err(format!("env must be NAME=value, but is {:?}", cut(&value)));
-                    }
+                    Some(_) | None => return Err(InvalidParameter::Env(cut(&value))),
                 },
-                "detach" => order.detach = crate::logs::flag("detach", &value)?,
-                "tty" => order.tty = crate::logs::flag("tty", &value)?,
+                "detach" => order.detach = flag("detach", &value)?,
+                "tty" => order.tty = flag("tty", &value)?,
                 "user" => order.user = Some(bounded("user", value, 256)?),
                 "workdir" if value.starts_with('/') => {
                     order.workdir = Some(bounded("workdir", value, 4_096)?);
                 }
-                "workdir" => {
-                    return Err(format!("workdir must be an absolute path, but is {:?}", cut(&value)));
-                }
-                other => {
-                    return Err(format!(
-                        "{:?} is not a parameter of this call; it takes: {PARAMETERS}",
-                        cut(other)
-                    ));
-                }
+                "workdir" => return Err(InvalidParameter::Workdir(cut(&value))),
+                other => return Err(InvalidParameter::Unknown { name: cut(other), known: PARAMETERS }),
             }
         }
         if order.cmd.first().is_none_or(String::is_empty) {
-            return Err("cmd must be given, once for the command and once for each argument".to_owned());
+            return Err(InvalidParameter::NoCommand);
         }
         let (most, bytes) = MAX_COMMAND;
         let all = order.cmd.iter().chain(&order.env).chain(&order.user).chain(&order.workdir);
         let (count, length) = (all.clone().count(), all.map(String::len).sum::<usize>());
         if count > most || length > bytes {
-            return Err(format!(
-                "cmd, env, user and workdir must be at most {most} and {bytes} bytes together, but are \
-                 {count} and {length} bytes: put what is longer into the input or into a file"
-            ));
+            return Err(InvalidParameter::LongCommand { count, length });
         }
         Ok(order)
     }
@@ -119,13 +110,13 @@ impl ExecOrder {
     }
 }
 
-fn bounded(name: &str, value: String, most: usize) -> Result<String, String> {
-    let fits = !value.is_empty() && value.len() <= most;
-    if fits { Ok(value) } else { Err(format!("{name} must be 1 to {most} bytes, but is {}", value.len())) }
-}
-
-fn cut(text: &str) -> String {
-    text.chars().take(80).collect()
+fn bounded(name: &'static str, value: String, most: usize) -> Result<String, InvalidParameter> {
+    let length = value.len();
+    if (1..=most).contains(&length) {
+        Ok(value)
+    } else {
+        Err(InvalidParameter::Length { name, most, length })
+    }
 }
 
 /// Fit for a part of a path or of a query.
@@ -188,21 +179,25 @@ mod tests {
 
     #[test]
     fn wrong_orders_are_refused_by_name() {
-        for (query, word) in [
-            ("tty=true", "cmd"),
-            ("cmd=", "cmd"),
-            ("cmd=a&tty=2", "tty"),
-            ("cmd=a&workdir=b", "workdir"),
-            ("cmd=a&env=b", "env must be NAME=value"),
-            ("cmd=a&env=%3Db", "env must be NAME=value"),
-            ("cmd=a&detach=2", "detach"),
-            ("cmd=a&privileged=true", "privileged"),
-            ("cmd=a%00", "zero"),
+        for (query, message) in [
+            ("tty=true", "cmd must be given, once for the command and once for each argument"),
+            ("cmd=", "cmd must be given, once for the command and once for each argument"),
+            ("cmd=a&tty=2", "tty must be true or false, but is \"2\""),
+            ("cmd=a&workdir=b", "workdir must be an absolute path, but is \"b\""),
+            ("cmd=a&user=", "user must be 1 to 256 bytes, but is 0"),
+            ("cmd=a&env=b", "env must be NAME=value, but is \"b\""),
+            ("cmd=a&env=%3Db", "env must be NAME=value, but is \"=b\""),
+            ("cmd=a&detach=2", "detach must be true or false, but is \"2\""),
+            (
+                "cmd=a&privileged=true",
+                "\"privileged\" is not a parameter of this call; it takes: cmd, env, tty, detach, user, workdir",
+            ),
+            ("cmd=a%00", "\"cmd\" must not hold a zero byte"),
         ] {
-            let refused = ExecOrder::read(pairs(query)).unwrap_err();
-            assert!(refused.contains(word), "{query}: {refused}");
+            assert_eq!(ExecOrder::read(pairs(query)).unwrap_err().to_string(), message, "{query}");
         }
-        assert!(ExecOrder::read(vec![("cmd".to_owned(), "a".to_owned()); 257]).is_err());
+        let refused = ExecOrder::read(vec![("cmd".to_owned(), "a".to_owned()); 257]).unwrap_err();
+        assert_eq!(refused, InvalidParameter::LongCommand { count: 257, length: 257 });
     }
 
     #[test]
@@ -215,9 +210,10 @@ mod tests {
         assert_eq!(ExecOrder::read(pairs(&query)), Ok(order));
         let longer = ExecOrder { cmd: vec!["a".to_owned(), part(bytes)], ..ExecOrder::default() };
         let refused = ExecOrder::read(pairs(&longer.to_query())).unwrap_err();
-        assert!(
-            refused.contains("at most 256 and 16384 bytes together, but are 2 and 16385 bytes"),
-            "{refused}"
+        assert_eq!(
+            refused.to_string(),
+            "cmd, env, user and workdir must be at most 256 and 16384 bytes together, but are 2 and 16385 \
+             bytes: put what is longer into the input or into a file"
         );
     }
 

@@ -335,8 +335,13 @@ mod tests {
             serialize_template(&Arc::new(read), &mut serde_json::Serializer::new(&mut written)).unwrap();
             assert_eq!(String::from_utf8(written).unwrap(), text);
         }
-        for wrong in [json!({"shm_bytes": -1}), json!({"image": "../x"}), json!({"tty": "yes"})] {
-            assert!(read_template(&template(wrong.clone())).is_err(), "{wrong}");
+        for (wrong, message) in [
+            (json!({"shm_bytes": -1}), "invalid value: integer `-1`"),
+            (json!({"image": "../x"}), "a registry that is no host name"),
+            (json!({"tty": "yes"}), "invalid type: string \"yes\", expected a boolean"),
+        ] {
+            let refused = read_template(&template(wrong)).unwrap_err().to_string();
+            assert!(refused.contains(message), "{refused}");
         }
     }
 }

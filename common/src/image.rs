@@ -331,7 +331,12 @@ mod tests {
             assert!(at.has_digest());
         }
         assert!(!ImageRef::parse("nginx:1").unwrap().has_digest());
-        assert!(ImageDigest::parse("sha256:abc").is_err() && ImageDigest::parse("latest").is_err());
+        for (bad, reason) in [
+            ("sha256:abc", "a digest of the wrong length or alphabet"),
+            ("latest", "a digest without an algorithm"),
+        ] {
+            assert_eq!(ImageDigest::parse(bad).unwrap_err().reason, reason, "{bad}");
+        }
     }
 
     #[test]
@@ -368,36 +373,26 @@ mod tests {
         ] {
             assert!(ImageRef::parse(good).is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            " ",
-            "nginx ",
-            "Nginx",
-            "nginx:",
-            ":tag",
-            "a//b",
-            "/a",
-            "a/",
-            "../images/x",
-            "a?b",
-            "a:t ag",
-            "a..b",
-            "a___b",
-            "-a",
-            "nginx@sha256:abc",
-            "nginx@md5:aa",
-            "a:b:c",
-            "r.io:99999/x",
-            "r.io:x/y",
-            "é",
+        let names = [
+            " ", "nginx ", "Nginx", ":tag", "a//b", "/a", "a/", "a?b", "a..b", "a___b", "-a", "a:b:c", "é",
             "a\nb",
-            "-.io/x",
-            "[::1/x",
-            &"a".repeat(256),
-            &format!("a:{}", "t".repeat(129)),
-            &"a".repeat(64),
-        ] {
-            assert!(ImageRef::parse(bad).is_err(), "{bad}");
+        ];
+        let registries = ["../images/x", "r.io:99999/x", "r.io:x/y", "-.io/x", "[::1/x"];
+        let table: [(&str, &[&str]); 8] = [
+            ("nothing", &[""]),
+            ("a name that is not lower-case", &names),
+            ("a name of over 255 characters", &[&"a".repeat(256)]),
+            ("a tag that is not", &["nginx:", "a:t ag", &format!("a:{}", "t".repeat(129))]),
+            ("a registry that is no host name", &registries),
+            ("a digest of the wrong length", &["nginx@sha256:abc"]),
+            ("a digest that is not", &["nginx@md5:aa"]),
+            ("an image id", &[&"a".repeat(64)]),
+        ];
+        for (reason, bad) in
+            table.into_iter().flat_map(|(reason, all)| all.iter().map(move |bad| (reason, bad)))
+        {
+            let refused = ImageRef::parse(bad).unwrap_err();
+            assert!(refused.reason.starts_with(reason), "{bad}: {refused}");
         }
     }
 

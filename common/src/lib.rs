@@ -26,6 +26,7 @@ pub mod open_files;
 pub mod ports;
 pub mod problem;
 pub mod protocol;
+pub mod query;
 pub mod registry;
 mod rfc3339;
 pub mod spec;

@@ -185,7 +185,8 @@ fn a_field_of_a_newer_version_refuses_its_assignment_and_not_the_push() {
     }
     // A value that breaks a rule of every version is none of a newer one.
     let wrong = with(&fixture("push-change.json"), "/set/0/template/stop_grace_s", json!(-1));
-    assert!(serde_json::from_value::<Push>(wrong).is_err());
+    let refused = serde_json::from_value::<Push>(wrong).unwrap_err().to_string();
+    assert!(refused.contains("invalid value: integer `-1`"), "{refused}");
 }
 
 /// Where in `value` there is an object whose keys are fields, and not words of its user.

@@ -109,13 +109,35 @@ pub struct LogPiece {
     pub bytes: Bytes,
 }
 
-/// Why a replica cannot be looked into: the code, and the reason in words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hidden {
+/// Why a replica cannot be looked into.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Hidden {
+    /// The host is new.
+    #[error("replica {0} cannot be here: this host belongs to no cluster yet")]
+    NoCluster(ReplicaId),
+    /// It was never here, or is gone.
+    #[error("replica {0} has no container on this host")]
+    NoContainer(ReplicaId),
+    /// Another cluster or a person has taken its name.
+    #[error("replica {0} is none of this cluster's: the container of that name is somebody else's")]
+    Foreign(ReplicaId),
+    /// Its process has ended, or is not started yet.
+    #[error("replica {0} does not run now")]
+    NotRunning(ReplicaId),
+    /// The engine does not show it.
+    #[error("{}", .0.reason())]
+    Engine(EngineError),
+}
+
+impl Hidden {
     /// The code that the API answers.
-    pub code: Code,
-    /// In words.
-    pub why: String,
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::NoCluster(_) | Self::NoContainer(_) | Self::Foreign(_) => Code::ReplicaNotFound,
+            Self::NotRunning(_) | Self::Engine(_) => Code::ReplicaUnreachable,
+        }
+    }
 }
 
 /// The way to this host's replicas.
@@ -147,7 +169,7 @@ impl Consoles {
         if container.state == ContainerState::Running {
             return Ok(container);
         }
-        Err(Hidden { code: Code::ReplicaUnreachable, why: format!("replica {replica} does not run now") })
+        Err(Hidden::NotRunning(replica.clone()))
     }
 
     /// The container of `replica`, if it is one of this cluster's.
@@ -155,17 +177,14 @@ impl Consoles {
     /// # Errors
     /// [`Hidden`]: there is none, or it is not ours, or the engine does not answer.
     pub async fn find(&self, replica: &ReplicaId) -> Result<Container, Hidden> {
-        let none =
-            |why: &str| Hidden { code: Code::ReplicaNotFound, why: format!("replica {replica} {why}") };
         let Some(cluster) = self.cluster.send(WhichCluster).await.ok().flatten() else {
-            return Err(none("cannot be here: this host belongs to no cluster yet"));
+            return Err(Hidden::NoCluster(replica.clone()));
         };
-        let found = self.engine.inspect(replica, None).await;
-        let found = found.map_err(|error| Hidden { code: Code::ReplicaUnreachable, why: error.reason() })?;
+        let found = self.engine.inspect(replica, None).await.map_err(Hidden::Engine)?;
         match own(&cluster, replica, None, &found) {
             Some(container) => Ok(container.clone()),
-            None if found.is_empty() => Err(none("has no container on this host")),
-            None => Err(none("is none of this cluster's: the container of that name is somebody else's")),
+            None if found.is_empty() => Err(Hidden::NoContainer(replica.clone())),
+            None => Err(Hidden::Foreign(replica.clone())),
         }
     }
 }

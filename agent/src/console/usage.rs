@@ -11,7 +11,8 @@ use shef_common::{
 };
 use tokio::sync::Semaphore;
 
-use super::Consoles;
+use super::{Consoles, Hidden};
+use crate::engine::EngineError;
 
 /// How long a result is good.
 const KEPT: DurationMs = DurationMs(1_000);
@@ -68,6 +69,17 @@ impl Sample {
     }
 }
 
+/// Why it is not known what a replica uses.
+#[derive(Debug, thiserror::Error)]
+enum NotMeasured {
+    #[error(transparent)]
+    Hidden(#[from] Hidden),
+    #[error("{}", .0.reason())]
+    Engine(EngineError),
+    #[error("the engine has not measured it within {} s", SAMPLE_LIMIT.as_secs())]
+    TooSlow,
+}
+
 /// Measures what replicas use.
 #[derive(Clone)]
 pub struct Meter {
@@ -95,17 +107,18 @@ impl Meter {
             };
             match measured {
                 Ok(usage) => ReplicaUsage { replica, usage: Some(usage), why: None },
-                Err(why) => ReplicaUsage { replica, usage: None, why: Some(why) },
+                Err(error) => ReplicaUsage { replica, usage: None, why: Some(error.to_string()) },
             }
         });
         // The waits overlap; the engine's work is bounded by the slots.
         stream::iter(each).buffer_unordered(shef_common::usage::MAX_REPLICAS).collect().await
     }
 
-    async fn one(&self, replica: &ReplicaId) -> Result<Usage, String> {
+    async fn one(&self, replica: &ReplicaId) -> Result<Usage, NotMeasured> {
         let id = {
-            let _slot = self.slots.acquire().await.map_err(|error| error.to_string())?;
-            self.consoles.find_running(replica).await.map_err(|hidden| hidden.why)?.id
+            // Nobody closes the semaphore.
+            let _slot = self.slots.acquire().await;
+            self.consoles.find_running(replica).await?.id
         };
         let before = self.sample(&id).await?;
         tokio::time::sleep(APART).await;
@@ -114,12 +127,10 @@ impl Meter {
         Ok(usage)
     }
 
-    async fn sample(&self, id: &str) -> Result<Sample, String> {
-        let _slot = self.slots.acquire().await.map_err(|error| error.to_string())?;
-        match tokio::time::timeout(SAMPLE_LIMIT, self.consoles.console().sample(id)).await {
-            Ok(sample) => sample.map_err(|error| error.reason()),
-            Err(_) => Err(format!("the engine has not measured it within {} s", SAMPLE_LIMIT.as_secs())),
-        }
+    async fn sample(&self, id: &str) -> Result<Sample, NotMeasured> {
+        let _slot = self.slots.acquire().await;
+        let sample = tokio::time::timeout(SAMPLE_LIMIT, self.consoles.console().sample(id)).await;
+        sample.map_err(|_| NotMeasured::TooSlow)?.map_err(NotMeasured::Engine)
     }
 }
 

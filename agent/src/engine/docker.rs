@@ -379,7 +379,8 @@ mod tests {
         for bad in
             ["", "docker.sock", "unix://relative", "tcp://:1", "tcp://h:x", "ssh://h:x", "http://u@h:1"]
         {
-            assert!(DockerEngine::new(bad, &DockerTls::default()).is_err(), "{bad}");
+            let refused = DockerEngine::new(bad, &DockerTls::default()).err().unwrap().to_string();
+            assert!(refused.starts_with("the address of a Docker engine must be "), "{bad}: {refused}");
         }
     }
 

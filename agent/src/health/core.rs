@@ -120,7 +120,7 @@ impl Checks {
         let known = self.all.get_mut(replica).filter(|known| known.run == run && known.next.is_none())?;
         self.under_way -= 1;
         let result = match outcome {
-            Err(CheckFailure::NotMade(_)) => None,
+            Err(CheckFailure::NotMade) => None,
             Ok(()) => {
                 known.failures = 0;
                 known.verdict = Verdict::Healthy;
@@ -136,7 +136,7 @@ impl Checks {
                     }
                 }
                 // One that was healthy is so until enough have failed.
-                Some((known.verdict, (known.verdict != Verdict::Healthy).then_some(why)))
+                Some((known.verdict, (known.verdict != Verdict::Healthy).then(|| why.to_string())))
             }
         };
         let next = now + known.wait();

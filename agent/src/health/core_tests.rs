@@ -9,7 +9,7 @@ use shef_common::{
     spec::{HealthCheck, HealthTest, OnUnhealthy},
 };
 
-use super::{CheckFailure, Checks, MAX_CHECKS, Target, Verdict};
+use super::{CheckFailure, Checks, MAX_CHECKS, Target, Verdict, WrongAnswer};
 
 fn replica(number: u32) -> ReplicaId {
     ReplicaId::new(&ServiceName::parse("web").unwrap(), number)
@@ -37,7 +37,8 @@ fn run(plan: &HealthCheck, until: u64, passes: impl Fn(u64) -> bool) -> Vec<(u64
     let mut verdicts = vec![(0, Verdict::Starting)];
     while let Some(at) = checks.wakes_at().filter(|at| at.0 <= until) {
         for probe in checks.take_due(at) {
-            let outcome = if passes(at.0) { Ok(()) } else { Err(CheckFailure::Failed("refused".to_owned())) };
+            let outcome =
+                if passes(at.0) { Ok(()) } else { Err(CheckFailure::Failed(WrongAnswer::NoAddress)) };
             let (verdict, why) = checks.answered(&probe.replica, probe.run, outcome, at).unwrap();
             assert_eq!(why.is_some(), verdict != Verdict::Healthy);
             if verdicts.last().unwrap().1 != verdict {
@@ -69,12 +70,12 @@ fn checks_that_could_not_be_made_change_nothing_and_are_made_again() {
     for _ in 0..20 {
         let at = checks.wakes_at().unwrap();
         assert_eq!(checks.take_due(at).len(), 1);
-        let not_made = Err(CheckFailure::NotMade("too many open files".to_owned()));
+        let not_made = Err(CheckFailure::NotMade);
         assert_eq!(checks.answered(&replica(1), 1, not_made, at), None);
     }
     let at = checks.wakes_at().unwrap();
     checks.take_due(at);
-    let failed = Err(CheckFailure::Failed("refused".to_owned()));
+    let failed = Err(CheckFailure::Failed(WrongAnswer::NoAddress));
     assert_eq!(
         checks.answered(&replica(1), 1, failed, at),
         Some((Verdict::Healthy, None)),
@@ -136,7 +137,7 @@ proptest! {
                 2 => now = now + DurationMs(pass),
                 _ if !under_way.is_empty() => {
                     let (id, run) = under_way.remove(number as usize % under_way.len());
-                    let outcome = if good { Ok(()) } else { Err(CheckFailure::Failed("no".to_owned())) };
+                    let outcome = if good { Ok(()) } else { Err(CheckFailure::Failed(WrongAnswer::NoAddress)) };
                     let verdict = checks.answered(&id, run, outcome, now);
                     if let Some((verdict, _)) = verdict {
                         prop_assert_eq!(watched.get(&id), Some(&run));

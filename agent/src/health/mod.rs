@@ -53,10 +53,57 @@ pub struct Probe {
 /// Why a check has not passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckFailure {
-    /// The replica did not answer as it should; in a few words.
-    Failed(String),
+    /// The replica did not answer as it should.
+    Failed(WrongAnswer),
     /// The agent had no socket for the check.
-    NotMade(String),
+    NotMade,
+}
+
+impl From<WrongAnswer> for CheckFailure {
+    fn from(answer: WrongAnswer) -> Self {
+        Self::Failed(answer)
+    }
+}
+
+/// How a replica has not answered as it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WrongAnswer {
+    /// It took too long.
+    #[error("no answer within {} ms", .0.0)]
+    TooLate(DurationMs),
+    /// There is nothing to ask.
+    #[error("it has no address that could be asked")]
+    NoAddress,
+    /// With its address shared, another process answers.
+    #[error("port {0} of the host is served by a process of another container or of the host")]
+    AnotherListens(u16),
+    /// With its address shared, no process answers.
+    #[error("nothing listens on port {0} of the host")]
+    NobodyListens(u16),
+    /// The connection failed.
+    #[error("{address}: {why}")]
+    Connection {
+        /// Who was asked.
+        address: SocketAddr,
+        /// In the system's words.
+        why: String,
+    },
+    /// The check would send more than one request.
+    #[error("its path or a header holds control characters")]
+    ControlCharacters,
+    /// With a status that its spec does not expect.
+    #[error("{address}{path} answered {status}")]
+    Status {
+        /// Who was asked.
+        address: SocketAddr,
+        /// For which page.
+        path: String,
+        /// What came.
+        status: u16,
+    },
+    /// With something else.
+    #[error("{0} does not answer in HTTP")]
+    NoHttp(SocketAddr),
 }
 
 /// What checks say of a replica.

@@ -10,7 +10,7 @@ use tokio::{
 use shef_common::{open_files::is_shortage, spec::HttpCheck};
 
 use super::{
-    CheckFailure, Probe, Target,
+    CheckFailure, Probe, Target, WrongAnswer,
     listener::{Listener, listener},
     tls,
 };
@@ -21,37 +21,33 @@ const STATUS_LINE: usize = 64;
 /// Makes one check.
 ///
 /// # Errors
-/// Why it has failed or was not made, in a few words.
+/// [`CheckFailure`]: why it has failed, or that it was not made.
 pub async fn probe(probe: Probe) -> Result<(), CheckFailure> {
     let limit = Duration::from(probe.timeout);
     match tokio::time::timeout(limit, ask(&probe.target)).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(CheckFailure::Failed(format!("no answer within {} ms", probe.timeout.0))),
+        Err(_) => Err(WrongAnswer::TooLate(probe.timeout).into()),
     }
 }
 
 async fn ask(target: &Target) -> Result<(), CheckFailure> {
-    let failed = |why: String| Err(CheckFailure::Failed(why));
-    let Some(address) = target.address else {
-        return failed("it has no address that could be asked".to_owned());
-    };
+    let address = target.address.ok_or(WrongAnswer::NoAddress)?;
     if let Some(container) = target.shares.clone() {
         let port = address.port();
         // What cannot be read is no answer.
         let found = tokio::task::spawn_blocking(move || listener(Path::new("/proc"), &container, port)).await;
         match found.unwrap_or(Listener::Unknown) {
             Listener::Own | Listener::Unknown => {}
-            Listener::Another => {
-                return failed(format!(
-                    "port {port} of the host is served by a process of another container or of the host"
-                ));
-            }
-            Listener::Nobody => return failed(format!("nothing listens on port {port} of the host")),
+            Listener::Another => return Err(WrongAnswer::AnotherListens(port).into()),
+            Listener::Nobody => return Err(WrongAnswer::NobodyListens(port).into()),
         }
     }
     let io = |error: std::io::Error| {
-        let why = format!("{address}: {error}");
-        if is_shortage(&error) { CheckFailure::NotMade(why) } else { CheckFailure::Failed(why) }
+        if is_shortage(&error) {
+            CheckFailure::NotMade
+        } else {
+            WrongAnswer::Connection { address, why: error.to_string() }.into()
+        }
     };
     let stream = TcpStream::connect(address).await.map_err(io)?;
     let Some(page) = &target.page else { return Ok(()) };
@@ -62,7 +58,7 @@ async fn ask(target: &Target) -> Result<(), CheckFailure> {
     if sends_more(&page.path)
         || page.headers.iter().any(|(name, value)| sends_more(name) || sends_more(value))
     {
-        return failed("its path or a header holds control characters".to_owned());
+        return Err(WrongAnswer::ControlCharacters.into());
     }
     let mut stream = speak(stream, page, address).await.map_err(io)?;
     stream.write_all(request.as_bytes()).await.map_err(io)?;
@@ -76,8 +72,8 @@ async fn ask(target: &Target) -> Result<(), CheckFailure> {
     }
     match status(&answer) {
         Some(status) if page.expects(status) => Ok(()),
-        Some(status) => failed(format!("{address}{} answered {status}", page.path)),
-        None => failed(format!("{address} does not answer in HTTP")),
+        Some(status) => Err(WrongAnswer::Status { address, path: page.path.clone(), status }.into()),
+        None => Err(WrongAnswer::NoHttp(address).into()),
     }
 }
 
@@ -152,8 +148,8 @@ mod tests {
         let replica = ReplicaId::parse("web-000001").unwrap();
         probe(Probe { replica, run: 1, target, timeout: DurationMs(500) }).await.map_err(|failure| {
             match failure {
-                CheckFailure::Failed(why) => why,
-                CheckFailure::NotMade(why) => panic!("it was not made: {why}"),
+                CheckFailure::Failed(answer) => answer.to_string(),
+                CheckFailure::NotMade => panic!("it was not made"),
             }
         })
     }

@@ -12,6 +12,6 @@ use crate::images::Cleaner;
 pub async fn post(body: web::Json<DiskQuery>, cleaner: web::Data<Rc<Cleaner>>) -> HttpResponse {
     match cleaner.usage(body.prune).await {
         Ok(usage) => HttpResponse::Ok().json(usage),
-        Err(why) => problem(Code::Overloaded, why),
+        Err(error) => problem(Code::Overloaded, error.to_string()),
     }
 }

@@ -9,7 +9,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use shef_common::{
     exec::{Control, DRAIN_MS, ExecOrder, MAX_FRAME_BYTES, PING_MS, SILENCE_MS, STDERR, STDIN, STDOUT},
-    ids::ReplicaId,
+    ids::{InvalidId, ReplicaId},
     logs::Output,
     problem::Code,
 };
@@ -18,8 +18,14 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-use super::assignments::problem;
-use crate::console::{Command, CommandControl, Consoles};
+use super::{
+    assignments::problem,
+    query::{InvalidQuery, pairs},
+};
+use crate::{
+    console::{Command, CommandControl, Consoles, Hidden},
+    engine::EngineError,
+};
 
 /// The most commands that run at once; a connection each, of the server's 256.
 const MAX_COMMANDS: usize = 32;
@@ -58,7 +64,7 @@ pub async fn get(
     actix::spawn(async move {
         let ended = match begin(&query, &replica, &consoles, slot.as_ref()).await {
             Ok((command, tty)) => converse(command, tty, session.clone(), messages).await,
-            Err(why) => Some(Control::Error(why)),
+            Err(error) => Some(Control::Error(error.to_string())),
         };
         // Whoever has gone needs no telling.
         if let Some(ended) = ended {
@@ -70,25 +76,39 @@ pub async fn get(
     answer
 }
 
+/// Why no command is begun.
+#[derive(Debug, thiserror::Error)]
+enum NotBegun {
+    #[error("{MAX_COMMANDS} commands run on this host already; try again later")]
+    TooMany,
+    #[error(transparent)]
+    Replica(#[from] InvalidId),
+    #[error(transparent)]
+    Query(#[from] InvalidQuery),
+    #[error(transparent)]
+    Hidden(#[from] Hidden),
+    #[error("{}", .0.reason())]
+    Engine(EngineError),
+    #[error("the engine has not begun the command within {} s", START_LIMIT.as_secs())]
+    TooSlow,
+}
+
 /// The command, and whether it has a terminal.
 async fn begin(
     query: &str,
     replica: &str,
     consoles: &Consoles,
     slot: Option<&OwnedSemaphorePermit>,
-) -> Result<(Command, bool), String> {
+) -> Result<(Command, bool), NotBegun> {
     if slot.is_none() {
-        return Err(format!("{MAX_COMMANDS} commands run on this host already; try again later"));
+        return Err(NotBegun::TooMany);
     }
-    let replica = ReplicaId::parse(replica).map_err(|error| error.to_string())?;
-    let pairs = web::Query::<Vec<(String, String)>>::from_query(query);
-    let order =
-        ExecOrder::read(pairs.map_err(|error| format!("the query cannot be read: {error}"))?.into_inner())?;
-    let container = consoles.find_running(&replica).await.map_err(|hidden| hidden.why)?;
-    match tokio::time::timeout(START_LIMIT, consoles.console().exec(&container.id, &order)).await {
-        Ok(command) => Ok((command.map_err(|error| error.reason())?, order.tty)),
-        Err(_) => Err(format!("the engine has not begun the command within {} s", START_LIMIT.as_secs())),
-    }
+    let replica = ReplicaId::parse(replica)?;
+    let order = ExecOrder::read(pairs(query)?).map_err(InvalidQuery::from)?;
+    let container = consoles.find_running(&replica).await?;
+    let command = tokio::time::timeout(START_LIMIT, consoles.console().exec(&container.id, &order)).await;
+    let command = command.map_err(|_| NotBegun::TooSlow)?.map_err(NotBegun::Engine)?;
+    Ok((command, order.tty))
 }
 
 /// Carries what is written both ways until the command ends or the other side goes; `None`: it has gone.

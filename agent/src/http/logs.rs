@@ -16,7 +16,10 @@ use shef_common::{
 };
 use tokio::sync::{Semaphore, mpsc};
 
-use super::assignments::problem;
+use super::{
+    assignments::problem,
+    query::{InvalidQuery, pairs},
+};
 use crate::{
     console::{Consoles, LastLines, Lines, LogPiece},
     engine::EngineError,
@@ -57,7 +60,7 @@ pub async fn get(
     };
     let query = match read_query(request.query_string()) {
         Ok(query) => query,
-        Err(why) => return problem(Code::InvalidParameter, why),
+        Err(error) => return problem(Code::InvalidParameter, error.to_string()),
     };
     let Ok(slot) = slots.0.clone().try_acquire_owned() else {
         return problem(
@@ -67,7 +70,7 @@ pub async fn get(
     };
     let container = match consoles.find(&replica).await {
         Ok(container) => container,
-        Err(hidden) => return problem(hidden.code, hidden.why),
+        Err(hidden) => return problem(hidden.code(), hidden.to_string()),
     };
     let (sender, receiver) = mpsc::channel(WAITING_PARTS);
     actix::spawn(async move {
@@ -83,11 +86,9 @@ pub async fn get(
     HttpResponse::Ok().content_type("application/x-ndjson").streaming(body)
 }
 
-fn read_query(text: &str) -> Result<LogQuery, String> {
-    let pairs = web::Query::<Vec<(String, String)>>::from_query(text)
-        .map_err(|error| format!("the query cannot be read: {error}"))?;
+fn read_query(text: &str) -> Result<LogQuery, InvalidQuery> {
     let mut query = LogQuery::default();
-    for (name, value) in pairs.into_inner() {
+    for (name, value) in pairs(text)? {
         query.set(&name, &value)?;
     }
     Ok(query)
@@ -115,9 +116,9 @@ async fn read(consoles: &Consoles, container: &str, mut query: LogQuery, sender:
                 query.tail = Some(entries);
                 lines = lines.skipping(skip);
             }
-            Err(why) => {
+            Err(error) => {
                 let mut out = BytesMut::new();
-                write(&mut out, &LogRecord::Failed { why });
+                write(&mut out, &error.record());
                 // A reader that has gone gets no answer.
                 let _ = sender.send_timeout(out.freeze(), READER_LIMIT).await;
                 return;
@@ -127,6 +128,22 @@ async fn read(consoles: &Consoles, container: &str, mut query: LogQuery, sender:
     pump(consoles.console().read_log(container, &query), query, lines, sender).await;
 }
 
+/// Why a log cannot be read further.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error("{}", .0.reason())]
+    Engine(EngineError),
+    #[error("the engine told nothing for {0} s")]
+    Silent(u64),
+}
+
+impl ReadError {
+    /// What the reader is told.
+    fn record(&self) -> LogRecord {
+        LogRecord::Failed { why: self.to_string() }
+    }
+}
+
 /// How many of the engine's last entries hold the `wanted` last lines, and how many lines of them are too
 /// many.
 async fn count(
@@ -134,7 +151,7 @@ async fn count(
     container: &str,
     query: &LogQuery,
     wanted: u32,
-) -> Result<(u32, u64), String> {
+) -> Result<(u32, u64), ReadError> {
     let limit = Duration::from_millis(HEARTBEAT_MS) * ENGINE_HEARTBEATS;
     let mut last = LastLines::new(wanted);
     loop {
@@ -144,9 +161,9 @@ async fn count(
             .read_log(container, &LogQuery { follow: false, tail: Some(entries), ..*query });
         loop {
             match tokio::time::timeout(limit, pieces.next()).await {
-                Ok(Some(piece)) => last.count(&piece.map_err(|error| error.reason())?),
+                Ok(Some(piece)) => last.count(&piece.map_err(ReadError::Engine)?),
                 Ok(None) => break,
-                Err(_) => return Err(format!("the engine told nothing for {} s", limit.as_secs())),
+                Err(_) => return Err(ReadError::Silent(limit.as_secs())),
             }
         }
         match last.skip() {
@@ -178,7 +195,7 @@ async fn pump(
                             .into_iter()
                             .for_each(|line| write(&mut out, &LogRecord::Line(line))),
                         Err(error) => {
-                            write(&mut out, &LogRecord::Failed { why: error.reason() });
+                            write(&mut out, &ReadError::Engine(error).record());
                             goes_on = false;
                             break;
                         }
@@ -194,10 +211,7 @@ async fn pump(
                 silent += 1;
                 if !query.follow && silent >= ENGINE_HEARTBEATS {
                     let seconds = u64::from(silent) * HEARTBEAT_MS / 1_000;
-                    write(
-                        &mut out,
-                        &LogRecord::Failed { why: format!("the engine told nothing for {seconds} s") },
-                    );
+                    write(&mut out, &ReadError::Silent(seconds).record());
                     goes_on = false;
                 } else {
                     out.extend_from_slice(b"\n");

@@ -9,6 +9,7 @@ mod exec;
 mod health;
 mod logs;
 mod probe;
+mod query;
 mod registry_login;
 mod server;
 mod usage;

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
-use actix::Recipient;
+use actix::{MailboxError, Recipient};
 use shef_common::{
-    client::HostClient,
+    client::{CallError, HostClient},
     disk::DiskUsage,
     image::ImageRef,
     protocol::{IMAGES_PATH, ImagesNeeded, ImagesQuery},
@@ -14,10 +14,33 @@ use super::{
     disk::{EngineDisk, used_percent},
     pulled::{Pulled, unneeded},
 };
-use crate::{engine::Engine, supervisor::Describe};
+use crate::{
+    engine::{Engine, EngineError},
+    supervisor::Describe,
+};
 
 /// How long a master may take to say what is needed.
 const MASTER_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why it is not known which images are needed, or what they take.
+#[derive(Debug, thiserror::Error)]
+pub enum CleanError {
+    /// The engine does not say how large an image is.
+    #[error("{}", .0.reason())]
+    Engine(EngineError),
+    /// The supervisor is gone.
+    #[error(transparent)]
+    Supervisor(#[from] MailboxError),
+    /// The supervisor stops.
+    #[error("the supervisor does not say what it holds")]
+    NotDescribed,
+    /// The agent has no master.
+    #[error("there is no master to ask")]
+    NoMaster,
+    /// No master answers; this is what came of the last one.
+    #[error(transparent)]
+    Master(#[from] CallError),
+}
 
 /// What a cleaner works with.
 pub struct Cleaner {
@@ -52,7 +75,7 @@ pub async fn clean_up(cleaner: Rc<Cleaner>) {
 }
 
 impl Cleaner {
-    async fn clean_above_mark(&self) -> Result<(), String> {
+    async fn clean_above_mark(&self) -> Result<(), CleanError> {
         let Some(directory) = self.disk.directory(&*self.engine).await else { return Ok(()) };
         let is_above = || used_percent(&directory).is_some_and(|used| used > self.above_percent);
         if is_above() {
@@ -64,15 +87,14 @@ impl Cleaner {
     /// What images take; with `prune`, those that nothing needs are removed first.
     ///
     /// # Errors
-    /// Why the usage is unknown, in words.
-    pub async fn usage(&self, prune: bool) -> Result<DiskUsage, String> {
+    /// [`CleanError`]: the usage is not known.
+    pub async fn usage(&self, prune: bool) -> Result<DiskUsage, CleanError> {
         let removed = if prune { self.clean(|| true).await? } else { BTreeSet::new() };
         let unneeded: BTreeSet<ImageRef> = self.unneeded().await?.into_iter().collect();
         let mut usage = DiskUsage { removed: removed.into_iter().collect(), ..DiskUsage::default() };
         for image in self.pulled.all() {
-            let Some(bytes) = self.engine.image_bytes(&image).await.map_err(|error| error.reason())? else {
-                continue;
-            };
+            let bytes = self.engine.image_bytes(&image).await.map_err(CleanError::Engine)?;
+            let Some(bytes) = bytes else { continue };
             usage.images += 1;
             usage.image_bytes = usage.image_bytes.saturating_add(bytes);
             if unneeded.contains(&image) {
@@ -85,15 +107,14 @@ impl Cleaner {
     }
 
     /// What can be removed, the oldest first.
-    async fn unneeded(&self) -> Result<Vec<ImageRef>, String> {
+    async fn unneeded(&self) -> Result<Vec<ImageRef>, CleanError> {
         let pulled = self.pulled.all();
         if pulled.is_empty() {
             return Ok(Vec::new());
         }
         let needed = self.needed(&pulled).await?;
         // Asked last: whatever a master has ordered meanwhile is held by now.
-        let described = self.describe.send(Describe).await.map_err(|error| error.to_string())?;
-        let holds = described.ok_or("the supervisor does not say what it holds")?.holds;
+        let holds = self.describe.send(Describe).await?.ok_or(CleanError::NotDescribed)?.holds;
         let held = holds
             .iter()
             .flat_map(|assignment| [assignment.image(), assignment.template.image.clone()])
@@ -102,7 +123,7 @@ impl Cleaner {
     }
 
     /// Removes what nothing needs, while `goes_on` says so.
-    async fn clean(&self, goes_on: impl Fn() -> bool) -> Result<BTreeSet<ImageRef>, String> {
+    async fn clean(&self, goes_on: impl Fn() -> bool) -> Result<BTreeSet<ImageRef>, CleanError> {
         let mut gone = BTreeSet::new();
         for image in self.unneeded().await? {
             if !goes_on() {
@@ -125,8 +146,8 @@ impl Cleaner {
         Ok(gone)
     }
 
-    async fn needed(&self, pulled: &[ImageRef]) -> Result<BTreeSet<ImageRef>, String> {
-        let mut failed = "there is no master to ask".to_owned();
+    async fn needed(&self, pulled: &[ImageRef]) -> Result<BTreeSet<ImageRef>, CleanError> {
+        let mut failed = CleanError::NoMaster;
         for master in &self.masters {
             let query = ImagesQuery { images: pulled.to_vec() };
             match self
@@ -135,7 +156,7 @@ impl Cleaner {
                 .await
             {
                 Ok(answer) => return Ok(answer.needed.into_iter().collect()),
-                Err(error) => failed = error.to_string(),
+                Err(error) => failed = error.into(),
             }
         }
         Err(failed)

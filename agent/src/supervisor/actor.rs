@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::{
     core::{Core, Description, EffectHandler, Event, Limits, Operation, Outcome},
-    ledger::{Ledger, LedgerFile, LedgerWrite},
+    ledger::{Ledger, LedgerFile, LedgerWrite, NotWritten},
     messages::{Acknowledged, ApplyPush, Describe, Joined, MasterAnswered, Shutdown, WhichCluster},
 };
 use crate::{
@@ -160,13 +160,14 @@ impl EffectHandler for Shell<'_> {
         let file = self.act.file.clone();
         let write = async move {
             let written = tokio::task::spawn_blocking(move || file.write(&write)).await;
-            let outcome = written
-                .map_err(|error| error.to_string())
-                .and_then(|outcome| outcome.map_err(|error| error.to_string()));
-            if let Err(why) = &outcome {
+            let failed = |why: &dyn std::error::Error| {
                 log::error!(why:%; "the ledger could not be written; orders are refused until it can");
+                NotWritten
+            };
+            match written {
+                Ok(outcome) => outcome.map_err(|error| failed(&error)),
+                Err(error) => Err(failed(&error)),
             }
-            outcome
         };
         self.spawn(write, Event::LedgerWritten);
     }

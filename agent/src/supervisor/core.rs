@@ -168,7 +168,7 @@ impl Core {
             Event::Begin => self.reconnect(now),
             Event::Joined(cluster) => self.joined(cluster, now),
             Event::Pushed { ticket, push } => self.pushed(ticket, push),
-            Event::LedgerWritten(outcome) => self.ledger_written(&outcome, now),
+            Event::LedgerWritten(outcome) => self.ledger_written(outcome, now),
             Event::Acknowledged(replicas) => self.acknowledged(&replicas, now),
             Event::MasterAnswered => self.on_master_answer(now),
             Event::Happened(event) => self.happened(&event, now),

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 
 pub use time::{InvalidTime, LogTime};
 
-use crate::ids::ReplicaId;
+use crate::{
+    ids::ReplicaId,
+    query::{InvalidParameter, cut, flag},
+};
 
 /// The most bytes of one line; what is longer is told as several.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
@@ -82,50 +85,30 @@ impl LogQuery {
     /// Reads one parameter of a query; times are RFC 3339 here.
     ///
     /// # Errors
-    /// In words: what it must be.
-    pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+    /// [`InvalidParameter`] says what it must be.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), InvalidParameter> {
         match name {
             "follow" => self.follow = flag(name, value)?,
-            "since" => self.since = Some(LogTime::parse(value).map_err(|error| format!("since: {error}"))?),
+            "since" => self.since = Some(LogTime::parse(value).map_err(InvalidParameter::Since)?),
             "tail" => self.tail = tail(value)?,
             _ => {
-                return Err(format!(
-                    "{name:?} is not a parameter of this call; it takes: follow, since, tail"
-                ));
+                return Err(InvalidParameter::Unknown { name: cut(name), known: "follow, since, tail" });
             }
         }
         Ok(())
     }
 }
 
-/// `true` or `false`.
-///
-/// # Errors
-/// In words: what it must be.
-pub fn flag(name: &str, value: &str) -> Result<bool, String> {
-    match value {
-        // `?follow` alone is as good as `?follow=true`.
-        "true" | "" => Ok(true),
-        "false" => Ok(false),
-        other => Err(format!(
-            "{name} must be true or false, but is {:?}",
-            other.chars().take(80).collect::<String>()
-        )),
-    }
-}
-
 /// A number of lines, or `all`.
 ///
 /// # Errors
-/// In words: what it must be.
-pub fn tail(value: &str) -> Result<Option<u32>, String> {
+/// [`InvalidParameter::Tail`] for anything else.
+pub fn tail(value: &str) -> Result<Option<u32>, InvalidParameter> {
     if value == "all" {
         return Ok(None);
     }
-    value.parse().ok().filter(|lines| *lines <= MAX_TAIL).map(Some).ok_or_else(|| {
-        let shown: String = value.chars().take(80).collect();
-        format!("tail must be a number of lines from 0 to {MAX_TAIL} or all, but is {shown:?}")
-    })
+    let lines = value.parse().ok().filter(|lines| *lines <= MAX_TAIL);
+    lines.map(Some).ok_or_else(|| InvalidParameter::Tail(cut(value)))
 }
 
 #[cfg(test)]
@@ -142,11 +125,18 @@ mod tests {
             read.set(name, value).unwrap();
         }
         assert_eq!(read, query);
-        for (name, value) in
-            [("follow", "yes"), ("since", "monday"), ("tail", "-1"), ("tail", "1000001"), ("until", "1")]
-        {
-            let refused = LogQuery::default().set(name, value).unwrap_err();
-            assert!(refused.contains(name), "{name}={value}: {refused}");
+        for (name, value, message) in [
+            ("follow", "yes", "follow must be true or false, but is \"yes\""),
+            ("since", "monday", "since: must be a time such as 2026-01-31T09:30:00Z, but is \"monday\""),
+            ("tail", "-1", "tail must be a number of lines from 0 to 1000000 or all, but is \"-1\""),
+            (
+                "tail",
+                "1000001",
+                "tail must be a number of lines from 0 to 1000000 or all, but is \"1000001\"",
+            ),
+            ("until", "1", "\"until\" is not a parameter of this call; it takes: follow, since, tail"),
+        ] {
+            assert_eq!(LogQuery::default().set(name, value).unwrap_err().to_string(), message);
         }
         assert_eq!(tail("all"), Ok(None));
     }

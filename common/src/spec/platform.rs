@@ -10,16 +10,27 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct Platform(Box<str>);
 
+/// Why a text is not a platform; with what was given, cut to 80 characters.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be OS/ARCHITECTURE such as linux/amd64, linux/arm64 or linux/arm/v7, but is {0:?}")]
+pub struct InvalidPlatform(String);
+
 impl Platform {
     /// Reads a platform as the docker command takes it.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    ///
+    /// # Errors
+    /// [`InvalidPlatform`] for anything but two or three parts of lower-case letters, digits and underscores.
+    pub fn parse(text: &str) -> Result<Self, InvalidPlatform> {
         let is_part = |part: &str| {
             (1..=32).contains(&part.len())
                 && part.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_')
         };
         let parts = text.split('/').count();
-        ((2..=3).contains(&parts) && text.split('/').all(is_part)).then(|| Self(text.into()))
+        if (2..=3).contains(&parts) && text.split('/').all(is_part) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidPlatform(text.chars().take(80).collect()))
+        }
     }
 
     /// As it was written.
@@ -50,15 +61,10 @@ fn family(arch: &str) -> &str {
 }
 
 impl TryFrom<String> for Platform {
-    type Error = String;
+    type Error = InvalidPlatform;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text).ok_or_else(|| {
-            let shown: String = text.chars().take(80).collect();
-            format!(
-                "must be OS/ARCHITECTURE such as linux/amd64, linux/arm64 or linux/arm/v7, but is {shown:?}"
-            )
-        })
+    fn try_from(text: String) -> Result<Self, InvalidPlatform> {
+        Self::parse(&text)
     }
 }
 
@@ -111,7 +117,7 @@ mod tests {
             );
         }
         for wrong in ["", "arm64", "linux/", "Linux/arm64", "linux/arm/v7/x", "linux/arm64 ", "linux/../x"] {
-            assert_eq!(Platform::parse(wrong), None, "{wrong}");
+            assert_eq!(Platform::parse(wrong), Err(InvalidPlatform(wrong.to_owned())));
         }
     }
 }

@@ -117,6 +117,15 @@ impl From<Port> for WrittenPort {
     }
 }
 
+/// Why ports as users write them are none.
+#[derive(Debug, thiserror::Error)]
+enum InvalidPort {
+    #[error("must have host_ip or host_ipv6, but has both")]
+    TwoAddresses,
+    #[error("must publish as many ports as it targets, but {published} and {target} differ in length")]
+    Lengths { published: PortOrRange, target: PortOrRange },
+}
+
 /// Reads ports. Agents of earlier versions know single ones alone, so a range is no more from here on.
 pub(super) fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Port>, D::Error> {
     #[derive(Deserialize)]
@@ -124,18 +133,16 @@ pub(super) fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Port>, D::E
     struct Single(Vec<Port>);
 
     impl TryFrom<WrittenPort> for Single {
-        type Error = String;
+        type Error = InvalidPort;
 
-        fn try_from(written: WrittenPort) -> Result<Self, String> {
+        fn try_from(written: WrittenPort) -> Result<Self, InvalidPort> {
             let WrittenPort { target, published, protocol, host_ip, host_ipv6 } = written;
             if host_ip.is_some() && host_ipv6.is_some() {
-                return Err("must have host_ip or host_ipv6, but has both".to_owned());
+                return Err(InvalidPort::TwoAddresses);
             }
             let host_ip = host_ip.or_else(|| host_ipv6.map(IpAddr::V6));
             if let Some(published) = published.filter(|published| published.len() != target.len()) {
-                return Err(format!(
-                    "must publish as many ports as it targets, but {published} and {target} differ in length"
-                ));
+                return Err(InvalidPort::Lengths { published, target });
             }
             let port = |offset| Port {
                 target: target.first + offset,
@@ -152,7 +159,7 @@ pub(super) fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Port>, D::E
 }
 
 /// One port, or a range of them.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct PortOrRange {
     first: u16,
     last: u16,

@@ -11,7 +11,12 @@ use shef_common::{
     ids::NodeName,
 };
 
-use super::{Api, RequestPermit, answer::Answer, params, streams::away};
+use super::{
+    Api, RequestPermit,
+    agent_error::{AgentError, away},
+    answer::Answer,
+    params,
+};
 use crate::view::Host;
 
 /// How many hosts are asked at once.
@@ -68,19 +73,15 @@ async fn answer(request: &HttpRequest, api: &web::Data<Api>, client: &HostClient
 }
 
 async fn ask(client: &HostClient, host: Host, prune: bool) -> HostUsage {
-    let answer = match away(host.view.state) {
-        Some(why) => Err(why.to_owned()),
-        None => {
-            let url = format!("{}{DISK_PATH}", host.view.host.agent_url);
-            client
-                .post::<_, DiskUsage>(&url, &DiskQuery { prune }, HOST_LIMIT)
-                .await
-                .map_err(|error| error.to_string())
-        }
+    let asked = async {
+        away(host.view.state).map_or(Ok(()), Err)?;
+        let url = format!("{}{DISK_PATH}", host.view.host.agent_url);
+        let answer = client.post::<_, DiskUsage>(&url, &DiskQuery { prune }, HOST_LIMIT).await;
+        answer.map_err(|error| AgentError::Told(error.to_string()))
     };
-    let (usage, missing) = match answer {
+    let (usage, missing) = match asked.await {
         Ok(usage) => (Some(usage), None),
-        Err(why) => (None, Some(why)),
+        Err(error) => (None, Some(error.to_string())),
     };
     HostUsage { host: host.view.name.clone(), usage, missing }
 }

@@ -7,6 +7,7 @@ use actix_web::{
 use shef_common::{
     ids::ServiceName,
     problem::{Code, FieldError, MEDIA_TYPE, Problem},
+    query::InvalidParameter,
 };
 
 use crate::service::Refused;
@@ -19,6 +20,12 @@ pub struct ApiError(pub Problem);
 impl From<Problem> for ApiError {
     fn from(problem: Problem) -> Self {
         Self(problem)
+    }
+}
+
+impl From<InvalidParameter> for ApiError {
+    fn from(error: InvalidParameter) -> Self {
+        Problem::new(Code::InvalidParameter, error.to_string()).into()
     }
 }
 

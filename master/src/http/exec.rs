@@ -15,8 +15,10 @@ use shef_common::{
 use tokio::sync::{Mutex, Notify};
 
 use super::{
-    Api, ApiError, params, services,
-    streams::{StreamClient, StreamPermit, away, stopping},
+    Api, ApiError,
+    agent_error::{AgentError, away},
+    params, services,
+    streams::{StreamClient, StreamPermit, stopping},
 };
 
 /// How long the agent may take to answer.
@@ -32,55 +34,58 @@ pub async fn get(
     let permit = StreamPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let id = params::replica(&request)?;
-    let invalid = |why: String| ApiError::from(Problem::new(Code::InvalidParameter, why));
-    let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
-    let pairs = pairs.map_err(|error| invalid(format!("the query cannot be read: {error}")))?;
-    let order = ExecOrder::read(pairs.into_inner()).map_err(invalid)?;
+    let order = ExecOrder::read(params::pairs(&request)?)?;
     let view = services::find(&api, &name)?;
     let replica = view.replica_states.iter().find(|replica| replica.id == id);
     let replica = replica
         .ok_or_else(|| Problem::new(Code::ReplicaNotFound, format!("service {name} has no replica {id}")))?;
     let unreachable =
-        |why: String| Problem::new(Code::ReplicaUnreachable, format!("{id} on {}: {why}", replica.node));
-    let host = api
-        .view
-        .host(&replica.node)
-        .ok_or_else(|| unreachable("the host is no member of the cluster".to_owned()))?;
-    if let Some(why) = away(host.view.state) {
-        return Err(unreachable(why.to_owned()).into());
+        |error| Problem::new(Code::ReplicaUnreachable, format!("{id} on {}: {error}", replica.node));
+    let host = api.view.host(&replica.node).ok_or_else(|| unreachable(AgentError::NoMember))?;
+    if let Some(error) = away(host.view.state) {
+        return Err(unreachable(error).into());
     }
     // Only who can speak to us is worth an agent's connection.
     let (answer, session, messages) = actix_ws::handle(&request, payload)
-        .map_err(|error| invalid(format!("this is a WebSocket: {error}")))?;
+        .map_err(|error| Problem::new(Code::InvalidParameter, format!("this is a WebSocket: {error}")))?;
     let url = format!("{}{}?{}", host.view.host.agent_url, exec::path(&id), order.to_query());
     let connected = tokio::time::timeout(CONNECT_LIMIT, client.0.ws(&url).connect()).await;
     let agent = match connected {
         Ok(Ok((_, agent))) => agent,
-        Ok(Err(error)) => return Err(unreachable(format!("its agent does not answer: {error}")).into()),
-        Err(_) => {
-            return Err(unreachable(format!(
-                "its agent has not answered within {} s",
-                CONNECT_LIMIT.as_secs()
-            ))
-            .into());
-        }
+        Ok(Err(error)) => return Err(unreachable(AgentError::NoAnswer(error.to_string())).into()),
+        Err(_) => return Err(unreachable(AgentError::TooLate(CONNECT_LIMIT)).into()),
     };
     let messages = messages.aggregate_continuations().max_continuation_size(MAX_FRAME_BYTES + 1);
     actix_rt::spawn(async move {
         let (to_agent, from_agent) = agent.split();
         let ended = tokio::select! {
             ended = relay(session.clone(), messages, to_agent, from_agent) => ended,
-            () = stopping(&api) => Some("the master stops".to_owned()),
+            () = stopping(&api) => Some(CutOff::MasterStops),
         };
         let mut session = session;
         if let Some(why) = ended {
             // A user that has gone gets no answer.
-            let _ = session.text(serde_json::to_string(&Control::Error(why)).unwrap_or_default()).await;
+            let _ = session
+                .text(serde_json::to_string(&Control::Error(why.to_string())).unwrap_or_default())
+                .await;
         }
         let _ = session.close(None).await;
         drop(permit);
     });
     Ok(answer)
+}
+
+/// Why it is not known how a command ended.
+#[derive(Debug, thiserror::Error)]
+enum CutOff {
+    #[error("the master stops")]
+    MasterStops,
+    #[error("the host's agent did not say within {} s how the command ended", .0.as_secs())]
+    TooLate(Duration),
+    #[error("the host's agent broke off before it said how the command ended")]
+    BrokeOff,
+    #[error("nothing was heard of the host's agent for {} s", .0.as_secs())]
+    Silent(Duration),
 }
 
 /// Hands frames on both ways until the command's last frame; what the user is still to be told.
@@ -90,7 +95,7 @@ async fn relay<E>(
     messages: AggregatedMessageStream,
     to_agent: impl Sink<Message> + Unpin,
     from_agent: impl Stream<Item = Result<Frame, E>> + Unpin,
-) -> Option<String> {
+) -> Option<CutOff> {
     let (to_agent, broken) = (Mutex::new(to_agent), Notify::new());
     let up = async {
         if hand_up(&user, messages, &to_agent).await == UpEnd::Broken {
@@ -160,7 +165,7 @@ async fn hand_down<E>(
     mut user: Session,
     mut from_agent: impl Stream<Item = Result<Frame, E>> + Unpin,
     broken: &Notify,
-) -> Option<String> {
+) -> Option<CutOff> {
     let silence = Duration::from_millis(SILENCE_MS);
     let drain = Duration::from_millis(DRAIN_MS);
     // One limit for all that may still come once the other direction is broken.
@@ -168,8 +173,7 @@ async fn hand_down<E>(
         broken.notified().await;
         tokio::time::sleep(drain).await;
     });
-    let late =
-        || Some(format!("the host's agent did not say within {} s how the command ended", drain.as_secs()));
+    let late = || Some(CutOff::TooLate(drain));
     loop {
         let next = tokio::select! {
             next = tokio::time::timeout(silence, from_agent.next()) => next,
@@ -187,11 +191,9 @@ async fn hand_down<E>(
             }
             Ok(Some(Ok(Frame::Ping(_) | Frame::Pong(_)))) => Ok(()),
             Ok(Some(Ok(Frame::Close(_) | Frame::Continuation(_)) | Err(_)) | None) => {
-                return Some("the host's agent broke off before it said how the command ended".to_owned());
+                return Some(CutOff::BrokeOff);
             }
-            Err(_) => {
-                return Some(format!("nothing was heard of the host's agent for {} s", silence.as_secs()));
-            }
+            Err(_) => return Some(CutOff::Silent(silence)),
         };
         if sent.is_err() {
             return None;

@@ -1,6 +1,7 @@
 //! The master's HTTP server: docker-shef's API, ours under `/v1`, and the
 //! agents' calls. Handlers parse, ask, and answer; they decide nothing.
 
+mod agent_error;
 mod agents;
 mod answer;
 mod backup;

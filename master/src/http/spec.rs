@@ -47,12 +47,18 @@ mod tests {
         let object = |value: Value| value.as_object().unwrap().clone();
         assert_eq!(read_rebalance(Map::new()).unwrap(), 60);
         assert_eq!(read_rebalance(object(json!({"per_minute": 5}))).unwrap(), 5);
-        assert!(read_rebalance(object(json!({"per_minute": 0}))).is_err());
-        assert!(read_rebalance(object(json!({"more": 0}))).is_err());
+        for (body, message) in [
+            (json!({"per_minute": 0}), "per_minute: must be a whole number from 1 to 1000"),
+            (json!({"more": 0}), "more: is not a field of this body"),
+        ] {
+            let refused = read_rebalance(object(body)).unwrap_err().to_string();
+            assert!(refused.starts_with(message), "{refused}");
+        }
     }
 
     #[test]
     fn a_patch_that_names_nothing_is_refused() {
-        assert!(read_change(Map::new()).is_err());
+        let refused = read_change(Map::new()).unwrap_err().to_string();
+        assert!(refused.starts_with("body: must name at least one field"), "{refused}");
     }
 }

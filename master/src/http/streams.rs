@@ -9,7 +9,6 @@ use futures_util::{Stream, stream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{Api, ApiError};
-use crate::membership::Standing;
 
 /// The most connections to agents that a worker's streams have open at once.
 const MAX_CONNECTIONS: usize = 4_096;
@@ -89,15 +88,4 @@ pub async fn stopping(api: &Api) {
     let mut stopping = api.stopping.clone();
     // The sender is gone: the master stops.
     let _ = stopping.wait_for(|stopping| *stopping).await;
-}
-
-/// Why a host in this state is not asked; `None`: it is asked.
-pub const fn away(standing: Standing) -> Option<&'static str> {
-    match standing {
-        Standing::Ready | Standing::Suspect => None,
-        Standing::Awaited => Some("the host has not been heard of yet"),
-        Standing::AgentDown => Some("the host's agent does not run"),
-        Standing::EngineDown => Some("the host's engine does not answer"),
-        Standing::Down => Some("the host is down"),
-    }
 }

@@ -12,7 +12,12 @@ use shef_common::{
     usage::{MAX_REPLICAS, USAGE_PATH, Usage, UsageQuery, Usages},
 };
 
-use super::{Api, ApiError, RequestPermit, answer::Answer, params, services, streams::away};
+use super::{
+    Api, ApiError, RequestPermit,
+    agent_error::{AgentError, away},
+    answer::Answer,
+    params, services,
+};
 
 /// How many hosts are asked at once.
 const HOSTS_AT_ONCE: usize = 32;
@@ -109,7 +114,7 @@ async fn measure(
                 usage.total.add(&known);
                 usage.replicas.push(ReplicaUse { replica, host, usage: known });
             }
-            Err(why) => usage.missing.push(Missing { replica, host, reason: why }),
+            Err(error) => usage.missing.push(Missing { replica, host, reason: error.to_string() }),
         }
     }
     usage.replicas.sort_by(|a, b| a.replica.cmp(&b.replica));
@@ -117,36 +122,33 @@ async fn measure(
     Ok(usage)
 }
 
-type Known = (NodeName, ReplicaId, Result<Usage, String>);
+type Known = (NodeName, ReplicaId, Result<Usage, AgentError>);
 
 async fn ask(api: &Api, client: &HostClient, host: NodeName, replicas: Vec<ReplicaId>) -> Vec<Known> {
-    let shown = api.view.host(&host);
-    let reached = match &shown {
-        Some(shown) => away(shown.view.state)
-            .map_or(Ok(format!("{}{USAGE_PATH}", shown.view.host.agent_url)), |why| Err(why.to_owned())),
-        None => Err("the host is no member of the cluster".to_owned()),
+    let asked = async {
+        let shown = api.view.host(&host).ok_or(AgentError::NoMember)?;
+        away(shown.view.state).map_or(Ok(()), Err)?;
+        let url = format!("{}{USAGE_PATH}", shown.view.host.agent_url);
+        let query = UsageQuery { replicas: replicas.clone() };
+        let answer = client.post::<_, Usages>(&url, &query, HOST_LIMIT).await;
+        answer.map_err(|error| AgentError::Told(error.to_string()))
     };
-    let answer = match reached {
-        Ok(url) => {
-            let query = UsageQuery { replicas: replicas.clone() };
-            client.post::<_, Usages>(&url, &query, HOST_LIMIT).await.map_err(|error| error.to_string())
-        }
-        Err(why) => Err(why),
-    };
-    match answer {
+    match asked.await {
         Ok(answer) => {
             let mut usages: BTreeMap<_, _> =
                 answer.usages.into_iter().map(|usage| (usage.replica, (usage.usage, usage.why))).collect();
             let known = |replica: ReplicaId| {
                 let known = match usages.remove(&replica) {
                     Some((Some(usage), _)) => Ok(usage),
-                    Some((None, why)) => Err(why.unwrap_or_else(|| "its agent gave no reason".to_owned())),
-                    None => Err("its agent told nothing of it".to_owned()),
+                    Some((None, why)) => Err(why.map_or(AgentError::NoReason, AgentError::Told)),
+                    None => Err(AgentError::NothingOfIt),
                 };
                 (host.clone(), replica, known)
             };
             replicas.into_iter().map(known).collect()
         }
-        Err(why) => replicas.into_iter().map(|replica| (host.clone(), replica, Err(why.clone()))).collect(),
+        Err(error) => {
+            replicas.into_iter().map(|replica| (host.clone(), replica, Err(error.clone()))).collect()
+        }
     }
 }

@@ -404,7 +404,7 @@ fn a_platform_goes_to_hosts_of_it_and_to_hosts_that_say_they_run_it() {
     host(0, "x86_64", "");
     host(1, "aarch64", "");
     host(2, "x86_64", "linux/386+linux/arm64/v8");
-    let on = |platform| Requirements { platform: Platform::parse(platform), ..nothing() };
+    let on = |platform| Requirements { platform: Platform::parse(platform).ok(), ..nothing() };
     let place = |requires: &Requirements| {
         core.clone().place(&service(0), &anywhere(), &demands(&service(0), 0, 2, requires), &BTreeMap::new())
     };

@@ -18,12 +18,12 @@ use fnv::FnvHasher;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shef_common::{
-    bounds::{MOST_ADOPTED, at_most},
+    bounds::{MOST_ADOPTED, OutOfBounds, at_most},
     clock::WallMs,
     ids::{ClusterId, Fence, Version},
 };
 
-use super::{FORMAT, Key, Record};
+use super::{FORMAT, InvalidKey, Key, Record};
 
 /// The form that is written, and the newest that is read.
 pub const BACKUP_FORMAT: u32 = 1;
@@ -44,7 +44,7 @@ pub struct Backup {
 }
 
 /// Why something is no backup that can be restored.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// A newer version of shef has made it.
     #[error(
@@ -60,19 +60,77 @@ pub enum BackupError {
         known: u32,
     },
     /// It ends too early: the copy was cut off.
-    #[error("this backup is torn: {why}; take it again, or use another copy")]
-    Torn {
-        /// How that shows.
-        why: String,
-    },
+    #[error("this backup is torn: {0}; take it again, or use another copy")]
+    Torn(Tear),
     /// It is something else, or was changed.
     #[error("line {line} is not a backup's: {why}")]
     Damaged {
         /// Counted from 1.
         line: usize,
         /// What is wrong with it.
-        why: String,
+        why: InvalidLine,
     },
+}
+
+/// How it shows that a backup is torn.
+#[derive(Debug, thiserror::Error)]
+pub enum Tear {
+    /// It has no line.
+    #[error("it is empty")]
+    Empty,
+    /// Its last line has no end.
+    #[error("line {0} has no end")]
+    Line(usize),
+    /// Bytes are missing, or are others.
+    #[error("its content is not what its last line says")]
+    Digest,
+    /// Its last line is missing.
+    #[error("it ends after {read} of {announced} records")]
+    Records {
+        /// How many are there.
+        read: usize,
+        /// How many there should be.
+        announced: usize,
+    },
+}
+
+/// What is wrong with a line of a backup.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidLine {
+    /// The first is no header.
+    #[error("no header: {0}")]
+    Header(serde_json::Error),
+    /// It is not JSON, or has other fields.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// What is stored is not JSON.
+    #[error("the record {key} is not JSON: {error}")]
+    Value {
+        /// The record's key.
+        key: Key,
+        /// The parser's words.
+        error: serde_json::Error,
+    },
+    /// Its key is none.
+    #[error(transparent)]
+    Key(#[from] InvalidKey),
+    /// Its version is beyond the bound.
+    #[error("{key}: {error}")]
+    LargeVersion {
+        /// The record's key.
+        key: Key,
+        /// The bound.
+        error: OutOfBounds,
+    },
+    /// No write leaves such a version.
+    #[error("{0} has version 0, and versions start at 1")]
+    NoVersion(Key),
+    /// The keys are not in their order.
+    #[error("{0} is not behind the key before it")]
+    Order(Key),
+    /// Something follows the last line.
+    #[error("it comes after the end")]
+    AfterEnd,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -149,12 +207,11 @@ impl Backup {
     /// # Errors
     /// [`BackupError`], unless everything in it is as it was written.
     pub fn read(text: &[u8]) -> Result<Self, BackupError> {
-        let damaged = |line: usize, why: String| BackupError::Damaged { line, why };
-        let torn = |why: &str| BackupError::Torn { why: why.to_owned() };
+        let damaged = |line, why| BackupError::Damaged { line, why };
+        let no_header = |error| damaged(1, InvalidLine::Header(error));
         let mut lines = text.split_inclusive(|&byte| byte == b'\n').enumerate();
-        let Some((_, first)) = lines.next() else { return Err(torn("it is empty")) };
-        let formats: Formats =
-            serde_json::from_slice(first).map_err(|error| damaged(1, format!("no header: {error}")))?;
+        let Some((_, first)) = lines.next() else { return Err(BackupError::Torn(Tear::Empty)) };
+        let formats: Formats = serde_json::from_slice(first).map_err(no_header)?;
         for (what, found, known) in
             [("format", formats.shef_backup, BACKUP_FORMAT), ("store format", formats.store_format, FORMAT)]
         {
@@ -162,46 +219,45 @@ impl Backup {
                 return Err(BackupError::Newer { what, found, known });
             }
         }
-        let header: Header =
-            serde_json::from_slice(first).map_err(|error| damaged(1, format!("no header: {error}")))?;
+        let header: Header = serde_json::from_slice(first).map_err(no_header)?;
         let mut digest = FnvHasher::default();
         digest.write(first);
         let mut records: Vec<Record> = Vec::new();
         for (at, line) in lines.by_ref() {
             if !line.ends_with(b"\n") {
-                return Err(torn(&format!("line {} has no end", at + 1)));
+                return Err(BackupError::Torn(Tear::Line(at + 1)));
             }
             if records.len() == header.records {
                 let last: Last =
-                    serde_json::from_slice(line).map_err(|error| damaged(at + 1, error.to_string()))?;
+                    serde_json::from_slice(line).map_err(|error| damaged(at + 1, error.into()))?;
                 if last.digest != text_of(&digest) {
-                    return Err(torn("its content is not what its last line says"));
+                    return Err(BackupError::Torn(Tear::Digest));
                 }
                 return match lines.next() {
                     None => Ok(Self { cluster: header.cluster, fence: header.fence, records }),
-                    Some((at, _)) => Err(damaged(at + 1, "it comes after the end".to_owned())),
+                    Some((at, _)) => Err(damaged(at + 1, InvalidLine::AfterEnd)),
                 };
             }
             digest.write(line);
             let record = read_line(line).map_err(|why| damaged(at + 1, why))?;
             if records.last().is_some_and(|before| before.key >= record.key) {
-                return Err(damaged(at + 1, format!("{} is not behind the key before it", record.key)));
+                return Err(damaged(at + 1, InvalidLine::Order(record.key)));
             }
             records.push(record);
         }
-        Err(torn(&format!("it ends after {} of {} records", records.len(), header.records)))
+        Err(BackupError::Torn(Tear::Records { read: records.len(), announced: header.records }))
     }
 }
 
 /// A value as one line of JSON; these always serialise.
-fn json(value: &impl Serialize) -> Result<Vec<u8>, String> {
-    let mut line = serde_json::to_vec(value).map_err(|error| error.to_string())?;
+fn json(value: &impl Serialize) -> Result<Vec<u8>, InvalidLine> {
+    let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     Ok(line)
 }
 
-fn line(record: &Record) -> Result<Vec<u8>, String> {
-    let not_json = |error: serde_json::Error| format!("the record {} is not JSON: {error}", record.key);
+fn line(record: &Record) -> Result<Vec<u8>, InvalidLine> {
+    let not_json = |error| InvalidLine::Value { key: record.key.clone(), error };
     let key = record.key.to_string();
     let value: &RawValue = serde_json::from_slice(&record.value).map_err(not_json)?;
     if !value.get().contains('\n') {
@@ -213,12 +269,14 @@ fn line(record: &Record) -> Result<Vec<u8>, String> {
     json(&Line { key, version: record.version, value: &value })
 }
 
-fn read_line(line: &[u8]) -> Result<Record, String> {
-    let Line { key, version, value } = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    let key: Key = key.parse().map_err(|error: super::InvalidKey| error.to_string())?;
-    at_most("its version", version.0, MOST_ADOPTED).map_err(|error| format!("{key}: {error}"))?;
+fn read_line(line: &[u8]) -> Result<Record, InvalidLine> {
+    let Line { key, version, value } = serde_json::from_slice(line)?;
+    let key: Key = key.parse()?;
+    if let Err(error) = at_most("its version", version.0, MOST_ADOPTED) {
+        return Err(InvalidLine::LargeVersion { key, error });
+    }
     if version.0 == 0 {
-        return Err(format!("{key} has version 0, and versions start at 1"));
+        return Err(InvalidLine::NoVersion(key));
     }
     Ok(Record { key, version, value: Bytes::copy_from_slice(value.get().as_bytes()) })
 }

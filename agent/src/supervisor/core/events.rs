@@ -16,7 +16,7 @@ use crate::{
     },
     health::{CheckFailure, Probe},
     reporter::Observed,
-    supervisor::ledger::LedgerWrite,
+    supervisor::ledger::{LedgerWrite, NotWritten},
 };
 
 /// What happens to the supervisor.
@@ -33,9 +33,8 @@ pub enum Event {
         /// The order.
         push: Push,
     },
-    /// The write of the ledger is durable, and the log has so many bytes; or it has failed, and nobody knows
-    /// what the log ends with.
-    LedgerWritten(Result<u64, String>),
+    /// The write of the ledger is durable, and the log has so many bytes; or it has failed.
+    LedgerWritten(Result<u64, NotWritten>),
     /// A master knows that these are stopped.
     Acknowledged(Vec<ReplicaId>),
     /// A master that knows this host has answered.

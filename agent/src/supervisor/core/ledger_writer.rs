@@ -12,7 +12,7 @@ use shef_common::{
 };
 
 use super::ledger_digest::DigestKeeper;
-use crate::supervisor::ledger::{Ledger, LedgerChange, LedgerWrite};
+use crate::supervisor::ledger::{Ledger, LedgerChange, LedgerWrite, NotWritten};
 
 /// The most pushes that wait for the ledger; more are refused as not ready.
 const MAX_WAITING_PUSHES: usize = 64;
@@ -180,7 +180,7 @@ impl LedgerWriter {
     }
 
     /// The write that was begun is durable, and the log has so many bytes; or it has failed.
-    pub fn written(&mut self, outcome: &Result<u64, String>, now: MonoMs) -> Option<Written> {
+    pub fn written(&mut self, outcome: Result<u64, NotWritten>, now: MonoMs) -> Option<Written> {
         let InFlight { mut change, ticket } = self.in_flight.take()?;
         let Ok(bytes) = outcome else {
             self.log = Log::Doubtful;
@@ -190,7 +190,7 @@ impl LedgerWriter {
             }
             return Some(Written::Failed(ticket));
         };
-        self.log = Log::Measured(*bytes);
+        self.log = Log::Measured(bytes);
         let set = change.set.iter().map(|assignment| assignment.replica.clone()).collect();
         let removed = change.remove.iter().map(|removal| removal.replica.clone()).collect();
         let joined = change.joined.is_some();

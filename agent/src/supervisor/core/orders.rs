@@ -9,7 +9,7 @@ use shef_common::{
 use super::{Core, Effect, ledger_writer::Written};
 use crate::supervisor::{
     admission::{self, Verdict},
-    ledger::LedgerWrite,
+    ledger::{LedgerWrite, NotWritten},
     replica::{DesiredState, KnownOrder, Replica, Seen},
 };
 
@@ -71,7 +71,7 @@ impl Core {
         }
     }
 
-    pub(super) fn ledger_written(&mut self, outcome: &Result<u64, String>, now: Now) {
+    pub(super) fn ledger_written(&mut self, outcome: Result<u64, NotWritten>, now: Now) {
         match self.ledger.written(outcome, now.mono) {
             Some(Written::Changed { set, removed, joined, ticket }) => {
                 self.apply_ledger(&set, &removed, now);

@@ -76,6 +76,11 @@ pub enum LedgerError {
     Identity(#[from] InvalidId),
 }
 
+/// A write of the ledger has failed, and nobody knows what the log ends with. Why, the log of the agent says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger could not be written")]
+pub struct NotWritten;
+
 /// The ledger's place on disk, held by one agent at a time.
 #[derive(Debug)]
 pub struct LedgerFile {

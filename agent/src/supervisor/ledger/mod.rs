@@ -13,6 +13,6 @@ pub(super) mod log_tests;
 mod state;
 
 pub use self::{
-    file::{LedgerError, LedgerFile},
+    file::{LedgerError, LedgerFile, NotWritten},
     state::{Ledger, LedgerChange, LedgerWrite, Removal},
 };

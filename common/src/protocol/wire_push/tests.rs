@@ -131,10 +131,17 @@ fn a_push_that_cannot_be_read_is_refused_with_its_reason() {
         refusal(|push| drop(push.as_object_mut().unwrap().remove("templates"))),
         "an assignment refers to template 0, but the push has 0"
     );
-    for template in [json!(-1), json!(0.5), json!("0"), json!(null), json!([0])] {
+    for (template, message) in [
+        (json!(-1), "invalid type: integer"),
+        (json!(0.5), "invalid type: floating point"),
+        (json!("0"), "invalid type: string"),
+        (json!(null), "invalid type: null"),
+        (json!([0]), "invalid type: integer `0`, expected a string"),
+    ] {
         let mut spoiled = good.clone();
         spoiled["set"][0]["template"] = template.clone();
-        assert!(serde_json::from_value::<Push>(spoiled).is_err(), "{template}");
+        let refused = serde_json::from_value::<Push>(spoiled).unwrap_err().to_string();
+        assert!(refused.contains(message), "{template}: {refused}");
     }
     assert!(refusal(|push| push["templates"][0]["image"] = json!("../x")).contains("image"));
     assert!(refusal(|push| push["set"][0]["replica"] = json!("..")).contains("replica"));

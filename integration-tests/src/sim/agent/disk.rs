@@ -3,7 +3,7 @@
 
 use fastrand::Rng;
 use shef_agent::supervisor::ledger::{
-    Ledger, LedgerWrite,
+    Ledger, LedgerWrite, NotWritten,
     log::{self, LogEnd, Replayed},
 };
 
@@ -102,7 +102,7 @@ impl World {
         inc: u64,
         write: LedgerWrite,
         fails: bool,
-    ) -> Option<Result<u64, String>> {
+    ) -> Option<Result<u64, NotWritten>> {
         // What has reached the disk is drawn aside: it changes nothing of what else is drawn.
         let mut rng = Rng::with_seed(self.now ^ inc << 32 ^ (host as u64) << 48);
         let found = &mut self.hosts[host];
@@ -112,7 +112,7 @@ impl World {
         }
         if fails || !lives {
             found.disk.fail(&write, &found.ledger, &mut rng);
-            return lives.then(|| Err("no space left on device".to_owned()));
+            return lives.then_some(Err(NotWritten));
         }
         let bytes = found.disk.write(&write);
         let mut ledger = found.ledger.clone();

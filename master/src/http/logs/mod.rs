@@ -21,8 +21,9 @@ use bytes::BytesMut;
 use shef_common::{
     clock::{DurationMs, Now},
     ids::{NodeName, ReplicaId, ServiceName},
-    logs::{self, LogQuery},
+    logs::LogQuery,
     problem::{Code, Problem},
+    query::flag,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -100,14 +101,13 @@ fn answer(
 
 fn read_query(request: &HttpRequest) -> Result<(LogQuery, bool), ApiError> {
     let given = params::query(request, &["follow", "since", "tail", "timestamps"])?;
-    let invalid = |why: String| ApiError::from(Problem::new(Code::InvalidParameter, why));
     let mut query = LogQuery::default();
     let mut timestamps = false;
     for (name, value) in &given {
         match name.as_str() {
-            "timestamps" => timestamps = logs::flag(name, value).map_err(invalid)?,
+            "timestamps" => timestamps = flag(name, value)?,
             "since" => query.since = Some(params::since(value, Now::read().wall)?),
-            other => query.set(other, value).map_err(invalid)?,
+            other => query.set(other, value)?,
         }
     }
     Ok((query, timestamps))
@@ -245,7 +245,8 @@ impl Sources {
             match piece {
                 Some(Piece::Line(line)) => self.merge.offer(replica, line),
                 Some(Piece::Missing(why)) => {
-                    self.format.note(&mut self.out, &Note::Missing { missing, replica: id, reason: why });
+                    let reason = why.to_string();
+                    self.format.note(&mut self.out, &Note::Missing { missing, replica: id, reason });
                     self.merge.do_not_wait(replica);
                 }
                 Some(Piece::Back) => {

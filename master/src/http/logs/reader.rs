@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 
 use super::super::{
     Api,
-    streams::{StreamClient, away},
+    agent_error::{AgentError, away},
+    streams::StreamClient,
 };
 
 /// How many lines of one replica may wait to be merged.
@@ -36,8 +37,8 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 pub enum Piece {
     /// A line.
     Line(LogLine),
-    /// The log cannot be read, or not further; the reason.
-    Missing(String),
+    /// The log cannot be read, or not further.
+    Missing(AgentError),
     /// It is read again.
     Back,
 }
@@ -58,9 +59,9 @@ enum Ended {
     /// With the log.
     Well,
     /// There is no container; it may not have been made yet.
-    Nothing(String),
+    Nothing(AgentError),
     /// Before all of it was read.
-    Broken(String),
+    Broken(AgentError),
     /// The reader has gone.
     ReaderGone,
 }
@@ -86,9 +87,9 @@ impl Reader {
                 Ended::Nothing(why) => (!self.query.follow).then_some(why),
                 Ended::Broken(why) => Some(why),
             };
-            if why.is_some() && missing != why {
-                missing.clone_from(&why);
-                if self.sender.send(Piece::Missing(why.unwrap_or_default())).await.is_err() {
+            if let Some(why) = why.filter(|why| missing.as_ref() != Some(why)) {
+                missing = Some(why.clone());
+                if self.sender.send(Piece::Missing(why)).await.is_err() {
                     return;
                 }
             }
@@ -105,45 +106,37 @@ impl Reader {
         view.is_some_and(|view| view.replica_states.iter().any(|replica| replica.id == self.replica))
     }
 
-    async fn read_once(&mut self, missing: &mut Option<String>) -> Ended {
+    async fn read_once(&mut self, missing: &mut Option<AgentError>) -> Ended {
         let Some(host) = self.api.view.host(&self.node) else {
-            return Ended::Broken("the host is no member of the cluster".to_owned());
+            return Ended::Broken(AgentError::NoMember);
         };
         if let Some(why) = away(host.view.state) {
-            return Ended::Broken(why.to_owned());
+            return Ended::Broken(why);
         }
         let url =
             format!("{}{}?{}", host.view.host.agent_url, logs::path(&self.replica), self.query.to_query());
         let mut answer = match tokio::time::timeout(HEAD_LIMIT, self.client.0.get(&url).send()).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Ended::Broken(format!("its agent does not answer: {error}")),
-            Err(_) => {
-                return Ended::Broken(format!(
-                    "its agent has not answered within {} s",
-                    HEAD_LIMIT.as_secs()
-                ));
-            }
+            Ok(Err(error)) => return Ended::Broken(AgentError::NoAnswer(error.to_string())),
+            Err(_) => return Ended::Broken(AgentError::TooLate(HEAD_LIMIT)),
         };
         if !answer.status().is_success() {
             let body = answer.body().limit(MAX_PROBLEM_BYTES).await.unwrap_or_default();
             return match serde_json::from_slice::<Problem>(&body) {
-                Ok(problem) if problem.code == Code::ReplicaNotFound => Ended::Nothing(problem.detail),
-                Ok(problem) => Ended::Broken(problem.detail),
-                Err(_) => Ended::Broken(format!("its agent answered {}", answer.status())),
+                Ok(problem) if problem.code == Code::ReplicaNotFound => {
+                    Ended::Nothing(AgentError::Told(problem.detail))
+                }
+                Ok(problem) => Ended::Broken(AgentError::Told(problem.detail)),
+                Err(_) => Ended::Broken(AgentError::Status(answer.status())),
             };
         }
         let mut buffer = BytesMut::new();
         loop {
             match tokio::time::timeout(SILENCE_LIMIT, answer.next()).await {
                 Ok(Some(Ok(part))) => buffer.extend_from_slice(&part),
-                Ok(Some(Err(error))) => return Ended::Broken(format!("its agent broke off: {error}")),
-                Ok(None) => return Ended::Broken("its agent broke off".to_owned()),
-                Err(_) => {
-                    return Ended::Broken(format!(
-                        "nothing was heard of its agent for {} s",
-                        SILENCE_LIMIT.as_secs()
-                    ));
-                }
+                Ok(Some(Err(error))) => return Ended::Broken(AgentError::Failed(error.to_string())),
+                Ok(None) => return Ended::Broken(AgentError::Ended),
+                Err(_) => return Ended::Broken(AgentError::Silent(SILENCE_LIMIT)),
             }
             while let Some(end) = buffer.iter().position(|c| *c == b'\n') {
                 let record = buffer.split_to(end + 1);
@@ -157,11 +150,11 @@ impl Reader {
                     Ok(Some(record)) => record,
                     // The agent is there, and has nothing to tell.
                     Ok(None) => continue,
-                    Err(error) => return Ended::Broken(format!("its agent sent what is no log: {error}")),
+                    Err(error) => return Ended::Broken(AgentError::NoLog(error.to_string())),
                 };
                 let line = match record {
                     LogRecord::Line(line) => line,
-                    LogRecord::Failed { why } => return Ended::Broken(why),
+                    LogRecord::Failed { why } => return Ended::Broken(AgentError::Told(why)),
                     LogRecord::End => return Ended::Well,
                 };
                 let next = line.time.next();
@@ -172,7 +165,7 @@ impl Reader {
                 (self.query.since, self.query.tail) = (Some(next), None);
             }
             if buffer.len() > MAX_RECORD_BYTES {
-                return Ended::Broken("its agent sent a record beyond all bounds".to_owned());
+                return Ended::Broken(AgentError::LongRecord);
             }
         }
     }

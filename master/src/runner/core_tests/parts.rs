@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use shef_common::protocol::{Assignment, LedgerDigest, MAX_PUSH_BYTES};
+use shef_common::protocol::{Assignment, LedgerDigest, MAX_PUSH_BYTES, PushRefused, Refusal};
 
 use super::*;
+use crate::runner::PushFailure;
 
 /// Assignments of these numbers that share one template of about so many bytes.
 fn of_template(numbers: std::ops::Range<u32>, bytes: usize) -> Vec<Assignment> {
@@ -201,7 +202,11 @@ fn a_snapshot_in_lost_or_repeated_parts_arrives_whole() {
     model.deliver(true, false);
     model.sleep(5_000);
     // A part that comes twice, and the first one after others.
-    assert!(model.agent.take(&first).is_err());
+    let refused = model.agent.take(&first).unwrap_err();
+    assert!(
+        matches!(&refused, PushFailure::Refused(PushRefused { why: Refusal::WrongBase, .. })),
+        "{refused:?}"
+    );
     model.deliver(true, true);
     model.agent.boot += 1;
     model.agent.seq = 0;

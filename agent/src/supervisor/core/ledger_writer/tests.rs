@@ -40,7 +40,7 @@ impl Site {
         };
         self.bytes.extend_from_slice(&bytes);
         self.end = end;
-        assert!(self.writer.written(&Ok(end.bytes), self.now).is_some());
+        assert!(self.writer.written(Ok(end.bytes), self.now).is_some());
         bytes.len()
     }
 
@@ -78,7 +78,7 @@ proptest! {
             let before = site.writer.ledger().clone();
             if fails {
                 site.writer.begin(change, Some(1));
-                let failed = site.writer.written(&Err("disk full".into()), site.now);
+                let failed = site.writer.written(Err(NotWritten), site.now);
                 prop_assert_eq!(failed, Some(Written::Failed(Some(1))));
                 prop_assert_eq!(site.writer.ledger(), &before);
             } else {
@@ -134,7 +134,7 @@ fn a_write_that_failed_is_followed_by_a_whole_log_that_says_what_memory_says() {
     let mut site = Site::new();
     site.push(sets(1, 1));
     site.writer.begin(removes(1), Some(2));
-    assert_eq!(site.writer.written(&Err("disk full".into()), site.now), Some(Written::Failed(Some(2))));
+    assert_eq!(site.writer.written(Err(NotWritten), site.now), Some(Written::Failed(Some(2))));
     let write = site.writer.begin(sets(2, 1), Some(3));
     assert!(matches!(&write, LedgerWrite::Replace(whole) if whole.assignments.len() == 2), "{write:?}");
     site.carry_out(&write);
@@ -183,7 +183,7 @@ fn a_confirmed_removal_that_could_not_be_forgotten_is_forgotten_later() {
     site.push(removes(1));
     site.writer.confirm(&id(1), site.now);
     site.writer.begin(sets(2, 1), Some(2));
-    site.writer.written(&Err("disk full".into()), site.now);
+    site.writer.written(Err(NotWritten), site.now);
     let write = site.writer.tick(|_| None, site.writer.wakes_at().unwrap()).unwrap();
     site.carry_out(&write);
     assert!(site.on_disk().removals.is_empty() && site.on_disk().assignments.is_empty());
@@ -198,7 +198,7 @@ fn a_host_joins_one_cluster_and_tries_again_until_that_is_durable() {
     site.writer.join(cluster(), site.now).unwrap();
     assert!(site.writer.is_joining() && site.writer.is_writing());
     assert_eq!(site.writer.join(ClusterId::parse("00000000000000dd").unwrap(), site.now), None);
-    site.writer.written(&Err("disk full".into()), site.now);
+    site.writer.written(Err(NotWritten), site.now);
     assert!(site.writer.is_joining());
     let write = site.writer.tick(|_| None, site.now + TIDY_AFTER).unwrap();
     site.carry_out(&write);

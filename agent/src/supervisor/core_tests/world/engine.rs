@@ -8,7 +8,7 @@ use crate::{
         Container, ContainerState, Created, EngineError, EngineEvent, EventKind, Listing, RestartPolicy,
         fake::{foreign_labels, looked_up, made},
     },
-    supervisor::core::*,
+    supervisor::{core::*, ledger::NotWritten},
 };
 
 impl World {
@@ -30,7 +30,7 @@ impl World {
                 } else {
                     // It may have reached the disk as a whole, or in part.
                     self.log.fail(&write, if end == End::AnswerLost { usize::MAX } else { 20 });
-                    self.feed(Event::LedgerWritten(Err("disk full".into())));
+                    self.feed(Event::LedgerWritten(Err(NotWritten)));
                 }
             }
             Pending::List(containers) => self.feed(Event::Listed(match end {
