@@ -136,8 +136,8 @@ impl Admission {
     fn decide(&mut self, cluster: &mut Members) -> Step {
         match cluster.register(&self.registration) {
             Verdict::StandDown(theirs) => Step::StandDown(theirs),
-            Verdict::Wait(reason) => later(reason),
-            Verdict::Refuse(why) => Step::Refuse(RegisterRefused::Conflict(why)),
+            Verdict::Wait(why) => later(why.to_string()),
+            Verdict::Refuse(why) => Step::Refuse(RegisterRefused::Conflict(why.to_string())),
             Verdict::Admit => self.forward(cluster),
             Verdict::Introduce => Step::Introduce,
             Verdict::Import(by_service) => {

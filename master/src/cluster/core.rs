@@ -286,7 +286,7 @@ impl ClusterCore {
                 return;
             }
             if let (ReplyTo::Caller(call), Some(why)) = (reply, self.members.waits_to_adopt()) {
-                return effects.push(Effect::Answer(call, Err(Refused::Store(why))));
+                return effects.push(Effect::Answer(call, Err(Refused::Store(why.to_string()))));
             }
             let core = self.unborn(&name);
             self.add_service(name.clone(), core, Vec::new(), effects);

@@ -19,7 +19,7 @@ pub use self::{
     other_leaders::{LEADER_SILENCE, OtherLeader},
 };
 use self::{forgotten::Forgotten, other_leaders::OtherLeaders};
-use super::reach;
+use super::{not_admitted::NotAdmitted, reach};
 use crate::membership::{HostCondition, HostKnown, Hosts, Standing};
 
 /// What to do with a host that registers.
@@ -40,15 +40,15 @@ pub enum Verdict {
     },
     /// Another master leads, under this fence, and is alive for all that the host says.
     StandDown(Fence),
-    /// Not yet; why.
-    Wait(String),
-    /// It may not join; why and what to do.
-    Refuse(String),
+    /// Not yet.
+    Wait(NotAdmitted),
+    /// It may not join.
+    Refuse(NotAdmitted),
 }
 
 /// How long a master without members lets a host wait that knows no cluster, and has containers of one: hosts
 /// that know theirs come within seconds.
-const STRANGERS_WAIT: DurationMs = DurationMs(10_000);
+pub(super) const STRANGERS_WAIT: DurationMs = DurationMs(10_000);
 
 /// The members of the cluster, what is true of them, and who may join.
 #[derive(Debug)]
@@ -350,18 +350,14 @@ impl Members {
             return None;
         }
         if !complete && (is_new || registration.cluster.is_some()) {
-            return Some(Verdict::Wait("the engine of the host has not shown its containers yet".to_owned()));
+            return Some(Verdict::Wait(NotAdmitted::NotLooked));
         }
         // The store may have been emptied: then a host that knows its cluster comes soon.
         let others = registration.found.iter().find(|found| **found != self.cluster);
         if let Some(found) = others.filter(|_| is_new) {
             let since = *self.stranger_since.get_or_insert(self.now);
             if self.now - since < STRANGERS_WAIT {
-                return Some(Verdict::Wait(format!(
-                    "the store of this master is empty, and the host has containers of cluster {found}: it \
-                     waits {} s for a host that belongs to that cluster before it begins a new one",
-                    STRANGERS_WAIT.0 / 1_000
-                )));
+                return Some(Verdict::Wait(NotAdmitted::Stranger { cluster: found.clone() }));
             }
         }
         // It comes again, with what it holds of this cluster.
@@ -382,12 +378,11 @@ impl Members {
             if is_new {
                 return self.adopt(registration, theirs);
             }
-            return Verdict::Refuse(format!(
-                "host {} belongs to cluster {theirs}, but this master leads cluster {}; start the agent \
-                 with the master of its own cluster, or with another data directory to make it a new host \
-                 (its containers of {theirs} stay untouched)",
-                registration.node, self.cluster
-            ));
+            return Verdict::Refuse(NotAdmitted::OtherCluster {
+                node: registration.node.clone(),
+                theirs: theirs.clone(),
+                ours: self.cluster.clone(),
+            });
         }
         if let Some(theirs) = accepted.filter(|theirs| !self.fence.admits_over(theirs)) {
             return self.of_another_leader(registration, theirs);
@@ -396,27 +391,16 @@ impl Members {
             return Verdict::Wait(why);
         }
         if let Some(name) = self.other_name(registration) {
-            return Verdict::Refuse(format!(
-                "this host is a member under the name {name}, and calls itself {} now; give its agent \
-                 node_name = \"{name}\" (SHEF_NODE_NAME, --node-name), or, if it is a copy of {name}'s data \
-                 directory, an empty data directory; to give the host a new name, drain {name}, forget it \
-                 (shef node rm {name}), and start the agent with an empty data directory",
-                registration.node
-            ));
+            let node = registration.node.clone();
+            return Verdict::Refuse(NotAdmitted::OtherName { node, name: name.clone() });
         }
         if let Some(name) = self.in_the_way(registration) {
-            return Verdict::Wait(format!(
-                "another host is being admitted under the name {name}, or with this identity"
-            ));
+            return Verdict::Wait(NotAdmitted::BeingAdmitted(name.clone()));
         }
         let node = &registration.node;
         let is_another = self.hosts.get(node).is_some_and(|uid| *uid != registration.uid);
         if is_another && self.is_taken(registration) {
-            return Verdict::Refuse(format!(
-                "another host is already there under the name {node}; give this agent a node_name of its \
-                 own, or, if that host is gone for good or was set up anew, forget it first (shef node rm \
-                 {node})"
-            ));
+            return Verdict::Refuse(NotAdmitted::NameTaken(node.clone()));
         }
         if let Some(verdict) = self.of_a_stranger(registration, is_new) {
             return verdict;
@@ -426,11 +410,8 @@ impl Members {
             if registration.cluster.is_none() {
                 return Verdict::Introduce;
             }
-            return Verdict::Refuse(format!(
-                "another host was {node} before, and holds volumes of {service}, while this one holds \
-                 nothing of this cluster's: bring that host back, or give this one a name of its own; if \
-                 that host and its data are gone for good, forget it first (shef node rm {node})"
-            ));
+            let service = service.clone();
+            return Verdict::Refuse(NotAdmitted::DataElsewhere { node: node.clone(), service });
         }
         match self.hosts.get(node) {
             Some(_) if !is_another && !self.unlisted.contains(node) => Verdict::Admit,
@@ -442,11 +423,7 @@ impl Members {
                 if let Some(newer) =
                     registration.holds.iter().find_map(|held| held.template.not_understood.as_ref())
                 {
-                    return Verdict::Refuse(format!(
-                        "this master's store does not know what the host runs, and it cannot take that \
-                         over: it does not understand {}; upgrade the master (what runs there runs on)",
-                        newer.fields
-                    ));
+                    return Verdict::Refuse(NotAdmitted::NotUnderstood(newer.fields.clone()));
                 }
                 let mut by_service: BTreeMap<ServiceName, Vec<Assignment>> = BTreeMap::new();
                 for held in &registration.holds {

@@ -23,6 +23,7 @@ mod effects;
 mod events;
 mod members;
 mod messages;
+mod not_admitted;
 mod reach;
 mod recovery;
 mod state;

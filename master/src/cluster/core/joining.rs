@@ -220,7 +220,7 @@ impl ClusterCore {
 fn why_not_imported(refused: Refused) -> RegisterRefused {
     RegisterRefused::Later(match refused {
         // To ask again changes nothing.
-        Refused::Conflict(why) => return RegisterRefused::Conflict(why),
+        Refused::Conflict(conflict) => return RegisterRefused::Conflict(conflict.to_string()),
         Refused::Store(reason) => reason,
         Refused::NotLeader => "another master leads".to_owned(),
         Refused::Busy => "too many requests wait for the service".to_owned(),

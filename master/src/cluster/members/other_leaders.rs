@@ -9,7 +9,7 @@ use shef_common::{
 };
 
 use super::{Members, Verdict};
-use crate::membership::Standing;
+use crate::{cluster::not_admitted::NotAdmitted, membership::Standing};
 
 /// For how long an agent has heard of no master that knows it until the leader that it follows counts as
 /// gone. Longer than a master takes to start again.
@@ -136,14 +136,9 @@ impl Members {
     /// Why this master does not begin a cluster yet: its store may have been emptied, and a host that knows
     /// its cluster waits until it is certain that nobody else leads it.
     #[must_use]
-    pub fn waits_to_adopt(&self) -> Option<String> {
+    pub fn waits_to_adopt(&self) -> Option<NotAdmitted> {
         let (node, cluster) = self.others.waiting(self.now).filter(|_| self.is_new())?;
-        Some(format!(
-            "the store of this master is empty, and host {node} belongs to cluster {cluster}: this master \
-             waits until {node} has heard of no other master for {} s, and leads that cluster then; to have \
-             it lead at once: shef cluster take-over",
-            LEADER_SILENCE.0 / 1_000
-        ))
+        Some(NotAdmitted::StoreIsEmpty { node: node.clone(), cluster: cluster.clone() })
     }
 
     /// A host of another cluster comes to a master that knows nothing: its store may have been emptied, or
@@ -161,7 +156,8 @@ impl Members {
             },
             OtherLeader::IsDoubted | OtherLeader::LeadsFewer | OtherLeader::Leads => {
                 self.others.waits(&registration.node, cluster, self.now);
-                Verdict::Wait(self.waits_to_adopt().unwrap_or_default())
+                let node = registration.node.clone();
+                Verdict::Wait(NotAdmitted::StoreIsEmpty { node, cluster: cluster.clone() })
             }
         }
     }
@@ -176,19 +172,13 @@ impl Members {
                 Verdict::ClaimLeadership { above: theirs.epoch, cluster: self.cluster.clone() }
             }
             OtherLeader::Leads => Verdict::StandDown(theirs.clone()),
-            OtherLeader::LeadsFewer => Verdict::Wait(format!(
-                "the host follows leader {}, but more hosts follow this master: this one goes on, and leads \
-                 the host once it has not heard of that leader for {} s; stop the master that is the wrong \
-                 one",
-                theirs.leader,
-                LEADER_SILENCE.0 / 1_000
-            )),
-            OtherLeader::IsDoubted => Verdict::Wait(format!(
-                "the host follows leader {}, and has not heard of it for {} s; this master takes over once \
-                 more than half of its hosts say so, or follow this one",
-                theirs.leader,
-                silent.unwrap_or_default().0 / 1_000
-            )),
+            OtherLeader::LeadsFewer => {
+                Verdict::Wait(NotAdmitted::FollowsAnother { leader: theirs.leader.clone() })
+            }
+            OtherLeader::IsDoubted => Verdict::Wait(NotAdmitted::FollowsDoubted {
+                leader: theirs.leader.clone(),
+                silent_s: silent.unwrap_or_default().0 / 1_000,
+            }),
         }
     }
 }

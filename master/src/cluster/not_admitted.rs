@@ -1,0 +1,154 @@
+//! Why a host is no member, and what to do about it.
+
+use shef_common::{
+    bounds::REACH,
+    ids::{ClusterId, Epoch, Generation, LeaderId, NodeName, ReplicaId, ServiceName},
+};
+
+use super::members::{LEADER_SILENCE, STRANGERS_WAIT};
+
+/// Why a host is not admitted, now or at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// It names an epoch that would use up those that are left.
+    #[error(
+        "host {node} says that it follows epoch {epoch}, and this master takes at most {most}: no \
+         leadership of this cluster has had that number; if the host belongs here, stop its agent, move \
+         the agent's ledger away and start it anew"
+    )]
+    Epoch {
+        /// The host.
+        node: NodeName,
+        /// The epoch.
+        epoch: Epoch,
+        /// The most that is taken.
+        most: u64,
+    },
+    /// A replica's name and its service are at odds.
+    #[error(
+        "host {node} holds {replica} as a replica of service {service}, and the name says another one; \
+         remove that container"
+    )]
+    OddReplica {
+        /// The host.
+        node: NodeName,
+        /// The replica.
+        replica: ReplicaId,
+        /// The service that it is said to be of.
+        service: ServiceName,
+    },
+    /// A replica's generation would use up those that are left.
+    #[error(
+        "host {node} holds {replica} of generation {generation}, and generations up to {REACH} are taken \
+         over: no service has changed that often; remove that container"
+    )]
+    Generation {
+        /// The host.
+        node: NodeName,
+        /// The replica.
+        replica: ReplicaId,
+        /// Its generation.
+        generation: Generation,
+    },
+    /// It belongs to another cluster.
+    #[error(
+        "host {node} belongs to cluster {theirs}, but this master leads cluster {ours}; start the agent \
+         with the master of its own cluster, or with another data directory to make it a new host (its \
+         containers of {theirs} stay untouched)"
+    )]
+    OtherCluster {
+        /// The host.
+        node: NodeName,
+        /// Its cluster.
+        theirs: ClusterId,
+        /// The cluster of this master.
+        ours: ClusterId,
+    },
+    /// This master's store is empty, and a host that waits knows its cluster.
+    #[error(
+        "the store of this master is empty, and host {node} belongs to cluster {cluster}: this master \
+         waits until {node} has heard of no other master for {} s, and leads that cluster then; to have it \
+         lead at once: shef cluster take-over",
+        LEADER_SILENCE.0 / 1_000
+    )]
+    StoreIsEmpty {
+        /// The host that knows its cluster.
+        node: NodeName,
+        /// That cluster.
+        cluster: ClusterId,
+    },
+    /// This master's store is empty, and the host has containers of a cluster that another host may know.
+    #[error(
+        "the store of this master is empty, and the host has containers of cluster {cluster}: it waits {} s for \
+         a host that belongs to that cluster before it begins a new one",
+        STRANGERS_WAIT.0 / 1_000
+    )]
+    Stranger {
+        /// That cluster.
+        cluster: ClusterId,
+    },
+    /// It is not known yet what it holds.
+    #[error("the engine of the host has not shown its containers yet")]
+    NotLooked,
+    /// It is a member under another name.
+    #[error(
+        "this host is a member under the name {name}, and calls itself {node} now; give its agent \
+         node_name = \"{name}\" (SHEF_NODE_NAME, --node-name), or, if it is a copy of {name}'s data \
+         directory, an empty data directory; to give the host a new name, drain {name}, forget it (shef \
+         node rm {name}), and start the agent with an empty data directory"
+    )]
+    OtherName {
+        /// What it calls itself.
+        node: NodeName,
+        /// The member that it is.
+        name: NodeName,
+    },
+    /// Another one is being admitted.
+    #[error("another host is being admitted under the name {0}, or with this identity")]
+    BeingAdmitted(NodeName),
+    /// Another one has its name.
+    #[error(
+        "another host is already there under the name {0}; give this agent a node_name of its own, or, if \
+         that host is gone for good or was set up anew, forget it first (shef node rm {0})"
+    )]
+    NameTaken(NodeName),
+    /// Another one had its name, and has data.
+    #[error(
+        "another host was {node} before, and holds volumes of {service}, while this one holds nothing of \
+         this cluster's: bring that host back, or give this one a name of its own; if that host and its \
+         data are gone for good, forget it first (shef node rm {node})"
+    )]
+    DataElsewhere {
+        /// The name.
+        node: NodeName,
+        /// The service whose data it is.
+        service: ServiceName,
+    },
+    /// What it runs is a newer version's; the fields that are not understood.
+    #[error(
+        "this master's store does not know what the host runs, and it cannot take that over: it does not \
+         understand {0}; upgrade the master (what runs there runs on)"
+    )]
+    NotUnderstood(String),
+    /// It follows another master, and more hosts follow this one.
+    #[error(
+        "the host follows leader {leader}, but more hosts follow this master: this one goes on, and leads the \
+         host once it has not heard of that leader for {} s; stop the master that is the wrong one",
+        LEADER_SILENCE.0 / 1_000
+    )]
+    FollowsAnother {
+        /// Whom it follows.
+        leader: LeaderId,
+    },
+    /// It follows another master, which may be gone.
+    #[error(
+        "the host follows leader {leader}, and has not heard of it for {silent_s} s; this master takes \
+         over once more than half of its hosts say so, or follow this one"
+    )]
+    FollowsDoubted {
+        /// Whom it follows.
+        leader: LeaderId,
+        /// For how long that one is silent, in seconds.
+        silent_s: u64,
+    },
+}
