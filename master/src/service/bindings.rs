@@ -13,6 +13,7 @@ use shef_common::{
 
 use super::{
     bound::Bindings,
+    conflict::Conflict,
     observations::Observations,
     record::{ReplicaRecord, ServiceRecord, Want},
     volumes,
@@ -94,34 +95,30 @@ pub fn waits(record: &ServiceRecord, slot: Slot, observed: &Observations) -> Opt
     })
 }
 
-/// Whether the data that binds `slot` to its host may be given up; if not, why.
-pub fn may_be_released(record: &ServiceRecord, slot: Slot, observed: &Observations) -> Result<(), String> {
+/// Whether the data that binds `slot` to its host may be given up.
+///
+/// # Errors
+/// The [`Conflict`], if not.
+pub fn may_be_released(record: &ServiceRecord, slot: Slot, observed: &Observations) -> Result<(), Conflict> {
     let bound_node = if record.spec.mode.is_replicated() { observed.bound_node(record, slot) } else { None };
     let Some(bound_node) = bound_node else {
-        return Err(format!("slot {slot} is not bound to a host by a volume"));
+        return Err(Conflict::NotBound(slot));
     };
+    let host = bound_node.clone();
     let condition = observed.condition(bound_node);
     let excluded = observed.never_takes(record, record.generation, bound_node).is_some();
     match condition.standing {
-        Standing::Awaited | Standing::Suspect => Err(format!(
-            "slot {slot} has its volume on host {bound_node}, and it is not known yet whether that is \
-             there: ask again in a few seconds"
-        )),
-        Standing::AgentDown | Standing::EngineDown if condition.intent == Intent::Active => Err(format!(
-            "slot {slot} has its volume on host {bound_node}, which is there, and what runs there may run \
-             on: end it, or cordon or drain the host to give the data up all the same"
-        )),
-        Standing::Ready if condition.takes_replicas() && !excluded => Err(format!(
-            "slot {slot} has its volume on host {bound_node}, which is there: the data would be given up \
-             for nothing (to move the slot, drain or cordon the host first)"
-        )),
+        Standing::Awaited | Standing::Suspect => Err(Conflict::HostNotKnown { slot, host }),
+        Standing::AgentDown | Standing::EngineDown if condition.intent == Intent::Active => {
+            Err(Conflict::MayRunOn { slot, host })
+        }
+        Standing::Ready if condition.takes_replicas() && !excluded => {
+            Err(Conflict::HostIsThere { slot, host })
+        }
         Standing::Ready
             if serves_there(record, slot, observed) && !has_place_elsewhere(record, bound_node, observed) =>
         {
-            Err(format!(
-                "slot {slot} runs on host {bound_node}, and no other host takes it: it would stop for \
-                 nothing (add a host or activate one first)"
-            ))
+            Err(Conflict::NoOtherHost { slot, host })
         }
         Standing::Ready | Standing::AgentDown | Standing::EngineDown | Standing::Down => Ok(()),
     }

@@ -13,6 +13,7 @@
 mod actor;
 mod bindings;
 mod bound;
+mod conflict;
 mod core;
 #[cfg(test)]
 mod core_tests;
@@ -41,6 +42,7 @@ mod view;
 mod volumes;
 
 pub use actor::{ServiceActor, ServiceOutlets, ToService};
+pub use conflict::Conflict;
 pub use core::ServiceCore;
 pub use diff::FieldChange;
 pub use effects::ServiceEffects;

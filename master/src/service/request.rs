@@ -16,11 +16,7 @@ use self::{
     rollout::{command_rollout, roll_back},
     spec::{create, import, replace},
 };
-use super::{
-    record::ServiceRecord,
-    rollout::Terms,
-    size::{self, MAX_RECORD_BYTES},
-};
+use super::{conflict::Conflict, record::ServiceRecord, rollout::Terms, size};
 use crate::store::CommitError;
 
 /// What the user wants changed.
@@ -163,8 +159,8 @@ pub enum Refused {
     },
     /// The spec that would come out breaks these rules.
     Invalid(Vec<FieldError>),
-    /// The rollout, or that there is none, does not allow it; why.
-    Conflict(String),
+    /// The state of the service does not allow it.
+    Conflict(Conflict),
     /// The store does not take it now; its reason.
     Store(String),
     /// Too many requests wait for this service.
@@ -232,11 +228,7 @@ impl Request {
         let mut enlarged = record.clone();
         let applied = self.apply_whatever_its_size(&mut enlarged, version, now, terms)?;
         if let Some(Err(bytes)) = enlarged.as_mut().filter(|_| applied != Applied::Unchanged).map(size::fit) {
-            return Err(Refused::Conflict(format!(
-                "the templates of the service that are in use would come to {bytes} bytes, and at most \
-                 {MAX_RECORD_BYTES} are stored: give it a smaller env, or ask again once hosts have removed \
-                 replicas of earlier generations"
-            )));
+            return Err(Refused::Conflict(Conflict::TooLarge(bytes)));
         }
         *record = enlarged;
         Ok(applied)
@@ -253,10 +245,7 @@ impl Request {
             && let Some(last) =
                 record.as_ref().map(ServiceRecord::newest).filter(|newest| newest.checked_next().is_none())
         {
-            let why = format!(
-                "generation {last} is the last there is: delete the service, and create it once it is gone"
-            );
-            return Err(Refused::Conflict(why));
+            return Err(Refused::Conflict(Conflict::LastGeneration(last)));
         }
         let live = record.as_mut().filter(|record| !record.deleted);
         let check = |expect: &Expect| match expect {

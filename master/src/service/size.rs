@@ -35,6 +35,7 @@ mod tests {
 
     use super::*;
     use crate::service::{
+        conflict::Conflict,
         request::{Change, Expect, Refused, Request},
         rollout::Terms,
     };
@@ -90,8 +91,8 @@ mod tests {
         let change = Change(serde_json::from_str(r#"{"image": "app:2"}"#).unwrap());
         let refused =
             Request::Change { change, expect: Expect::Any }.apply(&mut record, Version(1), WallMs(0), TERMS);
-        let Err(Refused::Conflict(why)) = refused else { panic!("{refused:?}") };
-        assert!(why.contains("8388608") && why.contains("once hosts have removed"), "{why}");
+        let Err(Refused::Conflict(Conflict::TooLarge(bytes))) = refused else { panic!("{refused:?}") };
+        assert!(bytes > MAX_RECORD_BYTES, "{bytes}");
         assert_eq!(record, before, "a refusal changes nothing");
         let deleted =
             Request::Delete { expect: Expect::Any }.apply(&mut record, Version(1), WallMs(0), TERMS);

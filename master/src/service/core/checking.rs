@@ -7,16 +7,23 @@ use crate::service::{
     replicas::Replicas, rollout, shown::Shown, slots::slots, view::view,
 };
 
+/// Something that is kept is not what looking at everything gives.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {kept}, and from scratch: {from_scratch}")]
+pub struct Differs {
+    what: &'static str,
+    kept: String,
+    from_scratch: String,
+}
+
 impl ServiceCore {
     /// Whether all that is kept is what looking at everything would give.
     ///
     /// # Errors
-    /// The decision that differs, in both forms.
-    pub fn check(&self) -> Result<(), String> {
+    /// The decision that [`Differs`], in both forms.
+    pub fn check(&self) -> Result<(), Differs> {
         let Some(record) = &self.record else { return Ok(()) };
-        if self.places != Places::of(record) {
-            return Err(format!("places: {:?} of {:?}", self.places, record.replicas));
-        }
+        same("places", &self.places, &Places::of(record))?;
         let from_scratch = self.observed.unsettled();
         if !self.hosts_due && !record.spec.mode.is_replicated() {
             same("bindings of hosts", &None, &bindings::next(record, &from_scratch))?;
@@ -38,7 +45,7 @@ impl ServiceCore {
 }
 
 /// Whether the same is decided of `record`.
-fn check(record: &ServiceRecord, kept: &Observations, from_scratch: &Observations) -> Result<(), String> {
+fn check(record: &ServiceRecord, kept: &Observations, from_scratch: &Observations) -> Result<(), Differs> {
     same("replicas", &record.replicas, &record.replicas.iter().cloned().collect::<Replicas>())?;
     same("bindings", &bindings::next(record, kept), &bindings::next(record, from_scratch))?;
     let (slots, all) = (slots(record, kept), slots(record, from_scratch));
@@ -46,9 +53,13 @@ fn check(record: &ServiceRecord, kept: &Observations, from_scratch: &Observation
     same("the plan", &plan(record, &slots, kept), &plan(record, &all, from_scratch))
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, kept: &T, from_scratch: &T) -> Result<(), String> {
+fn same<T: PartialEq + std::fmt::Debug>(
+    what: &'static str,
+    kept: &T,
+    from_scratch: &T,
+) -> Result<(), Differs> {
     if kept == from_scratch {
         return Ok(());
     }
-    Err(format!("{what}: {kept:?}, and from scratch: {from_scratch:?}"))
+    Err(Differs { what, kept: format!("{kept:?}"), from_scratch: format!("{from_scratch:?}") })
 }

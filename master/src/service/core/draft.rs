@@ -13,6 +13,7 @@ use crate::{
     scheduler::LoadChange,
     service::{
         bindings,
+        conflict::Conflict,
         events::Effect,
         observations::ReplicaClass,
         record::{ReplicaRecord, ServiceRecord, Want},
@@ -135,7 +136,7 @@ impl ServiceCore {
         record: &ServiceRecord,
         node: &NodeName,
         holds: &[Assignment],
-    ) -> Result<(), String> {
+    ) -> Result<(), Conflict> {
         let is_member =
             |node: &NodeName| self.observed.hosts().contains_key(node) && !self.forgotten.contains(node);
         let ids: BTreeSet<&ReplicaId> = holds.iter().map(|held| &held.replica).collect();
@@ -143,12 +144,7 @@ impl ServiceCore {
         let Some(ReplicaRecord { id, node: recorded, .. }) = record.replicas.iter().find(elsewhere) else {
             return Ok(());
         };
-        Err(format!(
-            "this host holds containers of host {recorded} (replica {id} among them), and calls itself \
-             {node}; if it is {recorded}, stop its agent, remove {node} if it is a member (shef node rm \
-             {node}), and start the agent with node_name = \"{recorded}\" (SHEF_NODE_NAME, --node-name) and \
-             an empty data directory; if the containers are copies, remove them (docker rm)"
-        ))
+        Err(Conflict::HeldElsewhere { recorded: recorded.clone(), node: node.clone(), replica: id.clone() })
     }
 
     /// Whether the generation that is wanted is worth going back to: it runs

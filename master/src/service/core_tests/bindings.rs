@@ -11,6 +11,7 @@ use shef_common::{
 
 use super::{
     super::{
+        conflict::Conflict,
         request::{Expect, Refused, Request, RolloutCommand},
         view::ServiceState,
     },
@@ -266,12 +267,12 @@ fn a_slot_whose_host_is_lost_is_placed_anew_once_its_data_is_given_up() {
         let ticket = model.ask(release(slot));
         model.settle();
         match &model.answers[&ticket] {
-            Err(Refused::Conflict(why)) => why.clone(),
+            Err(Refused::Conflict(conflict)) => conflict.clone(),
             other => panic!("{other:?}"),
         }
     };
-    assert!(refused(&mut model, 1).contains("on host h1, which is there"));
-    assert!(refused(&mut model, 2).contains("slot 2 is not bound to a host"));
+    assert_eq!(refused(&mut model, 1), Conflict::HostIsThere { slot: Slot(1), host: node(1) });
+    assert_eq!(refused(&mut model, 2), Conflict::NotBound(Slot(2)));
     model.is(1, DOWN);
     model.settle();
     assert!(missing(&model).contains("`shef service release web 1` gives the data up"));

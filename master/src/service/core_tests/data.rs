@@ -9,6 +9,7 @@ use shef_common::{
 
 use super::{
     super::{
+        conflict::Conflict,
         record::ServiceRecord,
         request::{Expect, Refused, Request},
     },
@@ -99,15 +100,22 @@ fn data_is_given_up_only_where_its_host_is_known_to_be_lost_or_said_to_be_left()
         model.ask(put(sticky(1)));
         model.settle();
         model.is(0, HostCondition::of(standing));
-        assert!(matches!(is_asked(&mut model, release()), Err(Refused::Conflict(_))), "{standing:?}");
-        model.is(0, HostCondition { intent: Intent::Cordoned, ..HostCondition::of(standing) });
         let may_run_on = matches!(standing, Standing::AgentDown | Standing::EngineDown);
+        let (slot, host) = (Slot(0), node(0));
+        let conflict = if may_run_on {
+            Conflict::MayRunOn { slot, host }
+        } else {
+            Conflict::HostNotKnown { slot, host }
+        };
+        assert_eq!(is_asked(&mut model, release()), Err(Refused::Conflict(conflict)), "{standing:?}");
+        model.is(0, HostCondition { intent: Intent::Cordoned, ..HostCondition::of(standing) });
         assert_eq!(is_asked(&mut model, release()).is_ok(), may_run_on, "{standing:?}");
     }
     let mut model = model(&["a", "a"]);
     model.ask(put(sticky(1)));
     model.settle();
-    assert!(matches!(is_asked(&mut model, release()), Err(Refused::Conflict(_))));
+    let conflict = Conflict::HostIsThere { slot: Slot(0), host: node(0) };
+    assert_eq!(is_asked(&mut model, release()), Err(Refused::Conflict(conflict)));
     model.is(0, DOWN);
     assert_eq!(is_asked(&mut model, release()), Ok(()));
 }
@@ -119,11 +127,8 @@ fn nothing_is_given_up_while_no_other_host_could_take_what_runs() {
     model.settle();
     model.is(0, DRAINED);
     model.settle();
-    let refused = is_asked(&mut model, release());
-    assert!(
-        matches!(&refused, Err(Refused::Conflict(why)) if why.contains("no other host takes it")),
-        "{refused:?}"
-    );
+    let conflict = Conflict::NoOtherHost { slot: Slot(0), host: node(0) };
+    assert_eq!(is_asked(&mut model, release()), Err(Refused::Conflict(conflict)));
     pass(&mut model, 10);
     assert_eq!(running(&model), on(&[(0, 1)]), "{}", missing(&model));
 }

@@ -51,7 +51,7 @@ impl Model {
         let ticket = self.ask(request);
         self.settle();
         match &self.answers[&ticket] {
-            Err(Refused::Conflict(why)) => why.clone(),
+            Err(Refused::Conflict(conflict)) => conflict.to_string(),
             other => panic!("{other:?}"),
         }
     }

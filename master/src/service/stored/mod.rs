@@ -195,7 +195,7 @@ pub fn read(parts: &[Record]) -> Result<Stored, (Key, serde_json::Error)> {
         let Key::Service(name, Part::Slots(number)) = &part.key else { continue };
         let page: Page = serde_json::from_slice(&part.value).map_err(|error| unreadable(part, error))?;
         page.into_record(name, *number, &mut record)
-            .map_err(|why| unreadable(part, serde_json::Error::custom(why)))?;
+            .map_err(|error| unreadable(part, serde_json::Error::custom(error)))?;
     }
     Ok(Stored { record, versions })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use shef_common::{
-    bounds::at_most,
+    bounds::{OutOfBounds, at_most},
     clock::WallMs,
     ids::{Generation, NodeName, ReplicaId, ServiceName, Slot},
 };
@@ -31,6 +31,17 @@ pub struct Page {
     started_slots: Vec<Slot>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     failures: BTreeMap<Slot, u32>,
+}
+
+/// Why a page is not one of its service.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InvalidPage {
+    #[error("it names {count} hosts, and none at {place}")]
+    NoHost { count: usize, place: u32 },
+    #[error("slot {slot} is not on page {page}")]
+    OtherPage { slot: Slot, page: u32 },
+    #[error("the replica in slot {slot}: {error}")]
+    Replica { slot: Slot, error: OutOfBounds },
 }
 
 /// A replica. Its id is the service's name with its number.
@@ -126,21 +137,19 @@ impl Page {
         name: &ServiceName,
         number: u32,
         record: &mut ServiceRecord,
-    ) -> Result<(), String> {
+    ) -> Result<(), InvalidPage> {
         let nodes = &self.nodes;
         let node = |place: u32| {
-            nodes
-                .get(place as usize)
-                .cloned()
-                .ok_or_else(|| format!("it names {} hosts, and none at {place}", nodes.len()))
+            let count = nodes.len();
+            nodes.get(place as usize).cloned().ok_or(InvalidPage::NoHost { count, place })
         };
         let slot = |slot: Slot| {
             let is_here = page_of(slot) == number;
-            is_here.then_some(slot).ok_or_else(|| format!("slot {slot} is not on page {number}"))
+            is_here.then_some(slot).ok_or(InvalidPage::OtherPage { slot, page: number })
         };
         for replica in self.replicas {
             at_most("its number", replica.number.into(), ReplicaId::MAX_NUMBER.into())
-                .map_err(|error| format!("the replica in slot {}: {error}", replica.slot))?;
+                .map_err(|error| InvalidPage::Replica { slot: replica.slot, error })?;
             record.replicas.push(ReplicaRecord {
                 id: ReplicaId::new(name, replica.number),
                 slot: slot(replica.slot)?,
