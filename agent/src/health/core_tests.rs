@@ -62,6 +62,15 @@ fn a_check_that_never_passes_is_unhealthy_after_start_and_retries() {
 }
 
 #[test]
+fn an_interval_of_nothing_leaves_time_for_other_work() {
+    let mut checks = Checks::default();
+    checks.watch(&replica(1), 1, target(), &plan(0, 3, 0), MonoMs(0));
+    assert_eq!(checks.take_due(MonoMs(0)).len(), 1);
+    checks.answered(&replica(1), 1, Err(CheckFailure::Failed(WrongAnswer::NoAddress)), MonoMs(0)).unwrap();
+    assert_eq!(checks.wakes_at(), Some(MonoMs(100)));
+}
+
+#[test]
 fn checks_that_could_not_be_made_change_nothing_and_are_made_again() {
     let mut checks = Checks::default();
     checks.watch(&replica(1), 1, target(), &plan(1_000, 2, 0), MonoMs(0));
