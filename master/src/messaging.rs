@@ -7,6 +7,12 @@ use futures_util::FutureExt;
 /// bounded where it enters: requests by the API's limit, reports by one a host.
 pub const MAILBOX: usize = 65_536;
 
+/// Ends an actor. Without it one whose last address is gone lives until its timer fires, and acts then in the name of
+/// whatever has taken its place.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct End;
+
 /// Puts `message` into `to`'s mailbox now, behind what is there. A mailbox over
 /// its bound takes it all the same, with a warning: its sender is an
 /// actor of the master, and losing the message would be worse. A closed mailbox means that the program ends.

@@ -50,6 +50,31 @@ async fn a_service_lives_from_post_to_delete() {
 }
 
 #[actix_rt::test]
+async fn a_service_made_anew_outlives_the_times_of_the_one_before() {
+    let cluster = cluster().await;
+    let api = &cluster.api;
+    for life in 1..=2 {
+        for version in 1..=2 {
+            let spec = json!({"image": "nginx:1", "env": {"V": version.to_string()},
+                "update": {"monitor_ms": 0, "probation_ms": 1_000}});
+            let planned = api.call("PUT", "/v1/services/web?dry_run=true", spec.clone()).await;
+            assert_eq!(planned.status, 200, "{planned:?}");
+            let put = api.call("PUT", "/v1/services/web?wait=60s", spec).await;
+            assert_eq!(put.body["converged"], true, "life {life}: {put:?}");
+        }
+        if life == 1 {
+            let deleted = api.raw("DELETE", "/v1/services/web?wait=60s", &[], Vec::new()).await;
+            assert_eq!(deleted.body["converged"], true, "{deleted:?}");
+        }
+    }
+    assert!(!api.get("/v1/services/web").await.body["probation"].is_null());
+    // It began after that of the first one, which has ended by then.
+    let found = api.until("/v1/services/web", |answer| answer.body["probation"].is_null()).await;
+    assert_eq!((found.status, &found.body["running"]), (200, &json!(1)), "{found:?}");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
 async fn every_replica_shows_the_address_that_it_really_has() {
     let cluster = cluster().await;
     let api = &cluster.api;

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     calls::Calls,
     membership::{MembershipEvent, ToMembership},
-    messaging::{MAILBOX, Timer, post},
+    messaging::{End, MAILBOX, Timer, post},
     registries::CredentialsChanged,
     runner::{
         Operate, OperateRefused, Register, RegisterRefused, RunnerActor, RunnerCore, RunnerEffect,
@@ -142,7 +142,9 @@ impl ClusterEffects for Shell<'_> {
     }
 
     fn end_service(&mut self, name: ServiceName) {
-        self.cluster.services.remove(&name);
+        if let Some(service) = self.cluster.services.remove(&name) {
+            post(self.ctx, &service.recipient(), End);
+        }
     }
 
     fn spawn_runner(&mut self, node: NodeName, core: RunnerCore, initial: Vec<RunnerEffect>) {
@@ -162,7 +164,9 @@ impl ClusterEffects for Shell<'_> {
     }
 
     fn end_runner(&mut self, node: NodeName) {
-        self.cluster.runners.remove(&node);
+        if let Some(runner) = self.cluster.runners.remove(&node) {
+            post(self.ctx, &runner.recipient(), End);
+        }
     }
 
     fn to_service(&mut self, name: ServiceName, event: ServiceEvent) {

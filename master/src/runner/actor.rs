@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddrV4, sync::Arc, time::Duration};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, WrapFuture,
+};
 use shef_common::{
     client::{CallError, HostClient},
     clock::{MonoMs, Now},
@@ -24,7 +26,7 @@ use crate::{
     calls::Calls,
     cluster::{ClusterEvent, ToCluster},
     membership::{HostKnown, HostReported, MembershipEvent, ToMembership},
-    messaging::{MAILBOX, Timer, post},
+    messaging::{End, MAILBOX, Timer, post},
     store::{Commit, Key, commit_one},
     view::ClusterView,
 };
@@ -217,5 +219,12 @@ impl Handler<ToRunner> for RunnerActor {
     type Result = ();
     fn handle(&mut self, ToRunner(event): ToRunner, ctx: &mut Self::Context) {
         self.event(event, ctx);
+    }
+}
+
+impl Handler<End> for RunnerActor {
+    type Result = ();
+    fn handle(&mut self, End: End, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture,
+    WrapFuture,
 };
 use shef_common::{
     clock::{MonoMs, Now},
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     cluster::{ClusterEvent, ToCluster},
-    messaging::{MAILBOX, Timer, post},
+    messaging::{End, MAILBOX, Timer, post},
     scheduler::{LoadChange, LoadChanged, PlacementRequest, Schedule, SchedulerEvent, ToScheduler},
     stats::Stats,
     store::{Commit, Write},
@@ -188,5 +189,12 @@ impl Handler<CopyCore> for ServiceActor {
         self.copies.push(copy);
         self.give_copies();
         Box::pin(async move { copied.await.map_err(|_| Refused::Store("the master is stopping".to_owned())) })
+    }
+}
+
+impl Handler<End> for ServiceActor {
+    type Result = ();
+    fn handle(&mut self, End: End, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

@@ -118,6 +118,8 @@ pub struct ServiceCore {
     /// A host became ready since the scheduler was asked last: its refusal is outdated.
     host_came: bool,
     store_retry_at: Option<MonoMs>,
+    /// It is not needed any more: another service may have its name by now.
+    retired: bool,
     history_limit: usize,
     random: fastrand::Rng,
     /// No replica has this number or a higher one, as far as this core has given them; 0: it has given none.
@@ -158,6 +160,7 @@ impl ServiceCore {
             hosts_due: true,
             host_came: false,
             store_retry_at: None,
+            retired: false,
             history_limit: DEFAULT_HISTORY,
             random: fastrand::Rng::with_seed(seed),
             next_number: 0,
@@ -214,6 +217,10 @@ impl ServiceCore {
     #[must_use]
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if self.retired && matches!(event, Event::Wake) {
+            return effects;
+        }
+        self.retired = false;
         self.observed.set_now(now.mono);
         match event {
             Event::Request(ticket, request) => self.request(ticket, request, &mut effects),
@@ -325,7 +332,7 @@ impl ServiceCore {
             && !self.is_to_be_rewritten()
         {
             // Mostly nothing is to be done: that is found out without a draft.
-            let Some((record, slots)) = look else { return effects.push(Effect::Retire) };
+            let Some((record, slots)) = look else { return self.retire(effects) };
             let next = rollout::next(record, &slots, &self.observed);
             let plan = self.plan(record, &slots);
             let is_noted = |replica: &ReplicaRecord| {
@@ -347,7 +354,7 @@ impl ServiceCore {
             // Who asked something that makes no service.
             let answers = draft.answers.into_iter();
             effects.extend(answers.map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
-            return effects.push(Effect::Retire);
+            return self.retire(effects);
         };
         if let Some(bindings) = bindings::next(record, &self.observed) {
             record.bindings = bindings;
@@ -400,6 +407,12 @@ impl ServiceCore {
         let mut draft = Draft { record: self.record.clone(), rebalances: true, ..Draft::default() };
         let placement_request = self.move_request(&mut draft, candidates);
         self.schedule(draft, placement_request, effects);
+    }
+
+    /// Says that it is not needed any more. Only what its cluster sends it changes that, and no time of before.
+    fn retire(&mut self, effects: &mut Vec<Effect>) {
+        self.retired = true;
+        effects.push(Effect::Retire);
     }
 
     /// Notes why there is no host, for people.

@@ -190,3 +190,19 @@ fn asking_whether_a_service_takes_over_changes_nothing() {
     assert!(model.answers[&ticket].is_ok(), "{:?}", model.answers[&ticket]);
     assert!(model.durable.is_none() && model.retired);
 }
+
+/// Its actor may live until a timer fires that was set before, and another service may have its name by then.
+#[test]
+fn a_service_that_was_deleted_says_nothing_more_when_its_time_comes() {
+    let mut model = Model::new(1);
+    model.ask(create(1));
+    model.settle();
+    model.ask(Request::Delete { expect: Expect::Any });
+    model.settle();
+    assert!(model.durable.is_none() && model.retired);
+    assert_eq!(model.core.handle(Event::Wake, model.now), []);
+    // One that is asked for once more by its cluster is there again.
+    let ticket = model.ask(create(1));
+    model.settle();
+    assert!(model.answers[&ticket].is_ok() && model.durable.is_some());
+}
