@@ -249,7 +249,9 @@ fn odd(who: &str, error: &serde_json::Error) -> CallError {
 /// Nobody is there.
 pub(crate) fn no_answer(url: &str, error: &SendRequestError) -> String {
     let why = not_sent_because(error);
-    format!("{url} does not answer: {why}; is the master running there? --api URL names another one")
+    format!(
+        "{url} does not answer: {why}; is the master running there? `shef up` starts one here, --api URL names another one"
+    )
 }
 
 /// A refusal as the API writes it.

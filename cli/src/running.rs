@@ -25,9 +25,8 @@ pub(crate) struct Running {
     pub(crate) api: String,
     /// The engine's address.
     pub(crate) docker_host: String,
-    /// How that is spoken to.
-    #[serde(default)]
-    pub(crate) docker_tls: DockerTls,
+    /// How that is spoken to; earlier versions did not say.
+    pub(crate) docker_tls: Option<DockerTls>,
     /// Where its log goes; without one, to its terminal.
     pub(crate) log: Option<PathBuf>,
     /// Whether the API answers.
@@ -134,7 +133,7 @@ mod tests {
             pid: 7,
             api: "127.0.0.1:1".into(),
             docker_host: "unix:///x".into(),
-            docker_tls: DockerTls::new("1", "/certs"),
+            docker_tls: Some(DockerTls::new("1", "/certs")),
             log: None,
             ready: true,
         };

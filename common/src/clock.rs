@@ -104,7 +104,9 @@ const MAX_DURATION_BYTES: usize = 16;
 /// A duration as people write it, such as `500ms`, `90s`, `1h30m` or `2d`; `None`: it is none.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    (text.len() <= MAX_DURATION_BYTES).then(|| humantime::parse_duration(text).ok()).flatten()
+    // To humantime `M` is a month: nobody means that.
+    let is_read = text.len() <= MAX_DURATION_BYTES && !text.contains('M');
+    is_read.then(|| humantime::parse_duration(text).ok()).flatten()
 }
 
 impl From<DurationMs> for Duration {
@@ -145,7 +147,7 @@ mod tests {
         {
             assert_eq!(parse_duration(text), Some(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "5", "s", "-1s", "1s ago", "5 apples", "18446744073709551615s1000ms"] {
+        for text in ["", "5", "s", "-1s", "1s ago", "5 apples", "10M", "18446744073709551615s1000ms"] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
     }

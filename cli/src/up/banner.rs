@@ -72,8 +72,6 @@ fn own_name() -> String {
 
 #[cfg(test)]
 mod tests {
-    use shef_common::docker::DockerTls;
-
     use super::*;
 
     #[test]
@@ -82,7 +80,7 @@ mod tests {
             pid: 1,
             api: "127.0.0.1:8044".into(),
             docker_host: "unix:///x.sock".into(),
-            docker_tls: DockerTls::default(),
+            docker_tls: None,
             log: Some("/d/shef.log".into()),
             ready: true,
         };

@@ -85,12 +85,12 @@ pub async fn up(request: UpRequest) -> Result<(), Failure> {
         background::leave_terminal();
         return serve(config, Mode::Background, false).await;
     }
-    if let State::Running(running) = look(dir) {
+    if let State::Running(mut running) = look(dir) {
         say::step(format_args!("shef runs already (process {})", running.pid));
         // Its engine may have ended since: then it is started as at first.
         let named = (running.docker_host.as_str(), "the shef that runs".to_owned());
-        prepare::engine(Some(named), &running.docker_tls, &Layers::from_process_env().env, dir, request.yes)
-            .await?;
+        let tls = running.docker_tls.get_or_insert(config.agent.0.docker_tls);
+        prepare::engine(Some(named), tls, &Layers::from_process_env().env, dir, request.yes).await?;
         return finish(&running, dir, request.demo, Mode::Detach).await;
     }
     port_is_free(config.master.0.listen, "--api")?;
@@ -137,7 +137,7 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
         pid: rustix::process::getpid().as_raw_nonzero().get(),
         api: reachable(config.master.0.listen, host_ip),
         docker_host: config.agent.0.docker_host.clone(),
-        docker_tls: config.agent.0.docker_tls.clone(),
+        docker_tls: Some(config.agent.0.docker_tls.anywhere()),
         log: (mode == Mode::Background).then(|| background::log_path(&config.data_dir)),
         ready: false,
     };
@@ -215,7 +215,7 @@ async fn wait_until_ready(api: &Api) -> Result<(), Failure> {
 /// The demo if it is wanted, and what the person needs to know: also where the demo fails, for the cluster is
 /// up.
 async fn finish(running: &Running, data_dir: &Path, demo: bool, mode: Mode) -> Result<(), Failure> {
-    let (engine, tls) = (&running.docker_host, &running.docker_tls);
+    let (engine, tls) = (&running.docker_host, &running.docker_tls.clone().unwrap_or_default());
     let api = Api::new(&running.api);
     neighbours::warn(&api, engine, tls).await;
     let deployed = if demo { Some(demo::deploy(&api, engine, tls).await) } else { None };

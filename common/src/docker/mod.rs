@@ -55,6 +55,13 @@ impl DockerTls {
         Self::new(&value("DOCKER_TLS_VERIFY"), &value("DOCKER_CERT_PATH"))
     }
 
+    /// The same for a process with another environment and working directory.
+    #[must_use]
+    pub fn anywhere(&self) -> Self {
+        let directory = self.directory();
+        Self { verify: self.verify, cert_path: Some(std::path::absolute(&directory).unwrap_or(directory)) }
+    }
+
     /// The directory of the three files: the one that is given, or else that of the docker command.
     fn directory(&self) -> PathBuf {
         let of_the_docker_command = || {

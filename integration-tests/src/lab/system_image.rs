@@ -35,6 +35,7 @@ const REDIS: &str = "shef-lab/redis:1";
 const CONTEXT: [&str; 4] = ["Dockerfile", ".dockerignore", "LICENSE-MIT", "LICENSE-APACHE"];
 /// The machine's Redis.
 const REDIS_SERVER: &str = "/usr/bin/redis-server";
+const REDIS_CLI: &str = "/usr/bin/redis-cli";
 /// Whom the Redis image runs as, as the official one does in the end.
 const REDIS_USER: u64 = 999;
 /// What a base for shef has besides the libraries.
@@ -147,7 +148,7 @@ impl SystemImages {
 /// If there is no Redis on this machine, or the engine does not take it.
 pub async fn import_redis(engine: &EngineSocket, name: &str) {
     let mut tar = Tar::new();
-    for program in [REDIS_SERVER, "/usr/bin/redis-cli"] {
+    for program in [REDIS_SERVER, REDIS_CLI] {
         tar.program(Path::new(program), program);
     }
     tar.text(
@@ -162,12 +163,13 @@ pub async fn import_redis(engine: &EngineSocket, name: &str) {
     engine.import(name, &tar.finish(), changes.map(str::to_owned).into()).await;
 }
 
-/// Stands for what the images are made of, as far as it changes.
+/// Stands for what the images are made of, but for the machine's libraries.
 fn ingredients() -> u64 {
     let mut hasher = DefaultHasher::new();
-    for program in [binary(), Path::new(REDIS_SERVER)] {
-        let facts = fs::metadata(program).unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        (facts.len(), facts.modified().ok()).hash(&mut hasher);
+    include_bytes!("system_image.rs").hash(&mut hasher);
+    for file in [binary(), Path::new(REDIS_SERVER), Path::new(REDIS_CLI), Path::new(AUTHORITIES)] {
+        let facts = fs::metadata(file).ok();
+        facts.map(|facts| (facts.len(), facts.modified().ok())).hash(&mut hasher);
     }
     for file in CONTEXT {
         fs::read(checkout().join(file)).expect("a file of the checkout").hash(&mut hasher);

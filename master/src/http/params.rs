@@ -72,11 +72,12 @@ pub fn query(request: &HttpRequest, known: &[&str]) -> Result<BTreeMap<String, S
     let mut query = BTreeMap::new();
     for (name, value) in pairs(request)? {
         if !known.contains(&name.as_str()) {
-            return Err(invalid(format!(
-                "{} is not a parameter of this call; it takes: {}",
-                shown(&name),
-                known.join(", ")
-            )));
+            let takes = if known.is_empty() {
+                "it takes none".to_owned()
+            } else {
+                format!("it takes: {}", known.join(", "))
+            };
+            return Err(invalid(format!("{} is not a parameter of this call; {takes}", shown(&name))));
         }
         query.insert(name, value);
     }

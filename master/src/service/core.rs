@@ -53,6 +53,8 @@ pub const DEFAULT_HISTORY: usize = 10;
 #[derive(Debug, Clone)]
 enum Step {
     Idle,
+    /// It has said that it is not needed any more: another service may have its name by now.
+    Retired,
     Scheduling(Draft),
     Committing(Draft),
 }
@@ -61,7 +63,7 @@ impl Step {
     /// The record that is on its way.
     fn record(&self) -> Option<&ServiceRecord> {
         match self {
-            Self::Idle => None,
+            Self::Idle | Self::Retired => None,
             Self::Scheduling(draft) | Self::Committing(draft) => draft.record.as_ref(),
         }
     }
@@ -118,8 +120,6 @@ pub struct ServiceCore {
     /// A host became ready since the scheduler was asked last: its refusal is outdated.
     host_came: bool,
     store_retry_at: Option<MonoMs>,
-    /// It is not needed any more: another service may have its name by now.
-    retired: bool,
     history_limit: usize,
     random: fastrand::Rng,
     /// No replica has this number or a higher one, as far as this core has given them; 0: it has given none.
@@ -160,7 +160,6 @@ impl ServiceCore {
             hosts_due: true,
             host_came: false,
             store_retry_at: None,
-            retired: false,
             history_limit: DEFAULT_HISTORY,
             random: fastrand::Rng::with_seed(seed),
             next_number: 0,
@@ -217,10 +216,12 @@ impl ServiceCore {
     #[must_use]
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if self.retired && matches!(event, Event::Wake) {
-            return effects;
+        if matches!(self.step, Step::Retired) {
+            if matches!(event, Event::Wake) {
+                return effects;
+            }
+            self.step = Step::Idle;
         }
-        self.retired = false;
         self.observed.set_now(now.mono);
         match event {
             Event::Request(ticket, request) => self.request(ticket, request, &mut effects),
@@ -411,7 +412,7 @@ impl ServiceCore {
 
     /// Says that it is not needed any more. Only what its cluster sends it changes that, and no time of before.
     fn retire(&mut self, effects: &mut Vec<Effect>) {
-        self.retired = true;
+        self.step = Step::Retired;
         effects.push(Effect::Retire);
     }
 

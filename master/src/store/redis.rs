@@ -64,8 +64,6 @@ pub use self::{
 
 /// The format that is written, and the newest that is read.
 const FORMAT: u32 = super::FORMAT;
-/// Fields of the hash that are not records.
-const META_FIELDS: [&str; 6] = ["format", "cluster", "epoch", "leader", "session", "change"];
 
 static LEAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/lead.lua")));
 static RAISE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/raise.lua")));
@@ -210,7 +208,6 @@ impl RedisStore {
         let mut slot = self.held.lock().await;
         let mut held = self.usable(&mut slot).await?;
         let mut call = script.key(self.key.as_str());
-        call.key(self.change_log.as_str());
         for arg in args(held.session) {
             call.arg(arg.as_ref());
         }
@@ -351,6 +348,7 @@ impl Store for RedisStore {
                     text(&fence.leader),
                     text(&session),
                     text(cluster),
+                    text(&self.change_log),
                 ];
                 for write in writes {
                     args.push(text(&write.key));

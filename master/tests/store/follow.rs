@@ -84,12 +84,13 @@ async fn a_follower_reads_everything_where_the_log_has_a_gap() {
     let a = service("a");
     store.commit(&[set(&a, None, "1"), set(&service("b"), None, "1")]).await;
     store.follow().await;
-    for gap in ["DEL", "XTRIM", "SET"] {
+    for gap in ["DEL", "XTRIM", "XADD", "SET"] {
         let before = store.known[&a].version.0;
         store.commit(&[set(&a, Some(before), gap)]).await;
         match gap {
             "XTRIM" => store.server.run::<Value>(&["XTRIM", "shef:changes", "MAXLEN", "0"]),
             "DEL" => store.server.run(&["DEL", "shef:changes"]),
+            "XADD" => store.server.run(&["XADD", "shef:changes", "*", "after", "1 0-1"]),
             // Something else lies there: commits go on without the log.
             _ => store.server.run(&["SET", "shef:changes", "other"]),
         };
@@ -97,13 +98,40 @@ async fn a_follower_reads_everything_where_the_log_has_a_gap() {
         assert_eq!(store.follow().await, (true, 2), "{gap}");
         store.knows(&[record(&a, before + 1, gap), record(&service("b"), before + 1, gap)]);
     }
-    store.commit(&[set(&a, Some(4), "5")]).await;
+    store.commit(&[set(&a, Some(5), "6")]).await;
     assert_eq!(store.follow().await, (true, 2), "each time, while it does");
     store.server.run::<Value>(&["DEL", "shef:changes"]);
-    store.commit(&[set(&a, Some(5), "6")]).await;
-    assert_eq!(store.follow().await, (true, 2));
     store.commit(&[set(&a, Some(6), "7")]).await;
+    assert_eq!(store.follow().await, (true, 2));
+    store.commit(&[set(&a, Some(7), "8")]).await;
     assert_eq!(store.follow().await, (false, 1), "and then the log goes on");
+    // So many at once are not named.
+    let many: Vec<_> = (0..101).map(|n| set(&service(&format!("s{n}")), None, "1")).collect();
+    store.commit(&many).await;
+    assert_eq!(store.follow().await, (true, 103));
+}
+
+/// A master of a version that knows no log leaves it as it is.
+#[tokio::test]
+async fn a_follower_reads_everything_after_a_leader_that_keeps_no_log() {
+    let mut store = Followed::start().await;
+    let a = service("a");
+    store.commit(&[set(&a, None, "1")]).await;
+    assert_eq!(store.follow().await, (true, 1));
+    for follows_meanwhile in [true, false] {
+        let version = store.known[&a].version.0;
+        // As such a master leads, and commits.
+        let epoch = (store.fence.epoch.0 + 1).to_string();
+        store.server.run::<Value>(&["HSET", "shef:store", "epoch", &epoch, "leader", "00000000000000ff"]);
+        store.server.run::<Value>(&["HSET", "shef:store", "service/a", &format!("{} theirs", version + 1)]);
+        store.fence = lead(&store.leading, 1).await.fence;
+        if follows_meanwhile {
+            assert_eq!(store.follow().await, (true, 1));
+        }
+        store.commit(&[set(&service("b"), (!follows_meanwhile).then_some(1), "b")]).await;
+        assert_eq!(store.follow().await, (true, 2), "{follows_meanwhile}");
+        assert_eq!(store.known[&a], record(&a, version + 1, "theirs"));
+    }
 }
 
 #[tokio::test]
@@ -127,13 +155,29 @@ async fn a_follower_reads_everything_of_a_store_that_was_emptied_or_replaced() {
     store.fence = store.leading.load(&backup, true).await.unwrap();
     assert_eq!(store.follow().await, (true, 1));
     store.knows(&[record(&service("c"), 3, "3")]);
+    // Another backup of the same epoch.
+    store.server.run::<Value>(&["FLUSHALL"]);
+    let other = Backup { records: vec![record(&service("d"), 3, "3")], ..backup };
+    store.fence = store.leading.load(&other, false).await.unwrap();
+    assert_eq!(store.follow().await, (true, 1));
+    store.knows(&[record(&service("d"), 3, "3")]);
 }
 
 #[tokio::test]
 async fn a_user_without_a_right_to_the_log_commits_all_the_same() {
     let mut store = Followed::start().await;
-    let rights =
-        ["ACL", "SETUSER", "shef", "on", ">secret", "~shef:*", "-@all", "+@hash", "+exists", "+@scripting"];
+    let rights = [
+        "ACL",
+        "SETUSER",
+        "shef",
+        "on",
+        ">secret",
+        "~shef:store",
+        "-@all",
+        "+@hash",
+        "+exists",
+        "+@scripting",
+    ];
     store.server.run::<Value>(&[&rights[..], &["+@connection"]].concat());
     let (username, password) = (Some("shef".into()), Some("secret".into()));
     store.leading =

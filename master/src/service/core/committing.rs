@@ -31,7 +31,7 @@ impl ServiceCore {
     pub fn committing(&self) -> Option<Option<&ServiceRecord>> {
         match &self.step {
             Step::Committing(draft) => Some(draft.kept()),
-            Step::Idle | Step::Scheduling(_) => None,
+            Step::Idle | Step::Retired | Step::Scheduling(_) => None,
         }
     }
 

@@ -38,7 +38,7 @@ impl ServiceCore {
     /// Whether nothing is on its way to the scheduler or the store.
     #[must_use]
     pub const fn is_idle(&self) -> bool {
-        matches!(self.step, Step::Idle)
+        matches!(self.step, Step::Idle | Step::Retired)
     }
 
     /// What `request` would do to a service like this one, beside a scheduler like

@@ -7,7 +7,7 @@ use shef_common::{
 };
 
 use super::super::{InvalidKey, Key, Record, StoreError, WriteOutcome};
-use super::{FORMAT, META_FIELDS};
+use super::FORMAT;
 
 /// A record as the hash keeps it.
 pub(super) fn field_and_value(record: &Record) -> [Bytes; 2] {
@@ -79,7 +79,8 @@ pub(super) fn records(fields: &[Bytes]) -> Result<Vec<Record>, StoreError> {
     let mut records = Vec::with_capacity(fields.len() / 2);
     for pair in fields.chunks_exact(2) {
         let (field, stored) = (String::from_utf8_lossy(&pair[0]), &pair[1]);
-        if META_FIELDS.contains(&field.as_ref()) {
+        // The others are about the store itself, and a later version may have more of them.
+        if !field.contains('/') && field != "stats" {
             continue;
         }
         let unreadable = |why: String| StoreError::Unreadable { why: format!("the record {field:?}: {why}") };

@@ -1,5 +1,5 @@
--- Applies the writes whose version fits. KEYS: the store's hash, its change log.
--- ARGV: format, epoch, leader, session, cluster, then for each write:
+-- Applies the writes whose version fits. KEYS[1]: the store's hash.
+-- ARGV: format, epoch, leader, session, cluster, the key of the change log, then for each write:
 --   field, expected version or '', version after, 'set' or 'delete', value.
 -- Answers {'ok', outcome, ...} (an outcome is 'done', or the version found, or
 -- '' where there is none, or 'withheld': it fits, and another part of its service does not), or {'emptied'}, {'fenced', epoch, leader},
@@ -28,7 +28,7 @@ local outcomes, wanted, conflicts = {}, {}, {}
 local function service(field)
     return string.match(field, '^service/[^/]+')
 end
-for at = 6, #ARGV, 5 do
+for at = 7, #ARGV, 5 do
     local field, expect, after, kind, value = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
     local stored = redis.call('HGET', store, field)
     local version = stored and string.match(stored, '^(%d+) ') or ''
@@ -43,7 +43,7 @@ for at = 6, #ARGV, 5 do
     end
 end
 local answer, sets, deletes = {'ok'}, {}, {}
-for at = 6, #ARGV, 5 do
+for at = 7, #ARGV, 5 do
     local field, outcome = ARGV[at], outcomes[at]
     if outcome ~= 'there' and outcome ~= 'fits' then
         answer[#answer + 1] = outcome
@@ -73,8 +73,8 @@ end
 for from = 1, #deletes, 4000 do
     redis.call('HDEL', store, unpack(deletes, from, math.min(from + 3999, #deletes)))
 end
--- Last, and whatever becomes of it: a follower that finds no entry reads everything. Each entry names the one before
--- it, so that nobody overlooks a missing one.
+-- Last, and whatever becomes of it: a follower that finds no entry reads everything. Each entry names the place before
+-- it, so that a missing one is noticed. The log's key is no KEYS: where the store may not use it, commits go on.
 if #sets + #deletes > 0 then
     local changed = {}
     for i = 1, #sets, 2 do
@@ -83,12 +83,17 @@ if #sets + #deletes > 0 then
     for _, field in ipairs(deletes) do
         changed[#changed + 1] = field
     end
+    -- A leader that does not know the log may have committed since the place that stands there.
     local before = redis.call('HGET', store, 'change') or ''
-    local id = redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', '4096', '*',
-        'after', before, 'changed', table.concat(changed, ' '))
-    if type(id) == 'table' then
-        id = 'unlogged ' .. redis.sha1hex(before .. table.concat(sets, ' ') .. table.concat(deletes, ' '))
+    if string.match(before, '^(%d+) ') ~= ARGV[2] then
+        before = ''
     end
-    redis.call('HSET', store, 'change', id)
+    -- Of many, a follower reads everything.
+    local names = #changed <= 100 and table.concat(changed, ' ') or '*'
+    local id = redis.pcall('XADD', ARGV[6], 'MAXLEN', '~', '1000', '*', 'after', before, 'epoch', ARGV[2], 'changed', names)
+    if type(id) == 'table' then
+        id = 'unlogged-' .. redis.sha1hex(before .. table.concat(sets, ' ') .. table.concat(deletes, ' '))
+    end
+    redis.call('HSET', store, 'change', ARGV[2] .. ' ' .. id)
 end
 return answer

@@ -35,7 +35,7 @@ impl RedisStore {
     /// [`StoreError`], of which [`StoreError::Emptied`] says that there is nothing to follow.
     pub async fn follow(&self, place: Option<&Place>) -> Result<Followed, StoreError> {
         let from = place.map_or_else(Bytes::new, |Place(place)| place.clone());
-        let answer = self.run(&FOLLOW, false, |_| vec![text(&FORMAT), from]).await?;
+        let answer = self.run(&FOLLOW, false, |_| vec![text(&FORMAT), text(&self.change_log), from]).await?;
         let (everything, rest) = match parts(&answer) {
             ("everything", rest) => (true, rest),
             ("changed", rest) => (false, rest),

@@ -26,6 +26,11 @@ if not (highest < MOST) then
 end
 local epoch = string.format('%.0f', highest + 1)
 redis.call('HSET', store, 'format', ARGV[1], 'cluster', cluster, 'epoch', epoch, 'leader', ARGV[2], 'session', '0')
+-- Its place in the change log goes on under this epoch, if whoever led before has kept it.
+local place = string.match(redis.call('HGET', store, 'change') or '', '^' .. (meta[3] or '') .. ' (.+)$')
+if place then
+    redis.call('HSET', store, 'change', epoch .. ' ' .. place)
+end
 local answer = {'ok', cluster, epoch, was_empty and '1' or '0'}
 local all = redis.call('HGETALL', store)
 for i = 1, #all do

@@ -30,4 +30,9 @@ if not (highest < MOST) then
 end
 local epoch = string.format('%.0f', highest + 1)
 redis.call('HSET', store, 'cluster', cluster, 'epoch', epoch, 'leader', ARGV[3])
+-- Its place in the change log goes on under this epoch, if whoever led before has kept it.
+local place = string.match(redis.call('HGET', store, 'change') or '', '^' .. (meta[2] or '') .. ' (.+)$')
+if place then
+    redis.call('HSET', store, 'change', epoch .. ' ' .. place)
+end
 return {'ok', cluster, epoch}
