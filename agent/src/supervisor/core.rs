@@ -69,6 +69,8 @@ pub struct Core {
     /// Whether the image has a health check of its own, of those that a look has shown.
     image_checks: BTreeMap<ImageRef, bool>,
     disconnect: DisconnectTimer,
+    /// Where the statuses of new replicas begin: above those of each that was forgotten, whose id may come again.
+    turns: u32,
     /// What was last reported.
     reported: Reported,
     /// What is reported at the end of this step.
@@ -117,6 +119,7 @@ impl Core {
             checks: Checks::default(),
             image_checks: BTreeMap::new(),
             disconnect: DisconnectTimer::new(&ledger, now.mono),
+            turns: 0,
             reported: Reported::default(),
             unreported: Observed::default(),
             effects: Vec::new(),

@@ -63,6 +63,7 @@ impl Core {
                 && order.assignment().is_some()
             {
                 let mut replica = Replica::new(id.clone(), DesiredState::Hold, order, Seen::Unknown, now);
+                replica.begin_above(self.turns);
                 if replica.order.lacks_env() {
                     self.engine.has_to_read(id.clone());
                 }

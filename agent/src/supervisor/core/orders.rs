@@ -125,7 +125,8 @@ impl Core {
                 Some(replica) => replica.set_desired(DesiredState::Run, Some(assignment), now),
                 None => {
                     let order = KnownOrder::Whole(assignment.clone());
-                    let replica = Replica::new(id.clone(), DesiredState::Run, order, Seen::Absent, now);
+                    let mut replica = Replica::new(id.clone(), DesiredState::Run, order, Seen::Absent, now);
+                    replica.begin_above(self.turns);
                     self.replicas.insert(id.clone(), replica);
                 }
             }
@@ -138,7 +139,8 @@ impl Core {
                 None => {
                     // Never seen here: the next look at the engine, or none of that name, ends it.
                     let (desired, order) = (DesiredState::Remove { grace_s }, KnownOrder::Nothing);
-                    let replica = Replica::new(id.clone(), desired, order, Seen::Unknown, now);
+                    let mut replica = Replica::new(id.clone(), desired, order, Seen::Unknown, now);
+                    replica.begin_above(self.turns);
                     self.replicas.insert(id.clone(), replica);
                 }
             }
@@ -155,7 +157,9 @@ impl Core {
             if !self.replicas.get(id).is_some_and(Replica::is_gone) {
                 continue;
             }
-            self.replicas.remove(id);
+            if let Some(replica) = self.replicas.remove(id) {
+                self.turns = self.turns.max(replica.next_turn());
+            }
             self.engine.forget(id);
             self.leaves_garbage(now);
             self.checks.forget(id);

@@ -332,9 +332,6 @@ impl World {
                 .filter(|s| s.state == ReplicaState::Stopped)
                 .map(|s| s.replica.clone())
                 .collect();
-            for replica in &stopped {
-                self.reported.statuses.remove(replica);
-            }
             self.feed(Event::Acknowledged(stopped));
             if self.pending.is_empty() && self.events.is_empty() {
                 let Some(wake) = self.core.next_wake() else { return };

@@ -102,6 +102,16 @@ impl Replica {
         self.status.reason = None;
     }
 
+    /// The statuses of one that was forgotten go up to below this turn.
+    pub const fn next_turn(&self) -> u32 {
+        self.status.turns.saturating_add(1)
+    }
+
+    /// Its statuses supersede those of an earlier replica with its id, of which none goes up to this turn.
+    pub const fn begin_above(&mut self, turn: u32) {
+        self.status.turns = turn;
+    }
+
     /// Its next status supersedes the reported one, and counts as a restart: once for each end.
     pub(super) fn goes_back(&mut self) {
         self.status.turns += 1;
