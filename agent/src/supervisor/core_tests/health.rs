@@ -1,11 +1,11 @@
 //! What a replica's status says of its health.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use shef_common::{
     protocol::Assignment,
-    spec::{HealthCheck, HealthTest, Network, OnUnhealthy, Restart, RestartCondition},
-    status::{Health, ReplicaState, ReplicaStatus},
+    spec::{HealthCheck, HealthTest, Network, OnUnhealthy, Port, Protocol, Restart, RestartCondition},
+    status::{Health, PublishedPort, ReplicaState, ReplicaStatus},
 };
 
 use super::world::{End, Pending, World, assignment};
@@ -43,6 +43,25 @@ fn emit_after_kill(world: &mut World, events: &[EventKind]) {
         world.event(&container, *event);
     }
     world.deliver_events(true);
+}
+
+/// An engine that was restarted has started its containers again, and nobody was there to hear that they had ended.
+#[test]
+fn a_start_whose_end_was_missed_shows_the_ports_that_the_container_has_now() {
+    let port = Port { target: 80, published: None, protocol: Protocol::Tcp, host_ip: None };
+    let mut world = running(|template| template.ports = vec![port]);
+    let chosen = |published| PublishedPort {
+        target: 80,
+        protocol: Protocol::Tcp,
+        host_ip: Ipv4Addr::UNSPECIFIED.into(),
+        published,
+    };
+    for published in [32_768, 32_769] {
+        world.containers.get_mut(ID).unwrap().ports = vec![chosen(published)];
+        emit_after_kill(&mut world, &[EventKind::Started]);
+        world.carry_out();
+        assert_eq!(status(&world).ports, [chosen(published)]);
+    }
 }
 
 #[test]

@@ -224,12 +224,21 @@ impl Replica {
                 Some(true) => (CheckState::Starting(None), false),
                 Some(false) => (CheckState::None, false),
             },
-            Checker::Engine => (CheckState::Starting(None), false),
-            Checker::Agent(..) => (CheckState::Starting(None), true),
+            Checker::Engine | Checker::Agent(..) => (CheckState::Starting(None), false),
             Checker::Nobody => (CheckState::None, false),
         };
         runtime_info.check = check;
-        runtime_info.unseen = unknown || !template.ports.is_empty();
+        runtime_info.unseen = unknown;
+        self.is_to_be_seen_anew();
+    }
+
+    /// It may have been given other ports and another address: a look tells, where they matter, and until then nothing
+    /// is checked there.
+    pub(super) fn is_to_be_seen_anew(&mut self) {
+        let Some(assignment) = self.order.assignment() else { return };
+        let template = &assignment.template;
+        let has_places = !template.ports.is_empty() || matches!(checker(template), Checker::Agent(..));
+        self.runtime_info.unseen |= has_places;
     }
 
     /// A look shows its container.

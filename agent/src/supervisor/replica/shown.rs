@@ -125,6 +125,9 @@ impl Replica {
                 self.starts_settling(now);
                 if began {
                     self.begins();
+                } else if !self.is_busy() {
+                    // Its end was missed, as by an engine that was restarted: it has another address and other ports.
+                    self.is_to_be_seen_anew();
                 }
             }
             EventKind::Died { exit_code } => {
