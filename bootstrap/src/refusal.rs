@@ -40,7 +40,7 @@ pub enum Refusal {
         other_port(.part)
     )]
     PortTaken {
-        /// Which part.
+        /// The name of the system container that needs the port.
         part: String,
         /// Where it is to listen.
         ip: Ipv4Addr,
@@ -61,7 +61,7 @@ pub enum Refusal {
         /// In the words of its client.
         why: String,
     },
-    /// It is too old.
+    /// That Redis is older than any that shef works with.
     #[error(
         "the Redis at {redis} is version {version}: {}.{} or newer is needed",
         OLDEST_REDIS.0, OLDEST_REDIS.1

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 pub(crate) struct EnvFileError {
     /// Where, counted from 1.
     line: usize,
-    /// What is wrong.
+    /// Why the line is no variable.
     why: InvalidVariable,
 }
 

@@ -30,7 +30,7 @@ pub(crate) enum StreamEnd {
     Silent {
         /// What was asked for.
         url: String,
-        /// How long.
+        /// How long nothing came.
         limit: Duration,
     },
 }

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::query::MAX_COMMAND;
 use crate::{
     ids::ReplicaId,
     query::{InvalidParameter, cut, flag},
@@ -27,9 +28,6 @@ pub const SILENCE_MS: u64 = 45_000;
 /// milliseconds. A server also reads what still comes in for so long before it closes: closing with unread
 /// input resets the connection, and a reset throws away what the other side has not received yet.
 pub const DRAIN_MS: u64 = 5_000;
-/// The most parts and variables of a command, and the most bytes of all that is said of it. As a query three
-/// times as many come of them at most, and an address holds 65,534.
-pub const MAX_COMMAND: (usize, usize) = (256, 16_384);
 /// What a command can be told beside its own parts.
 const PARAMETERS: &str = "cmd, env, tty, detach, user, workdir";
 

@@ -1,9 +1,12 @@
 //! The parameters of queries that the master and the agent both read, and why one of them is refused.
 
-use crate::{
-    exec::MAX_COMMAND,
-    logs::{InvalidTime, MAX_TAIL},
-};
+use crate::logs::time::InvalidTime;
+
+/// The largest `tail` of logs.
+pub const MAX_TAIL: u32 = 1_000_000;
+/// The most parts and variables of a command, and the most bytes of all that is said of it. As a query three
+/// times as many come of them at most, and an address holds 65,534.
+pub const MAX_COMMAND: (usize, usize) = (256, 16_384);
 
 /// Why a query is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +22,7 @@ pub enum InvalidParameter {
     /// Neither `true` nor `false`.
     #[error("{name} must be true or false, but is {value:?}")]
     Flag {
-        /// Which parameter.
+        /// The name of the parameter.
         name: String,
         /// What was given, cut to 80 characters.
         value: String,
@@ -42,7 +45,7 @@ pub enum InvalidParameter {
     /// An empty or too long text.
     #[error("{name} must be 1 to {most} bytes, but is {length}")]
     Length {
-        /// Which parameter.
+        /// The name of the parameter.
         name: &'static str,
         /// The most bytes.
         most: usize,

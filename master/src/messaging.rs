@@ -7,8 +7,8 @@ use futures_util::FutureExt;
 /// bounded where it enters: requests by the API's limit, reports by one a host.
 pub const MAILBOX: usize = 65_536;
 
-/// Ends an actor. Without it one whose last address is gone lives until its timer fires, and acts then in the name of
-/// whatever has taken its place.
+/// Stops an actor. Without it an actor that has no address left lives until its timer fires, and then acts in
+/// place of its successor.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct End;

@@ -83,7 +83,7 @@ pub enum WrongAnswer {
     /// The connection failed.
     #[error("{address}: {why}")]
     Connection {
-        /// Who was asked.
+        /// The address that was asked.
         address: SocketAddr,
         /// In the system's words.
         why: String,
@@ -94,11 +94,11 @@ pub enum WrongAnswer {
     /// With a status that its spec does not expect.
     #[error("{address}{path} answered {status}")]
     Status {
-        /// Who was asked.
+        /// The address that was asked.
         address: SocketAddr,
         /// For which page.
         path: String,
-        /// What came.
+        /// The status of the answer.
         status: u16,
     },
     /// With something else.

@@ -69,7 +69,7 @@ pub struct Core {
     /// Whether the image has a health check of its own, of those that a look has shown.
     image_checks: BTreeMap<ImageRef, bool>,
     disconnect: DisconnectTimer,
-    /// Where the statuses of new replicas begin: above those of each that was forgotten, whose id may come again.
+    /// The `turns` of new replicas: above those of every replica that was forgotten, as its id may come again.
     turns: u32,
     /// What was last reported.
     reported: Reported,

@@ -190,7 +190,7 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
     Ok(())
 }
 
-/// Waits until the host has told what runs there, so that nobody is told that nothing does. What keeps it
+/// Waits until the host has reported what runs there, so that a list right after is not empty. What keeps it
 /// from doing so for long, such as an engine that is away, is told by the API.
 async fn wait_for_host(api: &Api, host: &str) {
     let reported = async {

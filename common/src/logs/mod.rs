@@ -1,9 +1,10 @@
 //! What replicas write, on its way from agents through the master to readers.
 
-mod time;
+pub(crate) mod time;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::query::MAX_TAIL;
 pub use time::{InvalidTime, LogTime};
 
 use crate::{
@@ -15,8 +16,6 @@ use crate::{
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
 /// How often an agent that has nothing to tell sends an empty line, in milliseconds.
 pub const HEARTBEAT_MS: u64 = 5_000;
-/// The largest `tail`.
-pub const MAX_TAIL: u32 = 1_000_000;
 
 /// The path of a replica's log on its agent: `GET`, answered by a [`LogRecord`] a line.
 #[must_use]

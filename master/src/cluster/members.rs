@@ -14,12 +14,13 @@ use shef_common::{
     protocol::{Assignment, Registration},
 };
 
-pub use self::{
-    forgotten::FORGOTTEN_LIMIT,
-    other_leaders::{LEADER_SILENCE, OtherLeader},
-};
+pub use self::{forgotten::FORGOTTEN_LIMIT, other_leaders::OtherLeader};
 use self::{forgotten::Forgotten, other_leaders::OtherLeaders};
-use super::{not_admitted::NotAdmitted, reach};
+pub use super::not_admitted::LEADER_SILENCE;
+use super::{
+    not_admitted::{NotAdmitted, STRANGERS_WAIT},
+    reach,
+};
 use crate::membership::{HostCondition, HostKnown, Hosts, Standing};
 
 /// What to do with a host that registers.
@@ -45,10 +46,6 @@ pub enum Verdict {
     /// It may not join.
     Refuse(NotAdmitted),
 }
-
-/// How long a master without members lets a host wait that knows no cluster, and has containers of one: hosts
-/// that know theirs come within seconds.
-pub(super) const STRANGERS_WAIT: DurationMs = DurationMs(10_000);
 
 /// The members of the cluster, what is true of them, and who may join.
 #[derive(Debug)]

@@ -2,10 +2,16 @@
 
 use shef_common::{
     bounds::REACH,
+    clock::DurationMs,
     ids::{ClusterId, Epoch, Generation, LeaderId, NodeName, ReplicaId, ServiceName},
 };
 
-use super::members::{LEADER_SILENCE, STRANGERS_WAIT};
+/// For how long an agent has heard of no master that knows it until the leader that it follows counts as
+/// gone. Longer than a master takes to start again.
+pub const LEADER_SILENCE: DurationMs = DurationMs(10_000);
+/// How long a master without members lets a host wait that knows no cluster, and has containers of one: hosts
+/// that know theirs come within seconds.
+pub(super) const STRANGERS_WAIT: DurationMs = DurationMs(10_000);
 
 /// Why a host is not admitted, now or at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

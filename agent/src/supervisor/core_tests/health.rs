@@ -45,7 +45,7 @@ fn emit_after_kill(world: &mut World, events: &[EventKind]) {
     world.deliver_events(true);
 }
 
-/// An engine that was restarted has started its containers again, and nobody was there to hear that they had ended.
+/// A restarted engine has started its containers again, and the agent has missed the events of their ends.
 #[test]
 fn a_start_whose_end_was_missed_shows_the_ports_that_the_container_has_now() {
     let port = Port { target: 80, published: None, protocol: Protocol::Tcp, host_ip: None };

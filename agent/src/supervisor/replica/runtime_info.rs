@@ -232,8 +232,8 @@ impl Replica {
         self.is_to_be_seen_anew();
     }
 
-    /// It may have been given other ports and another address: a look tells, where they matter, and until then nothing
-    /// is checked there.
+    /// Its ports and its address may be others: where they matter, the engine is asked for them, and nothing is
+    /// checked there until it has answered.
     pub(super) fn is_to_be_seen_anew(&mut self) {
         let Some(assignment) = self.order.assignment() else { return };
         let template = &assignment.template;

@@ -126,7 +126,7 @@ impl Replica {
                 if began {
                     self.begins();
                 } else if !self.is_busy() {
-                    // Its end was missed, as by an engine that was restarted: it has another address and other ports.
+                    // Its end was missed: it may have another address and other ports.
                     self.is_to_be_seen_anew();
                 }
             }

@@ -9,11 +9,10 @@ use shef_common::{
 };
 
 use super::{Members, Verdict};
-use crate::{cluster::not_admitted::NotAdmitted, membership::Standing};
-
-/// For how long an agent has heard of no master that knows it until the leader that it follows counts as
-/// gone. Longer than a master takes to start again.
-pub const LEADER_SILENCE: DurationMs = DurationMs(10_000);
+use crate::{
+    cluster::not_admitted::{LEADER_SILENCE, NotAdmitted},
+    membership::Standing,
+};
 
 /// For how long a host has to say so: one that was cut off itself, and is back, finds the leader in less.
 pub(super) const SAID_FOR: DurationMs = DurationMs(3_000);
