@@ -11,7 +11,7 @@ macro_rules! profiles {
     )*};
 }
 
-// Together 3,850 seeds; each test is short of the time limit by far, also where others share the machine.
+// Together 4,000 seeds; each test is short of the time limit by far, also where others share the machine.
 profiles! {
     calm: 200,
     rollouts: 400,
@@ -23,6 +23,7 @@ profiles! {
     hosts: 300,
     sockets: 200,
     engines: 250,
+    hands: 150,
     store: 300,
     store_loss: 200,
     emptied: 200,
@@ -93,6 +94,7 @@ seeded_bugs! {
     knows_by_name: KnowsByName by engines as "renamed-",
     leaves_networks: LeavesNetworks by calm as "is left on",
     misses_master: MissesMaster by hosts as "without a master, but",
+    overlooks_signals: OverlooksSignals by hands as "but nothing fails by itself",
     crashes_are_good: CrashesAreGood by rollouts as "takes no notice of it",
     trial_is_the_end: TrialIsTheEnd by rollouts as "takes no notice of it",
     forgets_replaced: ForgetsReplaced by rollouts as "never come to rest",

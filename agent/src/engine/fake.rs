@@ -354,6 +354,7 @@ impl Engine for FakeEngine {
             let container = state.by_id(id)?;
             container.state = ContainerState::Exited;
             let container = container.clone();
+            state.emit(&container, EventKind::Signalled { signal: 15 });
             state.emit(&container, EventKind::Died { exit_code: 0 });
             state.emit(&container, EventKind::Stopped);
             Ok(())

@@ -394,6 +394,11 @@ pub enum EventKind {
         /// With this code.
         exit_code: i64,
     },
+    /// Somebody had the engine send its process this signal: a person, a tool, or this agent.
+    Signalled {
+        /// Its number.
+        signal: u8,
+    },
     /// The kernel has killed a process of it for want of memory.
     OutOfMemory,
     /// Someone stopped it, so the engine does not start it again.

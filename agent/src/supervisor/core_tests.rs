@@ -9,6 +9,7 @@ mod garbage;
 mod health;
 mod identity;
 mod images;
+mod outside;
 mod policies;
 mod property;
 mod pushes;

@@ -3,6 +3,7 @@
 
 mod ends;
 mod engine_results;
+mod outside;
 mod remedy;
 mod runtime_info;
 mod shown;
@@ -21,6 +22,7 @@ use shef_common::{
 
 pub(super) use self::state::{DesiredState, KnownOrder, Lane, Look, Seen, Step, Work};
 use self::{
+    outside::Outside,
     remedy::Remedy,
     runtime_info::RuntimeInfo,
     state::{Attempts, Crash},
@@ -64,6 +66,8 @@ pub(super) struct Replica {
     end_counts: bool,
     /// Why it is not healthy, since its process ended.
     crash: Option<Crash>,
+    /// What others than the agent have done to its process.
+    outside: Outside,
     runtime_info: RuntimeInfo,
     /// What its failing check calls for.
     remedy: Option<Remedy>,
@@ -96,6 +100,7 @@ impl Replica {
             published: None,
             end_counts: false,
             crash: None,
+            outside: Outside::default(),
             runtime_info: RuntimeInfo::new(),
             remedy: None,
             pulled: false,
@@ -256,6 +261,7 @@ impl Replica {
         }
         self.not_before = now.mono;
         self.goes_by = None;
+        self.outside = Outside::default();
         match desired {
             DesiredState::Run => {
                 self.restart_at = None;

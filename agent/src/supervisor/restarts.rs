@@ -170,6 +170,11 @@ impl Restarts {
         self.up_since.take().is_some_and(|since| now - since >= QUICK)
     }
 
+    /// Somebody has stopped it past the agent: neither that end nor the next start counts.
+    pub const fn stopped_from_outside(&mut self) {
+        (self.up_since, self.was_up) = (None, false);
+    }
+
     /// Its process has ended with this code, and its spec says more than "always".
     pub fn ended_by_rule(&mut self, exit_code: i64, rule: &Restart, now: MonoMs) -> AfterEnd {
         match self.up_since.take().map(|since| now - since) {
@@ -211,8 +216,13 @@ impl Restarts {
     /// The first restart comes after the spec's delay; further ones of a process that ends quickly come
     /// ever more slowly, as [`Restarts::next_restart`] has them, if that is later.
     fn next_by_rule(&mut self, rule: &Restart, now: MonoMs) -> MonoMs {
-        let delay = now + DurationMs(rule.delay_ms.into()).max(FIRST_DELAY);
+        let delay = Self::after_delay(rule, now);
         if self.quick_ends < QUICK_ENDS { delay } else { delay.max(self.next_restart(now)) }
+    }
+
+    /// When one that has just ended is started again at the earliest, by the delay of its spec.
+    pub fn after_delay(rule: &Restart, now: MonoMs) -> MonoMs {
+        now + DurationMs(rule.delay_ms.into()).max(FIRST_DELAY)
     }
 
     /// Its process has ended.

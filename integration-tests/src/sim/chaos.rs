@@ -76,6 +76,17 @@ impl World {
                     self.stop_container(host, &container);
                 }
             }
+            Chaos::HandKill => {
+                if let Some(container) =
+                    self.some_container(host, |container| container.state == ContainerState::Running)
+                {
+                    if self.rng.bool() {
+                        self.kill_container(host, &container);
+                    } else {
+                        self.destroy_container(host, &container);
+                    }
+                }
+            }
             Chaos::StoreAway => {
                 self.store.set_away(true);
                 let delay = self.rng.u64(500..8_000);

@@ -23,6 +23,8 @@ pub enum Chaos {
     Vanish,
     /// Somebody stops a container by hand.
     HandStop,
+    /// Somebody kills a running container by hand, and removes it or leaves it there.
+    HandKill,
     /// Somebody gives a container another name.
     Rename,
     /// The store refuses everything for a while.
@@ -246,6 +248,16 @@ impl Profile {
             ..Self::default()
         }
     }
+    /// Nothing fails; somebody stops, kills and removes running containers by hand.
+    #[must_use]
+    pub fn hands() -> Self {
+        Self {
+            name: "hands",
+            chaos: &[(Chaos::HandStop, 1), (Chaos::HandKill, 2)],
+            chaos_every_ms: 2_000,
+            ..Self::default()
+        }
+    }
     /// A store that refuses, is slow, or does not confirm.
     #[must_use]
     pub fn store() -> Self {
@@ -333,6 +345,14 @@ impl Profile {
         self.lose == 0 && self.late == 0 && self.chaos.is_empty()
     }
 
+    /// Whether nothing fails by itself: whatever ends was stopped by somebody.
+    #[must_use]
+    pub fn is_by_hand(&self) -> bool {
+        let by_hand = |(chaos, _): &(Chaos, u32)| matches!(chaos, Chaos::HandStop | Chaos::HandKill);
+        let faults = self.lose + self.late + self.bad_image + self.crashing_image + self.engine_refuses;
+        faults == 0 && !self.chaos.is_empty() && self.chaos.iter().all(by_hand)
+    }
+
     /// All of them.
     #[must_use]
     pub fn all() -> Vec<Self> {
@@ -348,6 +368,7 @@ impl Profile {
             Self::sockets(),
             Self::two_masters(),
             Self::engines(),
+            Self::hands(),
             Self::store(),
             Self::store_loss(),
             Self::emptied(),

@@ -85,6 +85,8 @@ pub enum SeededBug {
     LeavesNetworks,
     /// An agent does not notice that a master answers, and stops what is to run on.
     MissesMaster,
+    /// An agent does not hear of signals: what somebody stops has failed.
+    OverlooksSignals,
     /// A replica that crashes counts as good in between.
     CrashesAreGood,
     /// A replica that has been well for a second stays so.
@@ -119,7 +121,7 @@ pub enum SeededBug {
 
 impl SeededBug {
     /// Every one.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 46] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -150,6 +152,7 @@ impl SeededBug {
         Self::KnowsByName,
         Self::LeavesNetworks,
         Self::MissesMaster,
+        Self::OverlooksSignals,
         Self::CrashesAreGood,
         Self::TrialIsTheEnd,
         Self::ForgetsReplaced,

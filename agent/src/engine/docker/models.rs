@@ -169,6 +169,7 @@ pub(super) fn event_of(message: EventMessage) -> Option<EngineEvent> {
         "die" => EventKind::Died {
             exit_code: attributes.get("exitCode").and_then(|code| code.parse().ok()).unwrap_or(-1),
         },
+        "kill" => EventKind::Signalled { signal: attributes.get("signal")?.parse().ok()? },
         "oom" => EventKind::OutOfMemory,
         "stop" => EventKind::Stopped,
         "destroy" => EventKind::Destroyed,

@@ -81,6 +81,7 @@ fn perform(world: &mut World, action: &Action) {
             if let Some(container) = nth_of_ours(world, index).filter(|c| c.state == ContainerState::Running)
             {
                 world.set(&container, ContainerState::Exited);
+                world.event(&container, EventKind::Signalled { signal: 15 });
                 world.event(&container, EventKind::Died { exit_code: 0 });
                 world.event(&container, EventKind::Stopped);
             }

@@ -139,7 +139,12 @@ impl Replica {
 
     /// Whether it has ended again, before the answer to its start: then it waits for the next one.
     pub(super) fn waits(&self) -> bool {
-        self.restart_at.is_some() && matches!(self.seen, Seen::Present { state: ContainerState::Exited, .. })
+        use ContainerState::{Exited, Restarting};
+        match &self.seen {
+            Seen::Present { state: Exited, .. } => self.restart_at.is_some() || self.outside.has_stopped_it(),
+            Seen::Present { state: Restarting, .. } => self.outside.has_stopped_it(),
+            Seen::Unknown | Seen::Absent | Seen::Present { .. } => false,
+        }
     }
 
     /// Why it is stopped without a master.

@@ -110,6 +110,7 @@ impl Replica {
                 if let (Seen::Present { state, .. }, false) = (&mut self.seen, event_seen) {
                     *state = ContainerState::Running;
                     self.restart_at = None;
+                    self.outside.runs();
                     self.restarts.up(now.mono);
                     self.starts_settling(now);
                     self.begins();
@@ -193,6 +194,7 @@ impl Replica {
         if look.is_ok() {
             self.restarts.was_asked();
         }
+        let outside = self.outside.clone();
         match look {
             Ok(Look::Nothing) => self.show(None, now),
             Ok(Look::Ours(container)) => self.show(Some(container), now),
@@ -207,6 +209,8 @@ impl Replica {
             Err(()) => self.refused(now),
         }
         if event_seen {
+            // What was stopped since may have been shown as it ran before.
+            self.outside = outside;
             // It may have been started anew since, with other addresses.
             self.runtime_info.look_again();
             self.update_status(now);

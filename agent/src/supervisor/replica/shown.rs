@@ -27,8 +27,11 @@ impl Replica {
                 match container.state {
                     ContainerState::Running => {
                         self.end_counts = false;
+                        self.outside.runs();
                         self.restarts.up(now.mono);
                     }
+                    // Somebody else has stopped it: that end is dealt with.
+                    ContainerState::Restarting | ContainerState::Exited if self.outside.has_stopped_it() => {}
                     ContainerState::Restarting | ContainerState::Exited => {
                         was_steady = self.restarts.down(now.mono);
                     }
@@ -43,7 +46,7 @@ impl Replica {
                     self.starts_settling(now);
                 }
                 self.seen = Seen::Present { id: container.id.clone(), state: container.state };
-                if self.is_restarting() {
+                if self.is_restarting() && !self.outside.has_stopped_it() {
                     self.crash.get_or_insert_with(|| Crash::new("exited; the engine restarts it".to_owned()));
                 }
             }
@@ -71,7 +74,7 @@ impl Replica {
                     self.not_before = self.restart_at.unwrap_or(now.mono);
                 }
                 Seen::Present { state: ContainerState::Exited, .. }
-                    if self.restarts.is_ours() && !was_steady =>
+                    if self.restarts.is_ours() && !was_steady && !self.outside.has_stopped_it() =>
                 {
                     self.await_restart(now);
                 }
@@ -107,6 +110,9 @@ impl Replica {
         if !matches!(self.seen, Seen::Present { .. }) {
             return;
         }
+        if let EventKind::Signalled { signal } = kind {
+            return self.signalled(signal, now);
+        }
         if let Work::InFlight { event_seen, .. } = &mut self.work {
             *event_seen = true;
         }
@@ -121,6 +127,7 @@ impl Replica {
                 let began = std::mem::replace(state, ContainerState::Running) != ContainerState::Running;
                 self.restart_at = None;
                 self.end_counts = false;
+                self.outside.runs();
                 self.restarts.up(now.mono);
                 self.starts_settling(now);
                 if began {
@@ -133,19 +140,22 @@ impl Replica {
             EventKind::Died { exit_code } => {
                 *state = ContainerState::Restarting;
                 self.runtime_info.ended();
-                if self.desired.is_to_run() {
+                if self.ends_from_outside(exit_code, now) {
+                    // The end of a program that has not failed.
+                } else if self.desired.is_to_run() {
                     self.ended(exit_code, now);
-                } else {
+                } else if let Seen::Present { state, .. } = &mut self.seen {
                     *state = ContainerState::Exited;
                     self.restarts.down(now.mono);
                 }
             }
+            EventKind::Signalled { .. } => {}
             EventKind::OutOfMemory => self.runs_out_of_memory(),
             EventKind::Stopped => {
                 *state = ContainerState::Exited;
                 let by_rule = !self.rule().is_default();
                 if self.desired.is_to_run()
-                    && self.status.state == ReplicaState::Running
+                    && (self.status.state == ReplicaState::Running || self.outside.has_stopped_it())
                     && !self.is_busy()
                     && !by_rule
                 {

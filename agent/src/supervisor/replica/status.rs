@@ -24,6 +24,8 @@ impl Replica {
             {
                 use ContainerState::{Created, Dead, Exited, Other, Paused, Removing, Restarting, Running};
                 match state {
+                    // What somebody has stopped is not up, whoever starts it again.
+                    Restarting if self.outside.has_stopped_it() => {}
                     Running | Restarting | Paused | Other if !self.is_busy() => {
                         self.enter(ReplicaState::Running, now);
                     }
@@ -112,10 +114,11 @@ impl Replica {
         self.status.turns = turn;
     }
 
-    /// Its next status supersedes the reported one, and counts as a restart: once for each end.
+    /// Its next status supersedes the reported one, and counts as a restart: once for each end that nobody
+    /// has brought about.
     pub(super) fn goes_back(&mut self) {
         self.status.turns += 1;
-        if !std::mem::take(&mut self.end_counts) {
+        if !std::mem::take(&mut self.end_counts) && !self.outside.has_stopped_it() {
             self.status.restarts += 1;
         }
     }
@@ -146,18 +149,10 @@ impl Replica {
     /// What ran is gone or stopped, though it shall run: at once the first time, with back-off if it happens
     /// again soon.
     pub(super) fn repair(&mut self, reason: &str, now: Now) {
-        let last = self.attempts.repairs;
-        if let Some((_, at)) = last.filter(|(_, at)| *at > now.mono) {
-            // It waits for its repair already: seeing it again does not put that off.
-            self.not_before = at;
-            if self.status.state == ReplicaState::Starting {
-                return;
-            }
-        } else {
-            let repairs =
-                last.filter(|(_, at)| now.mono - *at <= REPAIR_MEMORY).map_or(0, |(repairs, _)| repairs);
-            self.not_before = now.mono + Backoff::REPLICA.after(repairs);
-            self.attempts.repairs = Some((repairs + 1, self.not_before));
+        let waits = self.attempts.repairs.is_some_and(|(_, at)| at > now.mono);
+        self.not_before = self.next_repair(now);
+        if waits && self.status.state == ReplicaState::Starting {
+            return;
         }
         self.pulled = false;
         self.crash = None;
@@ -166,8 +161,24 @@ impl Replica {
             self.goes_back();
         }
         self.enter(ReplicaState::Starting, now);
-        self.status.reason =
-            Some(if self.desired == DesiredState::AwaitMaster { self.resting() } else { reason.to_owned() });
+        self.status.reason = Some(if self.desired == DesiredState::AwaitMaster {
+            self.resting()
+        } else {
+            self.outside.reason().unwrap_or_else(|| reason.to_owned())
+        });
+    }
+
+    /// When its container is repaired. It may wait for that already: seeing it again does not put it off.
+    pub(super) fn next_repair(&mut self, now: Now) -> MonoMs {
+        let last = self.attempts.repairs;
+        if let Some((_, at)) = last.filter(|(_, at)| *at > now.mono) {
+            return at;
+        }
+        let repairs =
+            last.filter(|(_, at)| now.mono - *at <= REPAIR_MEMORY).map_or(0, |(repairs, _)| repairs);
+        let at = now.mono + Backoff::REPLICA.after(repairs);
+        self.attempts.repairs = Some((repairs + 1, at));
+        at
     }
 
     pub(super) fn check_later(&mut self, now: Now) {

@@ -9,6 +9,7 @@ use shef_common::labels;
 use super::{CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE, is_up};
 use crate::sim::{
     agent::Stream,
+    seeded_bug::SeededBug,
     world::{Ev, World},
 };
 
@@ -103,6 +104,7 @@ impl World {
         if is_up(container) {
             self.hosts[host].engine.set(&container.name, ContainerState::Exited);
             if container.state == ContainerState::Running {
+                self.engine_emits(host, container, EventKind::Signalled { signal: 15 });
                 self.engine_emits(host, container, EventKind::Died { exit_code: 143 });
             }
             self.engine_emits(host, container, EventKind::Stopped);
@@ -118,9 +120,17 @@ impl World {
     pub fn destroy_container(&mut self, host: usize, container: &Container) {
         self.hosts[host].engine.containers.remove(&container.name);
         if container.state == ContainerState::Running {
+            self.engine_emits(host, container, EventKind::Signalled { signal: 9 });
             self.engine_emits(host, container, EventKind::Died { exit_code: 137 });
         }
         self.engine_emits(host, container, EventKind::Destroyed);
+    }
+
+    /// Somebody kills a container; the engine does not start it again.
+    pub fn kill_container(&mut self, host: usize, container: &Container) {
+        self.hosts[host].engine.set(&container.name, ContainerState::Exited);
+        self.engine_emits(host, container, EventKind::Signalled { signal: 9 });
+        self.engine_emits(host, container, EventKind::Died { exit_code: 137 });
     }
 
     /// A seeded bug: the agent removes everything it has of the cluster.
@@ -172,12 +182,18 @@ impl World {
         if self.hosts[host].engine.away || !container.labels.contains_key(labels::MANAGED) {
             return;
         }
+        let is_signal = matches!(kind, EventKind::Signalled { .. });
+        if is_signal && self.is_seeded(SeededBug::OverlooksSignals) {
+            return;
+        }
         let event = EngineEvent {
             id: container.id.clone(),
             replica: labels::replica(&container.name, &container.labels),
             kind,
         };
-        let due = (self.now + self.rng.u64(0..20)).max(self.hosts[host].engine.last_event);
+        // The end follows its signal at once.
+        let delay = if is_signal { 0 } else { self.rng.u64(0..20) };
+        let due = (self.now + delay).max(self.hosts[host].engine.last_event);
         self.hosts[host].engine.last_event = due;
         let stream = Some(Stream { id: watch, ends: false });
         self.at(due - self.now, Ev::Supervisor { host, inc, stream, event: Event::Happened(event) });

@@ -47,9 +47,9 @@ pub struct ReplicaView {
     /// The container's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container_id: Option<String>,
-    /// How often its container was made or started anew.
+    /// How often its container was made or started anew, other than after somebody stopped it past shef.
     pub restarts: u32,
-    /// The code with which its process ended last.
+    /// The code with which its process ended last; absent if somebody stopped it past shef.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,
     /// The last lines that it wrote before that.

@@ -114,6 +114,7 @@ impl World {
                 None => Err(missing()),
                 Some(container) => {
                     self.set(&container, ContainerState::Exited);
+                    self.event(&container, EventKind::Signalled { signal: 15 });
                     self.event(&container, EventKind::Died { exit_code: 0 });
                     self.event(&container, EventKind::Stopped);
                     Ok(())

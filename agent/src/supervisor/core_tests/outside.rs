@@ -1,0 +1,285 @@
+//! Containers that somebody else stops: `docker stop`, `docker kill`, `docker rm -f`, `docker restart`.
+
+use proptest::prelude::*;
+use shef_common::{
+    protocol::Assignment,
+    spec::{Restart, RestartCondition, Template},
+    status::{Health, ReplicaState, ReplicaStatus},
+};
+
+use super::world::{World, assignment};
+use crate::engine::{ContainerState, EventKind, RestartPolicy};
+
+const ID: &str = "web-000000";
+/// What may pass between a signal and the end that counts as its effect: 10 s, and the grace of the spec.
+const WITHIN_MS: u64 = 10_000 + 10_000;
+
+fn status(world: &World) -> &ReplicaStatus {
+    &world.reported.statuses[ID]
+}
+
+fn running(change: impl FnOnce(&mut Template)) -> World {
+    let mut world = World::new();
+    let mut template = (*assignment(0).template).clone();
+    template.stop_grace_s = 10;
+    change(&mut template);
+    world.change(&[Assignment { template: template.into(), ..assignment(0) }], &[]);
+    world.carry_out();
+    assert_eq!(status(&world).state, ReplicaState::Running);
+    world
+}
+
+fn by_rule(condition: RestartCondition) -> World {
+    running(|template| {
+        template.restart = Restart { condition, delay_ms: 0, max_attempts: 1, window_ms: 0 };
+    })
+}
+
+fn signals(world: &mut World, signal: u8) {
+    let container = world.containers[ID].clone();
+    world.event(&container, EventKind::Signalled { signal });
+    world.deliver_events(true);
+}
+
+/// Its process ends with this code, and nobody starts it again.
+fn ends(world: &mut World, exit_code: i64) {
+    let container = world.containers.get_mut(ID).unwrap();
+    (container.state, container.exit_code) = (ContainerState::Exited, Some(exit_code));
+    let container = container.clone();
+    world.event(&container, EventKind::Died { exit_code });
+}
+
+/// Its process ends by itself, and the engine does what its policy says, at once.
+fn crashes(world: &mut World) {
+    let container = world.containers[ID].clone();
+    if container.policy == RestartPolicy::Never {
+        ends(world, 3);
+    } else {
+        world.event(&container, EventKind::Died { exit_code: 3 });
+        world.event(&container, EventKind::Started);
+    }
+    world.carry_out();
+}
+
+/// `docker kill`: the engine does not start it again.
+fn is_killed(world: &mut World) {
+    signals(world, 9);
+    ends(world, 137);
+    world.carry_out();
+}
+
+/// `docker stop`.
+fn is_stopped(world: &mut World) {
+    signals(world, 15);
+    ends(world, 0);
+    let container = world.containers[ID].clone();
+    world.event(&container, EventKind::Stopped);
+    world.carry_out();
+}
+
+/// `docker rm -f`.
+fn is_removed(world: &mut World) {
+    signals(world, 9);
+    let container = world.containers.remove(ID).unwrap();
+    world.event(&container, EventKind::Died { exit_code: 137 });
+    world.event(&container, EventKind::Destroyed);
+    world.carry_out();
+}
+
+/// `docker restart`.
+fn is_restarted(world: &mut World) {
+    signals(world, 15);
+    let container = world.containers[ID].clone();
+    world.event(&container, EventKind::Died { exit_code: 0 });
+    world.event(&container, EventKind::Started);
+    world.carry_out();
+}
+
+fn runs(world: &World) -> bool {
+    world.containers.get(ID).is_some_and(|container| container.state == ContainerState::Running)
+}
+
+/// Until its container runs; returns how many milliseconds that took.
+fn comes_back(world: &mut World) -> u64 {
+    let began = world.now.mono;
+    while !runs(world) {
+        world.pass(100);
+        assert!((world.now.mono - began).0 < 400_000, "it does not come back");
+    }
+    (world.now.mono - began).0
+}
+
+#[test]
+fn what_somebody_stops_is_started_again_and_has_not_failed() {
+    for (way, signal) in [("kill", 9), ("stop", 15), ("rm -f", 9), ("restart", 15)] {
+        let mut world = running(|_| {});
+        signals(&mut world, signal);
+        let container = world.containers[ID].clone();
+        world.event(&container, EventKind::Died { exit_code: 137 });
+        world.deliver_events(true);
+        let ended = status(&world);
+        assert_eq!((ended.state, ended.restarts), (ReplicaState::Starting, 0), "{way}: {ended:?}");
+        let reason = format!("it was stopped from outside shef (signal {signal}) and is started again");
+        assert_eq!(ended.reason.as_ref(), Some(&reason), "{way}");
+
+        let mut world = running(|_| {});
+        match way {
+            "kill" => is_killed(&mut world),
+            "stop" => is_stopped(&mut world),
+            "rm -f" => is_removed(&mut world),
+            _ => is_restarted(&mut world),
+        }
+        comes_back(&mut world);
+        let after = status(&world);
+        assert_eq!((after.state, after.health), (ReplicaState::Running, Health::Healthy), "{way}: {after:?}");
+        assert_eq!((after.restarts, after.exit_code), (0, None), "{way}: {after:?}");
+        assert_eq!(after.reason, None, "{way}");
+    }
+}
+
+#[test]
+fn a_program_that_handles_a_signal_and_crashes_later_has_failed() {
+    let mut world = running(|_| {});
+    signals(&mut world, 15);
+    world.pass(WITHIN_MS);
+    let mut late = running(|_| {});
+    signals(&mut late, 15);
+    late.pass(WITHIN_MS + 1);
+    for world in [&mut world, &mut late] {
+        let container = world.containers[ID].clone();
+        world.event(&container, EventKind::Died { exit_code: 1 });
+        world.deliver_events(true);
+    }
+    assert_eq!((status(&world).state, status(&world).restarts), (ReplicaState::Starting, 0));
+    let failed = status(&late);
+    assert_eq!((failed.state, failed.health), (ReplicaState::Running, Health::Unhealthy));
+    assert_eq!(failed.reason.as_deref(), Some("exited with code 1; the engine restarts it"));
+    assert_eq!(failed.restarts, 1);
+}
+
+#[test]
+fn only_a_signal_that_ends_programs_explains_an_end() {
+    let fails = |signal: u8, stop_signal: &str| {
+        let mut world = running(|template| template.stop_signal = stop_signal.to_owned());
+        signals(&mut world, signal);
+        crashes(&mut world);
+        status(&world).restarts == 1
+    };
+    for signal in [1, 10, 12, 18, 28] {
+        assert!(fails(signal, ""), "{signal}");
+    }
+    for signal in [2, 3, 6, 9, 15] {
+        assert!(!fails(signal, ""), "{signal}");
+    }
+    assert!(!fails(28, "SIGWINCH") && !fails(1, "HUP") && !fails(10, "10") && fails(10, "SIGUSR2"));
+}
+
+#[test]
+fn a_process_that_is_out_of_memory_has_failed() {
+    let mut world = running(|_| {});
+    let container = world.containers[ID].clone();
+    world.event(&container, EventKind::OutOfMemory);
+    world.event(&container, EventKind::Died { exit_code: 137 });
+    world.deliver_events(true);
+    assert_eq!((status(&world).health, status(&world).restarts), (Health::Unhealthy, 1));
+}
+
+#[test]
+fn who_kills_it_again_and_again_waits_ever_longer_for_it() {
+    let ways: [fn(&mut World); 2] = [is_killed, is_removed];
+    for kills in ways {
+        let mut world = running(|_| {});
+        let waits: Vec<u64> = (0..4)
+            .map(|_| {
+                kills(&mut world);
+                comes_back(&mut world) / 1_000
+            })
+            .collect();
+        assert!(waits[0] <= 2 && waits[1] >= 10 && waits[2] >= 20 && waits[3] >= 40, "{waits:?}");
+        assert_eq!(status(&world).restarts, 0);
+    }
+}
+
+#[test]
+fn a_restart_policy_takes_no_attempt_for_what_somebody_stopped() {
+    let mut world = by_rule(RestartCondition::OnFailure);
+    for _ in 0..3 {
+        is_killed(&mut world);
+        assert_eq!(status(&world).state, ReplicaState::Starting);
+        comes_back(&mut world);
+        world.pass(60_000);
+        assert_eq!(status(&world).state, ReplicaState::Running);
+    }
+    crashes(&mut world);
+    comes_back(&mut world);
+    assert_eq!(status(&world).restarts, 1);
+    crashes(&mut world);
+    assert_eq!(status(&world).state, ReplicaState::Failed, "one attempt is allowed");
+}
+
+#[test]
+fn a_job_that_somebody_stops_is_not_run_twice() {
+    let mut world = by_rule(RestartCondition::Never);
+    is_killed(&mut world);
+    let ended = status(&world);
+    assert_eq!(ended.state, ReplicaState::Failed);
+    let reason = "it was stopped from outside shef (signal 9); exited with code 137; its restart condition is \
+                  never";
+    assert_eq!(ended.reason.as_deref(), Some(reason));
+    let mut world = by_rule(RestartCondition::OnFailure);
+    is_stopped(&mut world);
+    assert_eq!(status(&world).state, ReplicaState::Complete);
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Stopped(u8),
+    Crashes,
+    Handles,
+    Waits(u16),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        4 => (0..4_u8).prop_map(Act::Stopped),
+        2 => Just(Act::Crashes),
+        1 => Just(Act::Handles),
+        3 => any::<u16>().prop_map(Act::Waits),
+    ];
+    prop::collection::vec(act, 0..25)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn each_end_counts_once_and_what_somebody_stopped_does_not(acts in acts()) {
+        let mut world = running(|_| {});
+        let mut crashed = 0;
+        let mut excused_until = None;
+        for act in acts {
+            comes_back(&mut world);
+            match act {
+                Act::Stopped(way) => {
+                    [is_killed, is_stopped, is_removed, is_restarted][usize::from(way)](&mut world);
+                    excused_until = None;
+                    let after = status(&world);
+                    prop_assert!(after.state == ReplicaState::Starting || after.health == Health::Healthy);
+                }
+                Act::Crashes => {
+                    crashes(&mut world);
+                    crashed += u32::from(excused_until.take().is_none_or(|until| until < world.now.mono.0));
+                }
+                Act::Handles => {
+                    signals(&mut world, 15);
+                    excused_until = Some(world.now.mono.0 + WITHIN_MS);
+                }
+                Act::Waits(ms) => world.pass(u64::from(ms)),
+            }
+            prop_assert_eq!(status(&world).restarts, crashed, "{:?}", status(&world));
+        }
+        world.settle();
+        prop_assert!(runs(&world));
+        prop_assert_eq!(status(&world).state, ReplicaState::Running);
+    }
+}
