@@ -174,7 +174,7 @@ async fn what_is_no_registry_or_login_is_refused_without_the_password() {
     );
     assert_eq!(
         put("a.b", json!({"username": "me", "password": "x", "email": "e"})).await,
-        "email: is not a field of this body"
+        "email: is not a field of this body: its fields are password, username"
     );
     assert_eq!(cluster.api.get("/v1/registries").await.body, json!({"registries": []}));
     cluster.stop().await;

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_json::{Map, Value};
 
-use self::wrong::{near, schema_of, shown, wrong};
+use self::wrong::{near_or_all, schema_of, shown, wrong};
 use super::{
     MAX_MOVES_PER_MINUTE, MAX_REPLICAS, MAX_STOP_AFTER_S, Mode, OnDisconnect, Rebalance, ServiceSpec,
     Template,
@@ -145,22 +145,37 @@ fn read_template(fields: &mut Fields, image: ImageRef) -> Template {
     for field in template_fields() {
         fields.known.insert(field.to_owned());
         let Some(value) = fields.left.remove(field) else { continue };
-        let mut body = alone.clone();
-        body.insert(field.to_owned(), value.clone());
-        match serde_path_to_error::deserialize::<_, Template>(Value::Object(body)) {
-            Ok(_) => drop(whole.insert(field.to_owned(), value)),
-            Err(error) => {
-                let path = error.path().to_string();
-                let error: serde_json::Error = error.into_inner();
-                let schema = &schema_of::<Template>()["properties"][field];
-                let said = shown(&error.to_string(), 300);
-                fields.errors.extend(wrong(schema, &value, field, (&path, &said)));
-            }
+        let read = |value: Value| {
+            let mut body = alone.clone();
+            body.insert(field.to_owned(), value);
+            try_read::<Template>(Value::Object(body)).map(drop).map_err(|(path, said)| {
+                let inner = path.strip_prefix('.').and_then(|path| path.strip_prefix(field));
+                (inner.unwrap_or_default().to_owned(), said)
+            })
+        };
+        if read(value.clone()).is_ok() {
+            whole.insert(field.to_owned(), value);
+            continue;
         }
+        let schema = &schema_of::<Template>()["properties"][field];
+        fields.errors.extend(wrong(schema, &value, field, &read));
     }
     serde_json::from_value(Value::Object(whole)).unwrap_or_else(|error| {
         fields.wrong("image", shown(&error.to_string(), 300));
         Template::of(image)
+    })
+}
+
+/// Reads a value; where in it that fails, as in `.source` or `[3].source`, and why.
+fn try_read<T: DeserializeOwned>(value: Value) -> Result<T, (String, String)> {
+    serde_path_to_error::deserialize(value.into_deserializer()).map_err(|error| {
+        let inner = match error.path().to_string() {
+            path if path == "." => String::new(),
+            path if path.starts_with('[') => path,
+            path => format!(".{path}"),
+        };
+        let error: serde_json::Error = error.into_inner();
+        (inner, shown(&error.to_string(), 300))
     })
 }
 
@@ -211,20 +226,12 @@ impl Fields {
     pub fn optional<T: DeserializeOwned + JsonSchema>(&mut self, field: &str) -> Option<T> {
         self.known.insert(field.to_owned());
         let value = self.left.remove(field)?;
-        match serde_path_to_error::deserialize(value.clone().into_deserializer()) {
-            Ok(read) => Some(read),
-            Err(error) => {
-                let inner = match error.path().to_string() {
-                    path if path == "." => String::new(),
-                    path if path.starts_with('[') => path,
-                    path => format!(".{path}"),
-                };
-                let error: serde_json::Error = error.into_inner();
-                let (path, said) = (format!("{field}{inner}"), shown(&error.to_string(), 300));
-                self.errors.extend(wrong(&schema_of::<T>(), &value, field, (&path, &said)));
-                None
-            }
+        let read = try_read(value.clone()).ok();
+        if read.is_none() {
+            let read = |value| try_read::<T>(value).map(drop);
+            self.errors.extend(wrong(&schema_of::<T>(), &value, field, &read));
         }
+        read
     }
 
     /// Takes a field that must be there.
@@ -269,7 +276,7 @@ impl Fields {
     /// All of it, with paths.
     pub fn finish(mut self) -> Result<(), Vec<FieldError>> {
         for field in std::mem::take(&mut self.left).keys().take(MAX_UNKNOWN) {
-            let meant = near(self.known.iter().map(String::as_str), field);
+            let meant = near_or_all(self.known.iter().map(String::as_str), field);
             self.wrong(&shown(field, 80), format!("is not a field of this body{meant}"));
         }
         if self.errors.is_empty() { Ok(()) } else { Err(self.errors) }

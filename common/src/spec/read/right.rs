@@ -38,15 +38,21 @@ fn right_choice(choices: &[&Value], path: &str) -> String {
     }
     let words: Vec<&str> = choices.iter().filter_map(|choice| word(choice)).collect();
     if words.len() == choices.len() {
-        return joined(&words);
+        let has_tables = choices.iter().any(|choice| kind(choice) == "object");
+        let examples: Vec<String> = choices.iter().map(|choice| example(choice, path)).collect();
+        return if has_tables { examples.join(", or ") } else { joined(&words) };
     }
     choices.iter().map(|choice| right(choice, path)).collect::<Vec<_>>().join(", or ")
 }
 
+/// The field's own name.
+fn name_of(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or_default()
+}
+
 fn number(schema: &Value, path: &str) -> String {
-    let name = path.rsplit('.').next().unwrap_or_default();
     match bounds(schema) {
-        (_, Some(most)) if PORTS.contains(&name) => format!("a port from 1 to {most}"),
+        (_, Some(most)) if PORTS.contains(&name_of(path)) => format!("a port from 1 to {most}"),
         (Some(least), Some(most)) => format!("a whole number from {least} to {most}"),
         (Some(least), None) => format!("a whole number from {least}"),
         (None, _) => "a whole number".to_owned(),
@@ -87,6 +93,7 @@ fn example(schema: &Value, path: &str) -> String {
                 .collect();
             format!("{{ {} }}", pairs.join(", "))
         }
+        _ if name_of(path) == "path" => "\"/\"".to_owned(),
         _ => "\"...\"".to_owned(),
     }
 }
@@ -103,8 +110,15 @@ pub(super) fn tag(choice: &Value) -> Option<(&str, &str)> {
     fields.iter().find_map(|(name, field)| Some((name.as_str(), field["const"].as_str()?)))
 }
 
+/// A table of the choice whose key is `given`: somebody who writes `test = "http"` is to see what belongs below it.
+pub(super) fn table_of(schema: &Value, given: &str, path: &str) -> Option<String> {
+    let choices = choices(schema);
+    let keyed = choices.iter().find(|choice| kind(choice) == "object" && word(choice) == Some(given));
+    keyed.filter(|choice| tag(choice).is_none()).map(|choice| example(choice, path))
+}
+
 /// The word of a choice: itself, or its only field.
-fn word(choice: &Value) -> Option<&str> {
+pub(super) fn word(choice: &Value) -> Option<&str> {
     let only = || match choice["required"].as_array().map(Vec::as_slice) {
         Some([name]) => name.as_str(),
         Some(_) | None => None,

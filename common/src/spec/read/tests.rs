@@ -4,6 +4,10 @@ use serde_json::{Value, json};
 
 use crate::spec::ServiceSpec;
 
+/// Every kind of health check.
+const CHECKS: &str = "{ cmd = [\"...\"] }, or { shell = \"...\" }, or { http = { port = 80, path = \"/\" } }, or \
+                      { tcp = { port = 80 } }, or \"none\"";
+
 /// Why a service with these fields is refused.
 fn refused(mut fields: Value) -> String {
     fields["name"] = json!("web");
@@ -36,7 +40,8 @@ fn what_is_of_another_kind_is_told_what_is_right() {
         (
             json!({"ports": [{"target": "8010-8000"}, {"target": "1-65"}]}),
             "ports[0].target must be a port, or a range of at most 64 such as \"8000-8010\", but is \
-             \"8010-8000\"",
+             \"8010-8000\"; ports[1].target must be a port, or a range of at most 64 such as \
+             \"8000-8010\", but is \"1-65\"",
         ),
         (
             json!({"ports": [{"target": 1}, {"target": "1-64", "published": 8080}]}),
@@ -62,19 +67,36 @@ fn what_is_of_another_kind_is_told_what_is_right() {
             json!({"mounts": [{"type": "tmpfs", "target": "/d", "mode": "9"}]}),
             "mounts[0] mode must be octal digits as in \"1777\", but is \"9\"",
         ),
-        (json!({"health": {"test": 5}}), "health.test must be one of cmd, shell, http, tcp, none, but is 5"),
+        (json!({"health": {"test": 5}}), &format!("health.test must be {CHECKS}, but is 5")),
+        (
+            json!({"health": {"test": "http"}}),
+            "health.test must be a table: { http = { port = 80, path = \"/\" } }, but is \"http\"",
+        ),
+        (
+            json!({"health": {"test": "tcp"}}),
+            "health.test must be a table: { tcp = { port = 80 } }, but is \"tcp\"",
+        ),
+        (
+            json!({"health": {"test": "shell"}}),
+            "health.test must be a table: { shell = \"...\" }, but is \"shell\"",
+        ),
         (
             json!({"health": {"test": "htp"}}),
-            "health.test must be one of cmd, shell, http, tcp, none, but is \"htp\"",
+            &format!("health.test must be {CHECKS}, but is \"htp\": did you mean http?"),
+        ),
+        (
+            json!({"health": {"test": {"htp": {"port": 80}}}}),
+            &format!("health.test must be {CHECKS}, but is {{\"htp\":{{\"port\":80}}}}: did you mean http?"),
+        ),
+        (
+            json!({"health": {"test": {"http": 80}}}),
+            "health.test.http must be a table such as { port = 80, path = \"/\" }, but is 80",
         ),
         (
             json!({"health": {"test": {"http": {"path": "/", "port": "80"}}}}),
             "health.test.http.port must be a port from 1 to 65535, but is \"80\"",
         ),
-        (
-            json!({"health": {"interval_ms": 1000}}),
-            "health.test is required: one of cmd, shell, http, tcp, none",
-        ),
+        (json!({"health": {"interval_ms": 1000}}), &format!("health.test is required: {CHECKS}")),
         (
             json!({"resources": {"limit": {"memory_bytes": "64MB"}}}),
             "resources.limit.memory_bytes must be a whole number from 0, but is \"64MB\"",
@@ -89,6 +111,29 @@ fn what_is_of_another_kind_is_told_what_is_right() {
             json!({"update": {"order": "start-frist", "paralelism": 2}}),
             "update.order must be one of auto, start-first, stop-first, but is \"start-frist\": \
              did you mean start-first?; update.paralelism is not a field here: did you mean parallelism?",
+        ),
+        (
+            json!({"resources": {"memory": "64m"}}),
+            "resources.memory is not a field here: did you mean limit.memory_bytes?",
+        ),
+        (
+            json!({"resources": {"gpu": 1, "limit": {"memory": 1}}}),
+            "resources.gpu is not a field here: its fields are limit, reserve; \
+             resources.limit.memory is not a field here: did you mean memory_bytes?",
+        ),
+        (
+            json!({"memory": "64m"}),
+            "memory is not a field of this body: did you mean resources.limit.memory_bytes?",
+        ),
+        (
+            json!({"mounts": [
+                {"type": "tmpfs", "target": "/d", "mode": "9"},
+                {"type": "bind", "target": "/e"},
+                {"type": "tmpfs", "target": "/f", "mode": "x"},
+            ]}),
+            "mounts[0] mode must be octal digits as in \"1777\", but is \"9\"; \
+             mounts[1].source is required: a string; \
+             mounts[2] mode must be octal digits as in \"1777\", but is \"x\"",
         ),
         (json!({"stop_grace_s": -1}), "stop_grace_s must be a whole number from 0 to 4294967295, but is -1"),
     ] {

@@ -3,7 +3,7 @@
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value};
 
-use super::right::{bounds, choices, joined, right, tag};
+use super::right::{bounds, choices, joined, right, table_of, tag, word};
 use crate::problem::FieldError;
 
 /// The most that is named of one field.
@@ -20,13 +20,30 @@ const GENERIC: [&str; 8] = [
     "data did not match any variant",
 ];
 
-/// What the docker command and Compose files call a field, and its name here.
-const ELSEWHERE: [(&str, &str); 9] = [
+/// The most fields of a table that are listed where another one is given.
+const MAX_LISTED: usize = 16;
+
+/// What the docker command, Compose and Kubernetes call a field, and its path here. The first one counts whose first
+/// part is a field of the table.
+const ELSEWHERE: [(&str, &str); 22] = [
     ("args", "command"),
     ("cmd", "command"),
+    ("cpu", "cpu_millis"),
+    ("cpu", "limit.cpu_millis"),
+    ("cpu", "resources.limit.cpu_millis"),
+    ("cpus", "cpu_millis"),
+    ("cpus", "limit.cpu_millis"),
+    ("cpus", "resources.limit.cpu_millis"),
     ("environment", "env"),
     ("healthcheck", "health"),
+    ("limits", "limit"),
+    ("mem_limit", "resources.limit.memory_bytes"),
+    ("memory", "memory_bytes"),
+    ("memory", "limit.memory_bytes"),
+    ("memory", "resources.limit.memory_bytes"),
     ("publish", "ports"),
+    ("requests", "reserve"),
+    ("reservations", "reserve"),
     ("restart_policy", "restart"),
     ("scale", "replicas"),
     ("volumes", "mounts"),
@@ -40,14 +57,32 @@ pub(super) fn schema_of<T: JsonSchema>() -> Value {
     SchemaGenerator::new(settings).into_root_schema_for::<T>().to_value()
 }
 
-/// What is wrong with `value`, which lies at `field` and is none of `schema`. `said` is what serde says of it,
-/// and `path` where.
+/// What is wrong with `value`, which lies at `field` and is none of `schema`. `read` tries to read it, and says
+/// where in the value it failed, as in `.source` or `[3].source`, and why.
 pub(super) fn wrong(
     schema: &Value,
     value: &Value,
     field: &str,
-    (path, said): (&str, &str),
+    read: &impl Fn(Value) -> Result<(), (String, String)>,
 ) -> Vec<FieldError> {
+    let mut found = Vec::new();
+    // The first failure ends the reading of a list: each item is read by itself, so that none hides another.
+    let items = value.as_array().filter(|_| is(schema, "array"));
+    for (nth, item) in items.into_iter().flatten().enumerate() {
+        let Err((inner, said)) = read(Value::Array(vec![item.clone()])) else { continue };
+        let inner = inner.strip_prefix("[0]").unwrap_or(&inner);
+        let field = format!("{field}[{nth}]");
+        found.extend(wrong_value(&schema["items"], item, &field, (&format!("{field}{inner}"), &said)));
+    }
+    if let (true, Err((inner, said))) = (found.is_empty(), read(value.clone())) {
+        found = wrong_value(schema, value, field, (&format!("{field}{inner}"), &said));
+    }
+    found.truncate(MAX_WRONG);
+    found
+}
+
+/// `said` is what serde says of a value, and `path` where.
+fn wrong_value(schema: &Value, value: &Value, field: &str, (path, said): (&str, &str)) -> Vec<FieldError> {
     let mut wrong = Wrong(Vec::new());
     if GENERIC.iter().any(|generic| said.starts_with(generic)) {
         wrong.check(schema, value, field);
@@ -69,7 +104,8 @@ pub(super) fn near<'a>(known: impl Iterator<Item = &'a str>, given: &str) -> Str
     let most = |known: &str| 1 + known.len() / 5;
     // Whoever asks says how long the name is: only with names of like length is it compared.
     let known: Vec<&str> = known.collect();
-    let elsewhere = ELSEWHERE.iter().find(|(theirs, ours)| *theirs == given && known.contains(ours));
+    let is_known = |ours: &str| ours.split('.').next().is_some_and(|first| known.contains(&first));
+    let elsewhere = ELSEWHERE.iter().find(|(theirs, ours)| *theirs == given && is_known(ours));
     if let Some((_, ours)) = elsewhere {
         return format!(": did you mean {ours}?");
     }
@@ -80,6 +116,14 @@ pub(super) fn near<'a>(known: impl Iterator<Item = &'a str>, given: &str) -> Str
     // Of a short word nearly everything is like it.
     let meant = meant.filter(|(distance, known)| 2 * distance < known.len());
     meant.map(|(_, known)| format!(": did you mean {known}?")).unwrap_or_default()
+}
+
+/// The one of `known` that was meant by `given`; else all of them, if they are few.
+pub(super) fn near_or_all<'a>(known: impl Iterator<Item = &'a str>, given: &str) -> String {
+    let known: Vec<&str> = known.collect();
+    let meant = near(known.iter().copied(), given);
+    let is_listed = meant.is_empty() && (1..=MAX_LISTED).contains(&known.len());
+    if is_listed { format!(": its fields are {}", known.join(", ")) } else { meant }
 }
 
 /// Everything that is wrong, so far.
@@ -93,8 +137,20 @@ impl Wrong {
     }
 
     fn must_be(&mut self, schema: &Value, value: &Value, path: &str) {
-        let hint = value.as_str().map(|given| near(words(schema).into_iter(), given)).unwrap_or_default();
-        let right = right(schema, path);
+        let choices = choices(schema);
+        let known = || words(schema).into_iter().chain(choices.iter().filter_map(|choice| word(choice)));
+        let given: Vec<&str> = match value {
+            Value::String(given) => vec![given],
+            Value::Object(fields) if !choices.is_empty() => fields.keys().map(String::as_str).collect(),
+            _ => Vec::new(),
+        };
+        let hint = given.iter().map(|given| near(known(), given)).find(|hint| !hint.is_empty());
+        let hint = hint.unwrap_or_default();
+        let table = value.as_str().and_then(|given| table_of(schema, given, path));
+        let (right, hint) = match table {
+            Some(table) => (format!("a table: {table}"), String::new()),
+            None => (right(schema, path), hint),
+        };
         self.note(path, format!("must be {right}, but is {}{hint}", shown(&value.to_string(), 80)));
     }
 
@@ -147,7 +203,7 @@ impl Wrong {
             match (known.get(name), &schema["additionalProperties"]) {
                 (Some(schema), _) => self.check(schema, value, &path),
                 (None, Value::Bool(false)) => {
-                    let hint = near(known.keys().map(String::as_str), name);
+                    let hint = near_or_all(known.keys().map(String::as_str), name);
                     self.note(&path, format!("is not a field here{hint}"));
                 }
                 (None, inner) => self.check(inner, value, &path),

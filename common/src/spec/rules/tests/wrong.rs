@@ -155,7 +155,10 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
             json!({"ports": [{"target": 80, "host_ip": "10.0.0"}]}),
             "ports[0].host_ip must be an IP address, but is \"10.0.0\"",
         ),
-        (json!({"ports": [{"target": 80, "mode": "host"}]}), "ports[0].mode is not a field here"),
+        (
+            json!({"ports": [{"target": 80, "mode": "host"}]}),
+            "ports[0].mode is not a field here: its fields are host_ip, host_ipv6, protocol, published, target",
+        ),
         (
             json!({"ports": [
                 {"target": 80, "published": 80, "host_ip": "127.0.0.1"}, {"target": 81, "published": 80},
