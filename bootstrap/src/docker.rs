@@ -5,7 +5,7 @@ mod body;
 mod tests;
 mod volumes;
 
-use std::{collections::HashMap, fmt::Display, time::Duration};
+use std::{collections::HashMap, error::Error as StdError, fmt::Display, time::Duration};
 
 use bollard::{
     Docker, body_full,
@@ -24,7 +24,7 @@ use bollard::{
 use futures_util::{Stream, StreamExt as _, stream::LocalBoxStream};
 use shef_common::{
     clock::Now,
-    docker::{DockerAddress, DockerTls},
+    docker::{DockerAddress, DockerTls, reason},
     image::{ImageDigest, ImageRef},
 };
 
@@ -63,6 +63,9 @@ impl From<Error> for EngineError {
             Error::DockerContainerWaitError { error, code } => {
                 Self(format!("ended with code {code} {error}").trim().to_owned())
             }
+            Error::HyperLegacyError { .. } | Error::HyperResponseError { .. } | Error::IOError { .. } => {
+                Self(reason(&error))
+            }
             other => Self(other.to_string()),
         }
     }
@@ -78,11 +81,12 @@ impl Engine {
     pub async fn connect(url: &str) -> Outcome<Self> {
         let words = |error: &dyn Display| EngineError(error.to_string());
         let address = DockerAddress::parse(url, &DockerTls::from_env()).map_err(|error| words(&error))?;
-        let advice = address.socket().map(|path| format!("; in a container, mount it with -v {path}:{path}"));
-        let silent = |error: &dyn Display| {
+        let mount = address.socket().map(|path| format!("; in a container, mount it with -v {path}:{path}"));
+        let silent = |error: &(dyn StdError + 'static)| {
             EngineError(format!(
-                "no Docker engine answers at {url}: {error}{}",
-                advice.as_deref().unwrap_or_default()
+                "no Docker engine answers at {url}: {}: start it, or name another by docker_host{}",
+                reason(error),
+                mount.as_deref().unwrap_or_default()
             ))
         };
         let docker = address.client(CALL_LIMIT_S).map_err(|error| silent(&error))?;

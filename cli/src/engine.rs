@@ -9,7 +9,7 @@ use std::{
 };
 
 use bollard::Docker;
-use shef_common::docker::{DockerAddress, DockerTls};
+use shef_common::docker::{DockerAddress, DockerTls, reason};
 
 use crate::Failure;
 
@@ -84,7 +84,7 @@ pub async fn probe(url: &str, tls: &DockerTls) -> Probe {
             version: version.version.unwrap_or_else(|| "unknown".into()),
             api: version.api_version.as_deref().and_then(parse_api).unwrap_or(OLDEST_API),
         },
-        Ok(Err(error)) => Probe::Silent(error.to_string()),
+        Ok(Err(error)) => Probe::Silent(reason(&error)),
         Err(_) => Probe::Silent(format!("no answer within {} s", limit.as_secs())),
     }
 }
@@ -165,7 +165,7 @@ mod tests {
             probe("unix:///nowhere.sock", &plain).await,
             Probe::Silent("there is no such socket".into())
         );
-        assert!(matches!(probe("tcp://127.0.0.1:1", &plain).await, Probe::Silent(_)));
+        assert_eq!(probe("tcp://127.0.0.1:1", &plain).await, Probe::Silent("nobody listens there".into()));
         let Probe::Silent(why) = probe("ssh://127.0.0.1:1", &plain).await else {
             panic!("nobody listens there")
         };

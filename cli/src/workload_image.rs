@@ -37,7 +37,7 @@ pub enum ImageError {
         source: io::Error,
     },
     /// The engine refuses.
-    #[error("the Docker engine refuses the image: {0}")]
+    #[error("the Docker engine does not take the image: {}", shef_common::docker::reason(.0))]
     Engine(#[from] bollard::errors::Error),
 }
 

@@ -30,10 +30,10 @@ use bollard::{
         EventsOptions, LogsOptions, RemoveContainerOptions, RemoveImageOptions, StopContainerOptions,
     },
 };
-use futures_util::{FutureExt, StreamExt, stream, stream::LocalBoxStream};
+use futures_util::{FutureExt, StreamExt, TryFutureExt as _, stream, stream::LocalBoxStream};
 use shef_common::{
     clock::WallMs,
-    docker::{DockerAddress, DockerTls, InvalidDockerAddress},
+    docker::{DockerAddress, DockerTls, InvalidDockerAddress, reason},
     ids::{ClusterId, EngineId, ReplicaId},
     image::{ImageDigest, ImageRef},
     labels,
@@ -46,7 +46,7 @@ use self::{
     create::{connect_body, create_body, create_options, pull_options},
     credentials::{login, url_safe},
     digests::Digests,
-    errors::{chain, generic, is_about_image, settled},
+    errors::{generic, is_about_image, settled},
     models::{event_of, policy_body},
     volumes::names_in,
 };
@@ -96,14 +96,24 @@ impl DockerEngine {
             return Ok(client.clone());
         }
         let client =
-            self.address.client(CLIENT_LIMIT_S).map_err(|error| EngineError::Unreachable(chain(&error)))?;
+            self.address.client(CLIENT_LIMIT_S).map_err(|error| EngineError::Unreachable(reason(&error)))?;
         Ok(self.client.get_or_init(|| client.with_request_modifier(url_safe)).clone())
+    }
+}
+
+/// `error`, with the address that was tried, if nobody answered there: a look's error is shown to people.
+fn of_look(address: &DockerAddress, error: EngineError) -> EngineError {
+    match error {
+        EngineError::Unreachable(why) => EngineError::Unreachable(format!(
+            "{why}, at {address}: start the engine, or name another by docker_host"
+        )),
+        other => other,
     }
 }
 
 impl Engine for DockerEngine {
     fn identify(&self) -> EngineFuture<'_, EngineFacts> {
-        within(OPERATION_LIMIT, async move {
+        let look = async move {
             let client = self.client()?;
             let (version, info) = futures_util::future::join(client.version(), client.info()).await;
             let version = version.map_err(|error| generic(&error))?;
@@ -122,7 +132,8 @@ impl Engine for DockerEngine {
                 memory_bytes: info.mem_total.and_then(|n| u64::try_from(n).ok()).unwrap_or_default(),
                 id: info.id.and_then(|id| EngineId::parse(&id).ok()),
             })
-        })
+        };
+        within(OPERATION_LIMIT, look.map_err(|error| of_look(&self.address, error)))
     }
 
     fn root_dir(&self) -> EngineFuture<'_, Option<PathBuf>> {
@@ -136,7 +147,7 @@ impl Engine for DockerEngine {
     }
 
     fn list(&self) -> EngineFuture<'_, Listing> {
-        within(LOOK_LIMIT, self.list_all())
+        within(LOOK_LIMIT, self.list_all().map_err(|error| of_look(&self.address, error)))
     }
 
     fn create(&self, order: CreateOrder) -> EngineFuture<'_, Created> {
@@ -327,23 +338,24 @@ impl Engine for DockerEngine {
     fn events(&self, since: WallMs) -> LocalBoxStream<'static, Result<EngineEvent, EngineError>> {
         let client = match self.client() {
             Ok(client) => client,
-            Err(error) => return stream::iter([Err(error)]).boxed_local(),
+            Err(error) => return stream::iter([Err(of_look(&self.address, error))]).boxed_local(),
         };
         let filters = HashMap::from([
             ("type".to_owned(), vec!["container".to_owned()]),
             ("label".to_owned(), vec![format!("{}=true", labels::MANAGED)]),
         ]);
+        let address = self.address.clone();
         let since = format!("{}.{:03}000000", since.0 / 1_000, since.0 % 1_000);
         let options = EventsOptions { since: Some(since), filters: Some(filters), until: None };
         client
             .events(Some(options))
-            .filter_map(|item| async move {
-                match item {
+            .filter_map(move |item| {
+                std::future::ready(match item {
                     Ok(message) => event_of(message).map(Ok),
                     // One event that cannot be read is not the end of the stream; the relist repairs it.
                     Err(Error::JsonDataError { .. } | Error::JsonSerdeError { .. }) => None,
-                    Err(error) => Some(Err(generic(&error))),
-                }
+                    Err(error) => Some(Err(of_look(&address, generic(&error)))),
+                })
             })
             .boxed_local()
     }
@@ -384,10 +396,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_engine_that_is_away_is_unreachable() {
+    #[actix_rt::test]
+    async fn an_engine_that_is_away_is_unreachable() {
         let engine = DockerEngine::new("unix:///nonexistent/docker.sock", &DockerTls::default()).unwrap();
-        let outcome = futures_util::FutureExt::now_or_never(async { engine.client().map(|_| ()) }).unwrap();
-        assert!(matches!(outcome, Err(EngineError::Unreachable(_))), "{outcome:?}");
+        let outcome = engine.list().await.map(drop);
+        let words = "there is no such socket, at unix:///nonexistent/docker.sock: start the engine, or name \
+                     another by docker_host";
+        assert_eq!(outcome, Err(EngineError::Unreachable(words.to_owned())));
     }
 }

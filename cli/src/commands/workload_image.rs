@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use shef_common::docker::DockerTls;
+use shef_common::docker::{DockerTls, reason};
 
 use super::on_system;
 use crate::{DEFAULT_TAG, Failure, engine, say, workload_image};
@@ -27,7 +27,11 @@ impl Args {
             let docker = engine::connect(&self.docker_host, &DockerTls::from_env())?;
             // Before the image is sent: an engine that refuses it may end the connection without a word.
             docker.ping().await.map_err(|error| {
-                Failure::because(format!("no Docker engine answers at {}", self.docker_host), &error)
+                Failure::new(format!(
+                    "no Docker engine answers at {}: {}: start it, or name another by --docker-host",
+                    self.docker_host,
+                    reason(&error)
+                ))
             })?;
             let built = workload_image(&docker, &self.tag, &self.env).await;
             built.map_err(|error| Failure::because(format!("cannot build {}", self.tag), &error))?;

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use bollard::{Docker, query_parameters::ListContainersOptionsBuilder};
 
-use shef_common::{docker::DockerTls, labels};
+use shef_common::{
+    docker::{DockerTls, reason},
+    labels,
+};
 
 use super::api::Api;
 use crate::{DEFAULT_TAG, Failure, engine, say, workload_image};
@@ -47,8 +50,8 @@ async fn addresses(api: &Api, docker: &Docker) -> Result<Vec<String>, Failure> {
     let filters = HashMap::from([("label".to_owned(), wanted)]);
     let options = ListContainersOptionsBuilder::default().filters(&filters).build();
     let containers = docker.list_containers(Some(options)).await;
-    let containers =
-        containers.map_err(|error| Failure::because("cannot list the demo's containers", &error))?;
+    let containers = containers
+        .map_err(|error| Failure::new(format!("cannot list the demo's containers: {}", reason(&error))))?;
     let addresses = containers.into_iter().flat_map(|container| {
         let networks = container.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
         networks

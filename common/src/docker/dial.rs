@@ -6,7 +6,6 @@
 //! process for each connection.
 
 use std::{
-    error::Error as StdError,
     io,
     pin::Pin,
     sync::Arc,
@@ -74,7 +73,7 @@ impl Dial {
             .build(self);
         let transport = move |request: BollardRequest| {
             let answer = http.request(request);
-            async move { answer.await.map_err(|error| Error::from(io::Error::other(innermost(&error)))) }
+            async move { answer.await.map_err(|error| Error::from(io::Error::other(super::reason(&error)))) }
         };
         // The name only fills the Host header, as the docker command's does.
         Docker::connect_with_custom_transport(transport, Some("http://docker"), limit_s, API_DEFAULT_VERSION)
@@ -113,15 +112,6 @@ impl tower_service::Service<hyper::Uri> for Dial {
         };
         async move { dialled.await.map_err(|_| late())?.map(TokioIo::new) }.boxed()
     }
-}
-
-/// What went wrong in the end; the words around it only say that a request failed.
-fn innermost(error: &dyn StdError) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -5,6 +5,7 @@
 //! `DOCKER_TLS_VERIFY` is set, with the files of `DOCKER_CERT_PATH`) and `ssh://`.
 
 mod dial;
+mod reason;
 mod ssh;
 mod tls;
 
@@ -17,6 +18,7 @@ use std::{
 use bollard::{API_DEFAULT_VERSION, Docker};
 use serde::{Deserialize, Serialize};
 
+pub use reason::reason;
 pub use tls::InvalidTls;
 
 use self::{dial::Dial, ssh::SshTarget, tls::TlsFiles};
@@ -107,7 +109,7 @@ pub enum ConnectError {
     #[error(transparent)]
     Tls(#[from] InvalidTls),
     /// bollard refuses the address.
-    #[error(transparent)]
+    #[error("{}", reason(.0))]
     Client(#[from] bollard::errors::Error),
 }
 

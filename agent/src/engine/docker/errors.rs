@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use bollard::errors::Error;
+use shef_common::docker::reason;
 
 use super::super::EngineError;
 
@@ -33,9 +34,8 @@ pub(super) fn generic(error: &Error) -> EngineError {
         Error::DockerResponseServerError { message, .. } => EngineError::Refused(message.clone()),
         Error::DockerStreamError { error } => EngineError::Refused(error.clone()),
         Error::RequestTimeoutError => EngineError::TimedOut("no answer".to_owned()),
-        Error::SocketNotFoundError(path) => EngineError::Unreachable(format!("there is no socket {path}")),
         Error::HyperLegacyError { .. } | Error::HyperResponseError { .. } | Error::IOError { .. } => {
-            EngineError::Unreachable(chain(error))
+            EngineError::Unreachable(reason(error))
         }
         other => EngineError::Refused(chain(other)),
     }

@@ -21,7 +21,11 @@ const STATE_WORDS: [&str; 7] = ["created", "running", "restarting", "paused", "e
 
 impl DockerEngine {
     async fn list_some(&self, state: Option<&str>) -> Result<Vec<Container>, Error> {
-        let client = self.client().map_err(|error| Error::from(std::io::Error::other(error.to_string())))?;
+        let words = |error| match error {
+            EngineError::Unreachable(why) => why,
+            other => other.to_string(),
+        };
+        let client = self.client().map_err(|error| Error::from(std::io::Error::other(words(error))))?;
         let mut filters = HashMap::from([("label".to_owned(), vec![format!("{}=true", labels::MANAGED)])]);
         if let Some(word) = state {
             filters.insert("status".to_owned(), vec![word.to_owned()]);
