@@ -101,11 +101,18 @@ fn a_password_in_a_url_is_not_printed_either() {
 
 #[test]
 fn what_is_missing_is_told_after_what_is_there() {
-    let output = shef(&["config", "agent"], &[]);
-    assert!(stdout(&output).contains("relist_interval_ms"));
-    assert!(
-        !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("host_ip is not set")
-    );
+    for (program, key) in
+        [("master", "push_timeout_ms"), ("agent", "relist_interval_ms"), ("bootstrap", "host_ip")]
+    {
+        let output = shef(&["config", program], &[]);
+        assert!(output.status.success() && stdout(&output).contains(key), "{output:?}");
+        let told = String::from_utf8_lossy(&output.stderr);
+        let words = format!("==> shef {program} does not start with this: host_ip is not set: ");
+        assert!(told.starts_with(&words), "{told}");
+    }
+    // What is wrong is a failure.
+    let wrong = refusal(&["config", "master"], &[("HOST_IP", "here")]);
+    assert!(wrong.contains("env HOST_IP says \"here\""), "{wrong}");
 }
 
 #[test]

@@ -39,6 +39,8 @@ codes! {
     NotFound = "not_found", 404, "There is nothing at this address";
     /// No such service.
     ServiceNotFound = "service_not_found", 404, "There is no such service";
+    /// The service has no such slot.
+    SlotNotFound = "slot_not_found", 404, "The service has no such slot";
     /// No such node.
     NodeNotFound = "node_not_found", 404, "There is no such node";
     /// No such replica, or none with a container.

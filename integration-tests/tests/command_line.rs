@@ -5,7 +5,10 @@ use std::process::{Output, Stdio};
 use serde_json::json;
 use shef_agent::engine::fake::FakeEngineOptions;
 use shef_integration_tests::{cluster::Cluster, lab::shef::binary};
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Command,
+};
 
 async fn cluster(services: &[&str]) -> Cluster {
     let cluster = Cluster::fake(1, FakeEngineOptions::default()).await;
@@ -90,6 +93,43 @@ async fn a_host_that_cannot_be_emptied_says_what_stays_there_and_why() {
         // It keeps no volume data that could be given up.
         assert!(!text.contains("release"), "{text}");
     }
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn what_is_so_already_is_told_as_such_and_what_is_not_there_is_named() {
+    let cluster = cluster(&[]).await;
+    let ports = json!({ "name": "web", "image": "app", "ports": [{ "target": 80, "published": 8_080 }] });
+    let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+    std::fs::write(file.path(), ports.to_string()).unwrap();
+    let path = file.path().to_str().unwrap();
+    let first = said(&shef(&cluster, &["apply", path]).await);
+    assert!(first.starts_with("==> web is to run generation 1\n"), "{first}");
+    let again = said(&shef(&cluster, &["apply", path]).await);
+    assert!(
+        again.starts_with("==> web: nothing has changed: it was so already, as generation 1\n"),
+        "{again}"
+    );
+    let scaled = said(&shef(&cluster, &["scale", "web=1"]).await);
+    assert!(scaled.starts_with("==> web: nothing has changed"), "{scaled}");
+    let shown = said(&shef(&cluster, &["ps", "web"]).await);
+    assert!(shown.contains("ADDRESSES") && shown.contains(":8080->80/tcp"), "{shown}");
+
+    let slot = refused(&shef(&cluster, &["service", "release", "web", "7"]).await);
+    assert_eq!(slot, "shef: service web has no slot 7: it has slot 0 alone\n");
+    let force = refused(&shef(&cluster, &["node", "rm", "h0"]).await);
+    assert!(
+        force.contains("To forget it all the same: `shef node rm --force h0`, or ?force=true"),
+        "{force}"
+    );
+
+    let mut events = Command::new(binary());
+    events.args(["events", "--service", "nope", "--api", &cluster.api.url]).stdin(Stdio::null());
+    let mut events = events.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut told = BufReader::new(events.stderr.take().unwrap()).lines();
+    let line = told.next_line().await.unwrap();
+    assert_eq!(line.as_deref(), Some("==> there is no service nope now: waiting for its events"));
+    events.kill().await.unwrap();
     cluster.stop().await;
 }
 

@@ -36,12 +36,12 @@ const PLAN_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Service specs, one a file: .json, .toml, or - for JSON from standard input
-    #[arg(value_name = "FILE", required_unless_present_all = ["name", "image"])]
+    #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The service's name, if the file does not say it
+    /// The service's name, if the file does not say it; without a file, --image comes with it
     #[arg(long, value_name = "NAME")]
     name: Option<ServiceName>,
-    /// The image, whatever the file says
+    /// The image, whatever the file says; without a file, --name comes with it
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
     /// How many replicas, whatever the file says
@@ -83,7 +83,7 @@ impl Args {
         }
         let extra = self.extra()?;
         if self.files.is_empty() {
-            return Ok(vec![wanted("the command line", Map::new(), &extra)?]);
+            return Ok(vec![of_command_line(&extra)?]);
         }
         let mut services: Vec<Wanted> = Vec::new();
         for file in &self.files {
@@ -139,7 +139,7 @@ impl Args {
         for service in services {
             let answer = self.send(client, Method::PUT, "", service).await?;
             let written: Written = read(answer.clone())?;
-            let message = format!("{} is to run generation {}", written.name, written.generation);
+            let message = written.words(&format!(" is to run generation {}", written.generation));
             Progress { json: self.how.json }.step(message);
             taken.push((ServiceGoal::Done(written), answer));
         }
@@ -182,6 +182,19 @@ impl Args {
     }
 }
 
+/// The service that the flags make without a file.
+fn of_command_line(extra: &Extra) -> Result<Wanted, Failure> {
+    const USE: &str = "give a FILE (.json, .toml, or - for JSON from standard input), or --name NAME and --image \
+                       IMAGE";
+    let missing = match (&extra.name, &extra.image) {
+        (Some(_), Some(_)) => return wanted("the command line", Map::new(), extra),
+        (Some(_), None) => "--image is missing: ",
+        (None, Some(_)) => "--name is missing: ",
+        (None, None) => "",
+    };
+    Err(Failure::new(format!("there is no file to apply: {missing}{USE}")))
+}
+
 fn named(service: &Wanted, error: &CallError) -> Failure {
     Failure::new(format!("{}: {error}", service.name))
 }
@@ -220,7 +233,22 @@ fn in_utf8(bytes: Vec<u8>, origin: &str) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::in_utf8;
+    use super::*;
+
+    #[test]
+    fn without_a_file_the_flag_that_is_missing_is_named() {
+        let name = || Some(ServiceName::parse("web").unwrap());
+        let image = || Some("nginx:1".to_owned());
+        let refused =
+            |name, image| of_command_line(&Extra { name, image, ..Extra::default() }).err().unwrap().0;
+        let choices =
+            "give a FILE (.json, .toml, or - for JSON from standard input), or --name NAME and --image IMAGE";
+        let none = "there is no file to apply: ";
+        assert_eq!(refused(name(), None), format!("{none}--image is missing: {choices}"));
+        assert_eq!(refused(None, image()), format!("{none}--name is missing: {choices}"));
+        assert_eq!(refused(None, None), format!("{none}{choices}"));
+        assert!(of_command_line(&Extra { name: name(), image: image(), ..Extra::default() }).is_ok());
+    }
 
     #[test]
     fn a_file_that_is_no_utf8_is_named_with_what_it_is() {

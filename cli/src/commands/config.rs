@@ -35,6 +35,17 @@ enum Which {
     Up,
 }
 
+impl Which {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Master => "shef master",
+            Self::Agent => "shef agent",
+            Self::Bootstrap => "shef bootstrap",
+            Self::Up => "shef up",
+        }
+    }
+}
+
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         if self.template {
@@ -74,7 +85,15 @@ impl Args {
         };
         let rows = rows(&sections);
         say::line(if self.json { json(&rows) } else { table(&rows) });
-        missing.map_or(Ok(ExitCode::SUCCESS), |error: ConfigError| Err(error.into()))
+        match missing {
+            None => Ok(ExitCode::SUCCESS),
+            // That nobody has set it yet is no failure of this command.
+            Some(error @ ConfigError::Missing { .. }) => {
+                eprintln!("==> {} does not start with this: {error}", self.program.name());
+                Ok(ExitCode::SUCCESS)
+            }
+            Some(error) => Err(error.into()),
+        }
     }
 }
 

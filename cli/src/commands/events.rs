@@ -9,7 +9,7 @@ use shef_common::{clock::WallMs, exec::escaped};
 use super::on_system;
 use crate::{
     Failure,
-    client::{ApiArgs, Client, Parts},
+    client::{ApiArgs, CallError, Client, Parts},
     reconnect::{Reconnect, StreamEnd},
     say,
 };
@@ -55,6 +55,17 @@ impl Args {
     /// back.
     async fn follow(&self, client: &Client) -> Result<(), Failure> {
         let mut after = self.after.clone();
+        for (kind, path, name) in [("service", "services", &self.service), ("host", "nodes", &self.host)] {
+            let Some(name) = name else { continue };
+            match client.get::<Value>(&format!("/v1/{path}/{}", escaped(name))).await {
+                // Its events of before may be asked for, and it may come yet.
+                Err(error) if error.is_not_found() => {
+                    eprintln!("==> there is no {kind} {name} now: waiting for its events");
+                }
+                Err(error @ CallError::Refused { .. }) if !error.is_passing() => return Err(error.into()),
+                Ok(_) | Err(_) => {}
+            }
+        }
         let mut stream = client.stream(&self.path(after.as_deref()), "text/event-stream").await?;
         let mut reconnect = Reconnect::new();
         loop {

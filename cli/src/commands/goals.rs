@@ -98,13 +98,14 @@ impl Call {
 
     fn asked(self, answer: Value, done: &str) -> Result<Asked, CallError> {
         let written: Written = read(answer.clone())?;
-        let said = format!("{}: {done}, as version {}", written.name, written.version);
+        let said = written.words(&format!(": {done}, as version {}", written.version));
+        let unchanged = written.unchanged;
         let goal = match (self.is_removal(), self.pauses) {
             (true, _) => ServiceGoal::Gone(written.name),
             (false, true) => ServiceGoal::Paused(written),
             (false, false) => ServiceGoal::Done(written),
         };
-        Ok(Asked { goal, answer, said })
+        Ok(Asked { goal, answer, said, unchanged })
     }
 }
 
@@ -114,6 +115,8 @@ struct Asked {
     answer: Value,
     /// In a line.
     said: String,
+    /// Whether there was nothing to do.
+    unchanged: bool,
 }
 
 /// A service as the API shows it; `None`: there is none.
@@ -139,7 +142,7 @@ async fn carry_out(client: &Client, calls: Vec<Call>, wait: &WaitArgs, json: boo
     let mut taken = Vec::new();
     for call in calls {
         let asked = call.make(client).await?;
-        if several || wait.limit().is_none() {
+        if several || asked.unchanged || wait.limit().is_none() {
             Progress { json }.step(asked.said);
         }
         taken.push((asked.goal, asked.answer));

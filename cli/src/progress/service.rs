@@ -18,6 +18,21 @@ pub(crate) struct Written {
     pub generation: u64,
     /// Which version says so.
     pub version: u64,
+    /// Whether that was so already.
+    #[serde(default)]
+    pub unchanged: bool,
+}
+
+impl Written {
+    /// In a line: `done`, or that nothing was to be done.
+    pub(crate) fn words(&self, done: &str) -> String {
+        let Self { name, generation, unchanged, .. } = self;
+        if *unchanged {
+            format!("{name}: nothing has changed: it was so already, as generation {generation}")
+        } else {
+            format!("{name}{done}")
+        }
+    }
 }
 
 /// What of a service's view matters here.
@@ -235,7 +250,7 @@ mod tests {
         serde_json::from_value(view).unwrap()
     }
     fn asked() -> ServiceGoal {
-        ServiceGoal::Done(Written { name: "web".to_owned(), generation: 2, version: 5 })
+        ServiceGoal::Done(Written { name: "web".to_owned(), generation: 2, version: 5, unchanged: false })
     }
 
     #[test]

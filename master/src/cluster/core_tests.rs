@@ -357,7 +357,11 @@ fn a_host_refused_half_joined_is_down_unless_it_comes_again() {
             _ => None,
         });
         let (name, ticket) = asked.unwrap_or_else(|| panic!("{effects:?}"));
-        let answer = Ok(service::Accepted { generation: Generation(1), version: Version(1), created: true });
+        let answer = Ok(service::Accepted {
+            generation: Generation(1),
+            version: Version(1),
+            applied: service::Applied::Created,
+        });
         Event::Answered { name, ticket, answer }
     };
     let is_down = |effects: &[Effect]| {

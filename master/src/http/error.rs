@@ -5,7 +5,7 @@ use actix_web::{
     http::{StatusCode, header},
 };
 use shef_common::{
-    ids::ServiceName,
+    ids::{ServiceName, Slot},
     problem::{Code, FieldError, MEDIA_TYPE, Problem},
     query::InvalidParameter,
 };
@@ -58,6 +58,14 @@ impl ApiError {
                 Code::VersionMismatch,
                 format!("service {name} has version {current} now; read it again and decide anew"),
             ),
+            Refused::NoSlot { slot, last } => {
+                let has = match last {
+                    None => "it has no slots now".to_owned(),
+                    Some(Slot(0)) => "it has slot 0 alone".to_owned(),
+                    Some(last) => format!("its slots are 0 to {last}"),
+                };
+                Problem::new(Code::SlotNotFound, format!("service {name} has no slot {slot}: {has}"))
+            }
             Refused::Conflict(why) => Problem::new(Code::RolloutConflict, format!("service {name}: {why}")),
             Refused::Invalid(errors) => return Self::fields(errors.clone()),
             Refused::Store(why) => Problem::new(Code::StoreUnavailable, why.clone()),

@@ -313,6 +313,7 @@ fn refusal(name: &ServiceName, refused: Refused) -> ShefError {
         Refused::NotFound => ShefError::new(409, "No service in this name!"),
         other @ (Refused::Invalid(_)
         | Refused::VersionMismatch { .. }
+        | Refused::NoSlot { .. }
         | Refused::Conflict(_)
         | Refused::Store(_)
         | Refused::Busy

@@ -18,7 +18,7 @@ use super::{
     listing::{self, PageParts, ServiceParts},
     params, plan, spec,
 };
-use crate::service::{Accepted, Request, ServiceState, ServiceView};
+use crate::service::{Accepted, Applied, Request, ServiceState, ServiceView};
 
 /// The answer to a change.
 #[derive(Serialize, schemars::JsonSchema)]
@@ -29,6 +29,9 @@ pub struct Written<'a> {
     generation: Generation,
     /// The service's version after the change.
     version: Version,
+    /// Whether the service was so already, so that nothing was changed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unchanged: bool,
     /// Whether everything is as wanted; absent if the call did not wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     converged: Option<bool>,
@@ -137,6 +140,7 @@ pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Answer {
             name: &name,
             generation: accepted.generation,
             version: accepted.version,
+            unchanged: accepted.applied == Applied::Unchanged,
             converged,
             missing,
         },
@@ -212,18 +216,26 @@ pub(super) async fn write(
         });
         converged = Some(matches!(tokio::time::timeout(wait, settled).await, Ok(Some(true))));
     }
-    let status = match (accepted.created, converged) {
+    let created = accepted.applied == Applied::Created;
+    let status = match (created, converged) {
         (true, _) => HttpResponse::Created(),
         (false, Some(false)) => HttpResponse::Accepted(),
         (false, _) => HttpResponse::Ok(),
     };
     let mut status = tagged(status, accepted.version);
-    if accepted.created {
+    if created {
         status.insert_header((header::LOCATION, format!("/v1/services/{name}")));
     }
     Ok(answer(
         status,
-        &Written { name, generation: accepted.generation, version: accepted.version, converged, missing },
+        &Written {
+            name,
+            generation: accepted.generation,
+            version: accepted.version,
+            unchanged: accepted.applied == Applied::Unchanged,
+            converged,
+            missing,
+        },
     ))
 }
 

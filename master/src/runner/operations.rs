@@ -83,8 +83,8 @@ fn may_be_forgotten(record: &NodeRecord, standing: Standing, force: bool) -> Res
     };
     let node = &record.node;
     Err(OperateRefused::NotNow(format!(
-        "host {node} {word}; drain it and stop its agent first, or forget it all the same with force=true \
-         (shef node rm --force) (an agent that still runs then comes back as a new host, and what it runs \
-         is removed)"
+        "host {node} {word}: drain it and stop its agent first. To forget it all the same: `shef node rm \
+         --force {node}`, or ?force=true in the API; an agent that still runs then comes back as a new host, \
+         and what it runs is removed"
     )))
 }

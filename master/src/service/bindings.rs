@@ -16,6 +16,7 @@ use super::{
     conflict::Conflict,
     observations::Observations,
     record::{ReplicaRecord, ServiceRecord, Want},
+    request::Refused,
     volumes,
 };
 use crate::membership::{Intent, Standing};
@@ -98,8 +99,18 @@ pub fn waits(record: &ServiceRecord, slot: Slot, observed: &Observations) -> Opt
 /// Whether the data that binds `slot` to its host may be given up.
 ///
 /// # Errors
-/// The [`Conflict`], if not.
-pub fn may_be_released(record: &ServiceRecord, slot: Slot, observed: &Observations) -> Result<(), Conflict> {
+/// [`Refused::NoSlot`], or the [`Conflict`].
+pub fn may_be_released(record: &ServiceRecord, slot: Slot, observed: &Observations) -> Result<(), Refused> {
+    let held = record.bindings.slots().with(record.replicas.filled());
+    let wanted = if record.spec.mode.is_replicated() { record.spec.replicas } else { 0 };
+    if slot.0 >= wanted && !held.contains(slot) {
+        let last = held.iter().last().max(wanted.checked_sub(1).map(Slot));
+        return Err(Refused::NoSlot { slot, last });
+    }
+    may_be_given_up(record, slot, observed).map_err(Refused::Conflict)
+}
+
+fn may_be_given_up(record: &ServiceRecord, slot: Slot, observed: &Observations) -> Result<(), Conflict> {
     let bound_node = if record.spec.mode.is_replicated() { observed.bound_node(record, slot) } else { None };
     let Some(bound_node) = bound_node else {
         return Err(Conflict::NotBound(slot));

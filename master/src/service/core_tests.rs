@@ -27,7 +27,7 @@ use super::{
     core::ServiceCore,
     events::Effect,
     record::{ServiceRecord, Want},
-    request::{Accepted, Expect, Refused, Request},
+    request::{Accepted, Applied, Expect, Refused, Request},
     view::ServiceState,
 };
 use crate::membership::Hosts;
@@ -43,7 +43,7 @@ fn nobody_is_answered_or_ordered_before_the_record_is_durable() {
     model.finish_commit(true);
     assert_eq!(
         model.answers[&ticket],
-        Ok(Accepted { generation: Generation(1), version: Version(1), created: true })
+        Ok(Accepted { generation: Generation(1), version: Version(1), applied: Applied::Created })
     );
     assert_eq!(model.running(), 3);
     model.settle();
@@ -179,7 +179,7 @@ fn the_same_spec_again_changes_nothing() {
     assert_eq!(model.durable, before);
     assert_eq!(
         model.answers[&ticket],
-        Ok(Accepted { generation: Generation(1), version: before.unwrap().0, created: false })
+        Ok(Accepted { generation: Generation(1), version: before.unwrap().0, applied: Applied::Unchanged })
     );
 }
 

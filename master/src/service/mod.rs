@@ -52,7 +52,7 @@ pub use pages::{Cursor, Pages};
 pub use preview::{Action, ActionKind, Preview};
 pub use record::{ReplicaRecord, ServiceRecord, Want};
 pub use replicas::Replicas;
-pub use request::{Accepted, Change, Expect, Refused, Request, RolloutCommand};
+pub use request::{Accepted, Applied, Change, Expect, Refused, Request, RolloutCommand};
 pub use rollout::{Ended, Kept, Phase, Rollout, RolloutState, RolloutView};
 pub use slot_set::SlotSet;
 pub use stored::{Head as StoredHead, Page as StoredPage, Stored, Versions, read as read_stored};

@@ -141,8 +141,8 @@ pub struct Accepted {
     pub generation: Generation,
     /// The record's version after it.
     pub version: Version,
-    /// Whether the service is new.
-    pub created: bool,
+    /// What it did to the record.
+    pub applied: Applied,
 }
 
 /// Why a request was refused. Nothing was changed.
@@ -156,6 +156,13 @@ pub enum Refused {
     VersionMismatch {
         /// The one it has.
         current: Version,
+    },
+    /// The service has no such slot.
+    NoSlot {
+        /// The one that was asked for.
+        slot: Slot,
+        /// The last one that it has; `None`: it has none.
+        last: Option<Slot>,
     },
     /// The spec that would come out breaks these rules.
     Invalid(Vec<FieldError>),

@@ -224,8 +224,10 @@ fn why_not_imported(refused: Refused) -> RegisterRefused {
         Refused::Store(reason) => reason,
         Refused::NotLeader => "another master leads".to_owned(),
         Refused::Busy => "too many requests wait for the service".to_owned(),
-        Refused::Exists | Refused::NotFound | Refused::VersionMismatch { .. } | Refused::Invalid(_) => {
-            "the service refuses it".to_owned()
-        }
+        Refused::Exists
+        | Refused::NotFound
+        | Refused::NoSlot { .. }
+        | Refused::VersionMismatch { .. }
+        | Refused::Invalid(_) => "the service refuses it".to_owned(),
     })
 }

@@ -50,10 +50,7 @@ impl ServiceCore {
                     draft.tally.services_deleted += u64::from(was_live && !is_live);
                     let generation =
                         draft.record.as_ref().map(|record| record.generation).unwrap_or_default();
-                    draft.answers.push((
-                        ticket,
-                        Accepted { generation, version, created: applied == Applied::Created },
-                    ));
+                    draft.answers.push((ticket, Accepted { generation, version, applied }));
                 }
             }
         }
@@ -109,7 +106,7 @@ impl ServiceCore {
         if let (Request::Release { slot, .. }, Some(record)) =
             (request, record.as_ref().filter(|record| !record.deleted))
         {
-            bindings::may_be_released(record, *slot, &self.observed).map_err(Refused::Conflict)?;
+            bindings::may_be_released(record, *slot, &self.observed)?;
         }
         if let (Request::Import { node, holds } | Request::MayImport { node, holds }, Some(record)) =
             (request, record.as_ref())

@@ -267,12 +267,13 @@ fn a_slot_whose_host_is_lost_is_placed_anew_once_its_data_is_given_up() {
         let ticket = model.ask(release(slot));
         model.settle();
         match &model.answers[&ticket] {
-            Err(Refused::Conflict(conflict)) => conflict.clone(),
-            other => panic!("{other:?}"),
+            Err(refused) => refused.clone(),
+            Ok(applied) => panic!("{applied:?}"),
         }
     };
-    assert_eq!(refused(&mut model, 1), Conflict::HostIsThere { slot: Slot(1), host: node(1) });
-    assert_eq!(refused(&mut model, 2), Conflict::NotBound(Slot(2)));
+    let is_there = Refused::Conflict(Conflict::HostIsThere { slot: Slot(1), host: node(1) });
+    assert_eq!(refused(&mut model, 1), is_there);
+    assert_eq!(refused(&mut model, 2), Refused::NoSlot { slot: Slot(2), last: Some(Slot(1)) });
     model.is(1, DOWN);
     model.settle();
     assert!(missing(&model).contains("`shef service release web 1` gives the data up"));

@@ -113,7 +113,7 @@ pub(super) fn service_calls() -> Vec<Call> {
             "Gives up the volume data that binds a slot to a lost or drained host; the slot is placed on \
              another host, without the data",
         )
-        .fails(&[Code::RolloutConflict])
+        .fails(&[Code::SlotNotFound, Code::RolloutConflict])
         .leads(NOTHING),
         Call::new(
             Tag::Rollouts,
