@@ -272,6 +272,8 @@ pub struct Container {
     pub ports: Vec<PublishedPort>,
     /// Its addresses by network, while it runs.
     pub addresses: BTreeMap<String, IpAddr>,
+    /// The ids of its ends of its networks, while it runs; empty: unknown. Each start makes new ones.
+    pub endpoints: BTreeSet<String>,
 }
 
 /// What a health check says of a container.
@@ -316,6 +318,7 @@ impl Container {
             policy,
             ports: Vec::new(),
             addresses: BTreeMap::new(),
+            endpoints: BTreeSet::new(),
         }
     }
 }

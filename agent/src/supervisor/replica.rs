@@ -3,6 +3,7 @@
 
 mod ends;
 mod engine_results;
+mod missed;
 mod outside;
 mod remedy;
 mod runtime_info;
@@ -22,6 +23,7 @@ use shef_common::{
 
 pub(super) use self::state::{DesiredState, KnownOrder, Lane, Look, Seen, Step, Work};
 use self::{
+    missed::ShownRun,
     outside::Outside,
     remedy::Remedy,
     runtime_info::RuntimeInfo,
@@ -69,6 +71,7 @@ pub(super) struct Replica {
     /// What others than the agent have done to its process.
     outside: Outside,
     runtime_info: RuntimeInfo,
+    shown_run: ShownRun,
     /// What its failing check calls for.
     remedy: Option<Remedy>,
     /// Whether its image was fetched for it.
@@ -102,6 +105,7 @@ impl Replica {
             crash: None,
             outside: Outside::default(),
             runtime_info: RuntimeInfo::new(),
+            shown_run: ShownRun::default(),
             remedy: None,
             pulled: false,
             attempts: Attempts::default(),
@@ -158,7 +162,9 @@ impl Replica {
                     (Running, _) if self.remedy.is_some() && self.desired == DesiredState::Run => {
                         self.remedy_step()
                     }
-                    (Running, _) if self.restarts.is_to_be_asked() => Some(Step::Inspect),
+                    (Running, _) if self.restarts.is_to_be_asked() || self.is_unsure_of_run() => {
+                        Some(Step::Inspect)
+                    }
                     (Running | Paused | Other, _) => None,
                 }
             }

@@ -1,7 +1,7 @@
 //! Between Docker's models and the engine's plain types.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
 };
 
@@ -59,6 +59,7 @@ pub(super) fn container_of(found: ContainerSummary) -> Option<Container> {
         exit_code: exit_code(&words),
         check,
         ports: sorted(ports),
+        endpoints: endpoints(networks.as_ref()),
         addresses: addresses(networks),
         ..Container::new(found.id?, name, labels, ContainerState::parse(&state), Policy::Unknown)
     })
@@ -102,6 +103,7 @@ pub(super) fn inspected(found: ContainerInspectResponse) -> Container {
         check,
         check_output,
         ports: sorted(ports),
+        endpoints: endpoints(settings.networks.as_ref()),
         addresses: addresses(settings.networks),
         ..Container::new(found.id.unwrap_or_default(), name, labels, word, policy_of(policy))
     }
@@ -151,6 +153,11 @@ fn sorted(mut ports: Vec<PublishedPort>) -> Vec<PublishedPort> {
     ports.sort();
     ports.dedup();
     ports
+}
+
+fn endpoints(networks: Option<&HashMap<String, EndpointSettings>>) -> BTreeSet<String> {
+    let ids = networks.into_iter().flat_map(HashMap::values).filter_map(|end| end.endpoint_id.clone());
+    ids.filter(|id| !id.is_empty()).collect()
 }
 
 fn addresses(networks: Option<HashMap<String, EndpointSettings>>) -> BTreeMap<String, IpAddr> {

@@ -38,15 +38,17 @@ fn named(mount: &Mount) -> Option<NamedVolume> {
     Some(NamedVolume { name: source.clone(), driver: driver.to_owned(), options: options.clone() })
 }
 
-/// What a list shows of a container: neither its policy, nor its environment, nor its volumes, nor what its
-/// check wrote. Of one that has another name than its replica's, the agent's shell adds a look.
+/// What a list shows of a container: neither its policy, nor its environment, nor its volumes, nor when
+/// it was started, nor what its check wrote. Of one that has another name than its replica's, the agent's shell adds a look.
 #[must_use]
 pub fn listed(container: &Container) -> Container {
     let is_looked_at = container.is_renamed();
     let env = container.env.clone().filter(|_| is_looked_at);
     let check_output = container.check_output.clone().filter(|_| is_looked_at);
     let volumes = container.volumes.clone().filter(|_| is_looked_at);
-    Container { policy: RestartPolicy::Unknown, env, volumes, check_output, ..container.clone() }
+    let started_at = container.started_at.filter(|_| is_looked_at);
+    let policy = RestartPolicy::Unknown;
+    Container { env, started_at, check_output, volumes, policy, ..container.clone() }
 }
 
 /// What a look for `replica` finds among the containers by name.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use shef_common::{
+    clock::WallMs,
     protocol::Assignment,
     spec::{HealthCheck, HealthTest, Network, OnUnhealthy, Port, Protocol, Restart, RestartCondition},
     status::{Health, PublishedPort, ReplicaState, ReplicaStatus},
@@ -11,7 +12,7 @@ use shef_common::{
 use super::world::{End, Pending, World, assignment};
 use crate::{
     engine::{Check, ContainerState, EngineError, EventKind},
-    supervisor::core::Event,
+    supervisor::core::{Event, Operation},
 };
 
 const ID: &str = "web-000000";
@@ -62,6 +63,41 @@ fn a_start_whose_end_was_missed_shows_the_ports_that_the_container_has_now() {
         world.carry_out();
         assert_eq!(status(&world).ports, [chosen(published)]);
     }
+}
+
+/// The container has run with this end of its network since then. Returns how many looks the next list leads to.
+fn runs_as(world: &mut World, endpoint: &str, since: WallMs) -> usize {
+    let container = world.containers.get_mut(ID).unwrap();
+    (container.endpoints, container.started_at) = ([endpoint.to_owned()].into(), Some(since));
+    world.advance(61_000);
+    assert!(matches!(world.pending[0], Pending::List(_)), "{:?}", world.pending);
+    world.finish(0, End::Well);
+    let is_look = |pending: &&Pending| matches!(pending, Pending::Run(_, Operation::Inspect { .. }));
+    let looks = world.pending.iter().filter(is_look).count();
+    world.carry_out();
+    looks
+}
+
+#[test]
+fn a_start_that_was_missed_counts_as_a_restart_and_costs_a_look_at_that_container_alone() {
+    let mut world = running(|_| {});
+    let began = status(&world).since;
+    assert_eq!(runs_as(&mut world, "a", began), 0, "nothing was known of its run");
+    assert_eq!(runs_as(&mut world, "a", began), 0);
+    assert_eq!((status(&world).since, status(&world).restarts), (began, 0));
+    let again = world.now.wall;
+    assert_eq!(runs_as(&mut world, "b", again), 1);
+    assert_eq!((status(&world).since, status(&world).restarts), (again, 1));
+    assert_eq!((status(&world).state, status(&world).health), (ReplicaState::Running, Health::Healthy));
+    assert_eq!(runs_as(&mut world, "b", again), 0);
+    // Somebody has taken it from a network and joined it again.
+    assert_eq!(runs_as(&mut world, "c", again), 1);
+    assert_eq!((status(&world).since, status(&world).restarts), (again, 1));
+    // An end and a start that were heard count once.
+    emit_after_kill(&mut world, &[EventKind::Died { exit_code: 1 }, EventKind::Started]);
+    world.carry_out();
+    let since = world.now.wall;
+    assert_eq!((runs_as(&mut world, "d", since), status(&world).restarts), (0, 2));
 }
 
 #[test]

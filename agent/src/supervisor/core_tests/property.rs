@@ -93,6 +93,7 @@ fn perform(world: &mut World, action: &Action) {
                 if container.policy == RestartPolicy::Never {
                     world.set(&container, ContainerState::Exited);
                 } else {
+                    world.runs_anew(&container.name);
                     world.event(&container, EventKind::Started);
                 }
             }

@@ -210,8 +210,21 @@ impl Replica {
         self.runtime_info.image_check
     }
 
+    /// Its process has begun, and nobody heard it: a check of the agent's begins anew, those of the run before do
+    /// not count. What the engine checks, its list shows.
+    pub(super) fn runs_anew(&mut self) {
+        let is_ours =
+            self.order.assignment().is_some_and(|of| matches!(checker(&of.template), Checker::Agent(..)));
+        self.runtime_info.run += 1;
+        self.runtime_info.out_of_memory = false;
+        if is_ours {
+            self.runtime_info.check = CheckState::Starting(None);
+        }
+    }
+
     /// Its process has begun.
     pub(super) fn begins(&mut self) {
+        self.forgets_run();
         let Some(assignment) = self.order.assignment() else { return };
         let template = &assignment.template;
         let runtime_info = &mut self.runtime_info;

@@ -22,6 +22,7 @@ impl Replica {
                 if let Some(volumes) = &container.volumes {
                     self.learns_volumes(volumes);
                 }
+                self.compares_runs(container);
                 self.shows_runtime_info(container);
                 self.restarts.learned(container.policy);
                 match container.state {

@@ -147,6 +147,18 @@ impl World {
         if let Some(found) = self.containers.get_mut(&container.name) {
             found.state = state;
         }
+        if state == ContainerState::Running {
+            self.runs_anew(&container.name);
+        }
+    }
+
+    /// A start gives the container ends of its networks that no run had before.
+    pub fn runs_anew(&mut self, name: &str) {
+        self.next_id += 1;
+        if let Some(found) = self.containers.get_mut(name) {
+            found.endpoints = [format!("end{}", self.next_id)].into();
+            found.started_at = Some(self.now.wall);
+        }
     }
 
     /// Delivers the engine's events, or loses them.
