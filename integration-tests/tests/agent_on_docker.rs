@@ -1,11 +1,11 @@
 //! The agent against a real Docker engine of its own, ordered by a scripted master.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bollard::models::{ContainerConfig, ContainerCreateBody, VolumeCreateRequest};
 use bollard::query_parameters::{
     CommitContainerOptions, CreateContainerOptions, KillContainerOptions, ListContainersOptions,
-    RemoveContainerOptions, RenameContainerOptions,
+    RemoveContainerOptions, RenameContainerOptions, RestartContainerOptions,
 };
 use shef_agent::{
     AgentHandle, EngineChoice,
@@ -18,7 +18,7 @@ use shef_common::{
     ids::NodeName,
     image::ImageRef,
     protocol::Assignment,
-    spec::{Mount, Template},
+    spec::{Mount, Network, Template},
     status::{Health, ReplicaState},
 };
 use shef_integration_tests::lab::{
@@ -281,6 +281,41 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
     assert_eq!(left.keys().collect::<Vec<_>>(), ["taken-000001"], "what is not ours stays");
     assert!(bench.master.received().illegal.is_empty(), "{:?}", bench.master.received().illegal);
     agent.stop().await;
+}
+
+/// By that, the agent finds out about starts that it has not heard of.
+#[actix::test]
+async fn each_start_has_other_network_endpoints_which_lists_and_looks_show() {
+    let bench = Bench::new().await;
+    let agent = bench.agent().await;
+    let mut two = assignments("web", 1, 2, &shell(BUSYBOX, OBEDIENT, 1));
+    let mut on_host = (*two[1].template).clone();
+    on_host.networks = vec![Network::named("host")];
+    two[1].template = on_host.into();
+    until("the push is taken", async || bench.master.snapshot(1, &two).await.ok()).await;
+    bench.master.until_all(&two, ReplicaState::Running).await;
+    agent.stop().await;
+    let engine = DockerEngine::new(&bench.engine.url(), &DockerTls::default()).unwrap();
+    let endpoints = async || {
+        let listed = engine.list().await.unwrap().containers;
+        let mut shown: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for container in listed {
+            let id = two.iter().find(|of| of.replica.as_str() == container.name).unwrap().replica.clone();
+            let looked = engine.inspect(&id, Some(&container.id)).await.unwrap();
+            assert_eq!(looked[0].endpoints, container.endpoints, "{id}");
+            shown.insert(container.name, container.endpoints);
+        }
+        shown
+    };
+    let before = endpoints().await;
+    assert!(before.len() == 2 && before.values().all(|ends| ends.len() == 1), "{before:?}");
+    assert_eq!(endpoints().await, before);
+    for assignment in &two {
+        let name = assignment.replica.as_str();
+        bench.engine.client().restart_container(name, None::<RestartContainerOptions>).await.unwrap();
+    }
+    let after = endpoints().await;
+    assert!(before.iter().all(|(name, ends)| after[name].is_disjoint(ends)), "{before:?} {after:?}");
 }
 
 #[actix::test]
