@@ -93,10 +93,23 @@ impl ServiceSpec {
         merge(&mut merged, &Value::Object(patch.clone()));
         let Value::Object(mut merged) = merged else { return Err(Vec::new()) };
         let is_global = merged.get("mode").and_then(Value::as_str) == Some("global");
-        if (is_global || !self.mode.is_replicated()) && !patch.contains_key("replicas") {
+        let names_replicas = patch.contains_key("replicas");
+        if (is_global || !self.mode.is_replicated()) && !names_replicas {
             merged.remove("replicas");
         }
-        let mut spec = Self::read(merged, Some(&self.name))?;
+        let read = Self::read(merged, Some(&self.name));
+        // A number that somebody gave is not dropped without a word.
+        if is_global && self.mode.is_replicated() && !names_replicas {
+            let mut errors = read.err().unwrap_or_default();
+            let message = format!(
+                "is {}, but must not be given in mode global: there is one replica a host (replicas: null gives \
+                 it up)",
+                self.replicas
+            );
+            errors.push(FieldError { field: "replicas".to_owned(), message });
+            return Err(errors);
+        }
+        let mut spec = read?;
         if spec.template.forced != self.template.forced {
             let template = Template { forced: self.template.forced, ..(*spec.template).clone() };
             spec.template = template.into();

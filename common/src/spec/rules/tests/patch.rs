@@ -52,8 +52,19 @@ fn a_patch_keeps_what_counts_forced_restarts() {
 #[test]
 fn a_service_goes_from_a_number_to_one_a_host_and_back() {
     let three = with(json!({"replicas": 3})).unwrap();
-    let global = patched(&three, json!({"mode": "global"})).unwrap();
+    // As where one body has both: the number is not dropped without a word.
+    let said = patched(&three, json!({"mode": "global"})).unwrap_err();
+    let expected = "replicas is 3, but must not be given in mode global: there is one replica a host (replicas: \
+                    null gives it up)";
+    assert_eq!(said, expected);
+    let both = patched(&three, json!({"mode": "global", "image": "A"})).unwrap_err();
+    assert!(both.contains("image ") && both.contains(expected), "{both}");
+    let given = patched(&three, json!({"mode": "global", "replicas": 3})).unwrap_err();
+    assert_eq!(given, "replicas must not be given in mode global: there is one replica a host");
+    let global = patched(&three, json!({"mode": "global", "replicas": null})).unwrap();
     assert_eq!((global.mode, global.replicas), (Mode::Global, 0));
+    assert_eq!(patched(&global, json!({"mode": "global"})).unwrap(), global);
+    assert_eq!(patched(&global, json!({"labels": {"a": "b"}})).unwrap().mode, Mode::Global);
     let said = patched(&global, json!({"replicas": 2})).unwrap_err();
     assert!(said.starts_with("replicas "), "{said}");
     assert_eq!(patched(&global, json!({"mode": null, "replicas": 2})).unwrap().replicas, 2);
