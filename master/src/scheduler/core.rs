@@ -201,8 +201,8 @@ impl SchedulerCore {
             }
             self.keep_failed(service, alike[0], &placed);
         }
-        let unplaced =
-            wanted.iter().filter(|demand| placed.chosen.iter().all(|(slot, _)| *slot != demand.place.slot));
+        let chosen: BTreeSet<Slot> = placed.chosen.iter().map(|(slot, _)| *slot).collect();
+        let unplaced = wanted.iter().filter(|demand| !chosen.contains(&demand.place.slot));
         placed.needs_stop_first = unplaced
             .filter(|demand| self.fits_alone(service, placement, demand))
             .map(|demand| demand.place.slot)

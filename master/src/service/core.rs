@@ -8,6 +8,7 @@ mod dry_run;
 mod host_events;
 mod numbering;
 mod placing;
+mod waves;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -19,7 +20,8 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
-use self::committing::orders;
+pub use self::waves::WAVE;
+use self::{committing::orders, waves::PartialRefusal};
 use super::{
     bindings,
     events::{Effect, Event, Tally, Ticket},
@@ -86,6 +88,8 @@ struct Draft {
     writes: Vec<Write>,
     /// Whether the scheduler was asked for a move.
     rebalances: bool,
+    /// Whether more slots are to be placed than the scheduler was asked for.
+    has_more: bool,
     tally: Tally,
 }
 
@@ -110,7 +114,9 @@ pub struct ServiceCore {
     /// Hosts of which the record has still to be rid.
     forgotten: BTreeSet<NodeName>,
     no_host: Option<Refusal>,
-    /// The scheduler's last refusal, while it is asked again: readers see it until it answers.
+    /// The same while the scheduler is asked in waves, and not for all slots yet.
+    refused: Option<PartialRefusal>,
+    /// What the scheduler said before, while it is asked again: readers see that until it answers.
     asked_again: Option<Refusal>,
     /// When the scheduler is asked again after hosts changed, though none came.
     ask_again_at: Option<MonoMs>,
@@ -121,6 +127,8 @@ pub struct ServiceCore {
     host_came: bool,
     store_retry_at: Option<MonoMs>,
     history_limit: usize,
+    /// So many slots are filled by one commit at most, and so many replicas retired.
+    wave: usize,
     random: fastrand::Rng,
     /// No replica has this number or a higher one, as far as this core has given them; 0: it has given none.
     next_number: u32,
@@ -154,6 +162,7 @@ impl ServiceCore {
             data_on: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             no_host: None,
+            refused: None,
             asked_again: None,
             ask_again_at: None,
             pace: Pace::default(),
@@ -161,6 +170,7 @@ impl ServiceCore {
             host_came: false,
             store_retry_at: None,
             history_limit: DEFAULT_HISTORY,
+            wave: WAVE,
             random: fastrand::Rng::with_seed(seed),
             next_number: 0,
             held: BTreeSet::new(),
@@ -260,7 +270,7 @@ impl ServiceCore {
                 }
                 self.observed.set_hosts(hosts);
                 // An agent that is newer, or a host that is larger, may take what had none.
-                let waits = self.no_host.is_some();
+                let waits = self.refusal().is_some();
                 let goes_by_it = |record: &ServiceRecord| {
                     !record.spec.mode.is_replicated()
                         || !record.spec.placement.constraints.is_empty()
@@ -270,7 +280,7 @@ impl ServiceCore {
                 if !waits && !self.record.as_ref().is_some_and(goes_by_it) {
                     return effects;
                 }
-                self.no_host = None;
+                self.forget_refusal();
             }
             Event::HostForgotten { node } => {
                 self.hosts_due = true;
@@ -284,9 +294,10 @@ impl ServiceCore {
             Event::Wake => {}
         }
         if self.ask_again_at.is_some_and(|at| at <= now.mono) {
-            self.asked_again = self.no_host.take();
+            self.asked_again = self.refusal().cloned();
+            self.forget_refusal();
         }
-        if self.no_host.is_none() {
+        if self.refusal().is_none() {
             self.ask_again_at = None;
         }
         effects.extend(self.ask_again_at.map(Effect::WakeAt));
@@ -300,7 +311,7 @@ impl ServiceCore {
             effects.push(Effect::Reply(ticket, Err(Refused::Busy)));
             return;
         }
-        self.no_host = None;
+        self.forget_refusal();
         self.store_retry_at = None;
         self.waiting.push_back((ticket, request));
     }
@@ -360,6 +371,7 @@ impl ServiceCore {
         if let Some(bindings) = bindings::next(record, &self.observed) {
             record.bindings = bindings;
         }
+        self.observed.settle_draft(record);
         let next = rollout::next(record, &slots(record, &self.observed), &self.observed);
         record.take(&next, now.wall);
         self.prepare(record, next.prepare);
@@ -368,7 +380,9 @@ impl ServiceCore {
             self.observed.retry_slot_at.insert(*slot, at);
         }
         effects.extend(next.wake_at.map(Effect::WakeAt));
-        let plan = self.plan(record, &slots(record, &self.observed));
+        self.observed.settle_draft(record);
+        let mut plan = self.plan(record, &slots(record, &self.observed));
+        draft.has_more = plan.limit(self.wave);
         record.retire_these(&plan.retire);
         record.note_emptied(next.failed.iter().map(|(slot, ..)| *slot).chain(plan.emptied.iter().copied()));
         if !plan.cancel_moves.is_empty() {
@@ -418,16 +432,14 @@ impl ServiceCore {
 
     /// Notes why there is no host, for people.
     fn note_refusal(&mut self) {
-        let refusal = self.no_host.as_ref().or(self.asked_again.as_ref());
+        let refusal = self.refusal().or(self.asked_again.as_ref());
         self.observed.no_host = refusal.map(|refusal| refusal.reason.clone());
     }
 
     /// The plan for `record`; nothing is placed while there is no host for it.
     fn plan(&self, record: &ServiceRecord, slots: &Slots<'_>) -> Plan {
         let mut plan = plan(record, slots, &self.observed);
-        if self.no_host.is_some() {
-            plan.place.clear();
-        }
+        self.leave_out_refused(&mut plan);
         plan
     }
 
@@ -438,7 +450,8 @@ impl ServiceCore {
         }
         let shown = self.record.as_ref().zip(self.version());
         let asked_again = self.asked_again.as_ref().filter(|_| matches!(self.step, Step::Scheduling(_)));
-        let no_host = self.no_host.as_ref().or(asked_again);
+        let no_host = self.refusal().or(asked_again).cloned();
+        let no_host = no_host.as_ref();
         self.observed.no_host = no_host.map(|refusal| refusal.reason.clone());
         let touched = self.observed.take_touched();
         let view = shown.map(|(record, version)| {

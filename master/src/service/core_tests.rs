@@ -13,6 +13,7 @@ mod property;
 mod rollout_property;
 mod rollouts;
 mod stop_first;
+mod waves;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! A large service, and what one event costs it: for the benchmark, and for the test that counts.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -18,17 +18,19 @@ use super::{
     core::ServiceCore,
     events::{Effect, Event},
     record::{ReplicaRecord, ServiceRecord, Want},
-    request::{Change, Expect, Request},
+    request::{Expect, Request},
     stored::{Stored, Versions},
-    view::ServiceView,
+    view::{ServiceState, ServiceView},
 };
 use crate::{
-    membership::{HostCondition, Standing},
+    membership::{HostCondition, HostFacts, Hosts, Standing},
     scheduler::{Placed, PlacementResult},
 };
 
 /// So many replicas are on each host, where a host may have several.
 const ON_A_HOST: u32 = 10;
+/// After so many alarms in a row that changed nothing, nothing more is to come.
+const MAX_IDLE_ALARMS: u32 = 8;
 
 /// What a large service is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,37 +43,37 @@ pub enum Kind {
     Global,
 }
 
-/// A service whose replicas all run, and everybody around it, who does at once as asked.
+/// A large service, and everybody around it, who does at once as asked.
 #[derive(Debug)]
 pub struct LargeService {
     core: ServiceCore,
     kind: Kind,
     replicas: u32,
+    /// The hosts that are lost.
+    lost: BTreeSet<NodeName>,
     ids: BTreeMap<Slot, ReplicaId>,
     now: Now,
     pending: VecDeque<Event>,
     wake_at: Option<MonoMs>,
+    idle_alarms: u32,
     view: Option<ServiceView>,
     written: usize,
 }
 
 impl LargeService {
-    /// One with so many replicas.
+    /// One that nobody has asked for yet, in a cluster with room for so many replicas.
+    #[must_use]
+    pub fn unborn(kind: Kind, replicas: u32) -> Option<Self> {
+        let name = ServiceName::parse("large").ok()?;
+        let core = ServiceCore::new(name, 1, &BTreeMap::new(), Arc::new(hosts(kind, replicas)));
+        Some(Self::around(core, kind, replicas))
+    }
+
+    /// One whose replicas all run, so many.
     #[must_use]
     pub fn new(kind: Kind, replicas: u32) -> Option<Self> {
-        let name = ServiceName::parse("large").ok()?;
-        let mut template = Template::of(ImageRef::parse("app:1").ok()?);
-        if kind == Kind::Stateful {
-            template.mounts.push(
-                serde_json::from_str(r#"{"type":"volume","source":"data","target":"/d","sticky":true}"#)
-                    .ok()?,
-            );
-        }
-        let update = Update { parallelism: (replicas / 10).clamp(1, 1_000), ..Update::default() };
-        let mut spec = ServiceSpec { update, ..ServiceSpec::of(name.clone(), replicas, template) };
-        if kind == Kind::Global {
-            (spec.mode, spec.replicas) = (Mode::Global, 0);
-        }
+        let spec = spec(kind, replicas)?;
+        let name = spec.name.clone();
         let mut record = ServiceRecord::new(spec, WallMs(0));
         let mut ids = BTreeMap::new();
         for n in 0..replicas {
@@ -91,15 +93,10 @@ impl LargeService {
                 done: None,
             });
         }
-        // A global service has all of them already.
-        let spare = u32::from(kind != Kind::Global);
-        let hosts: BTreeMap<_, _> =
-            (0..replicas + spare).filter_map(|n| Some((home(kind, n)?, Arc::default()))).collect();
-        let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
         let stored = Stored { record, versions: Versions::of_whole(Version(1)) };
-        let (core, effects) = ServiceCore::recover(stored, Arc::new(hosts), |_| false, 1, now);
-        let (pending, wake_at) = (VecDeque::new(), None);
-        let mut large = Self { core, kind, replicas, ids, now, pending, wake_at, view: None, written: 0 };
+        let hosts = Arc::new(hosts(kind, replicas));
+        let (core, effects) = ServiceCore::recover(stored, hosts, |_| false, 1, START);
+        let mut large = Self { ids, ..Self::around(core, kind, replicas) };
         large.carry_out(effects);
         let on_a_host = if kind == Kind::Global { 1 } else { ON_A_HOST };
         for n in (0..replicas).step_by(on_a_host as usize) {
@@ -113,6 +110,22 @@ impl LargeService {
             large.settle();
         }
         Some(large)
+    }
+
+    fn around(core: ServiceCore, kind: Kind, replicas: u32) -> Self {
+        Self {
+            core,
+            kind,
+            replicas,
+            lost: BTreeSet::new(),
+            ids: BTreeMap::new(),
+            now: START,
+            pending: VecDeque::new(),
+            wake_at: None,
+            idle_alarms: 0,
+            view: None,
+            written: 0,
+        }
     }
 
     /// The latest view that the core has published.
@@ -141,58 +154,119 @@ impl LargeService {
         }
     }
 
-    /// One replica more is wanted.
-    pub fn scales_up(&mut self) {
-        self.replicas += 1;
-        self.changes("replicas", self.replicas.into());
+    /// A host on which the service has nothing is in another condition.
+    pub fn host_elsewhere(&mut self, standing: Standing) {
+        if let Ok(node) = NodeName::parse("elsewhere") {
+            self.pending.push_back(Event::HostChanged { node, condition: HostCondition::of(standing) });
+        }
+    }
+
+    /// The members, or what they are, have changed.
+    pub fn hosts_are(&mut self, hosts: &Hosts) {
+        self.pending.push_back(Event::HostsDescribed(hosts.clone()));
+    }
+
+    /// The hosts of the first so many replicas are lost.
+    pub fn loses_hosts_of(&mut self, replicas: u32) {
+        for node in (0..replicas).filter_map(|n| home(self.kind, n)).collect::<BTreeSet<_>>() {
+            self.lost.insert(node.clone());
+            let condition = HostCondition::of(Standing::Down);
+            self.pending.push_back(Event::HostChanged { node, condition });
+        }
+    }
+
+    /// Its user asks for it.
+    pub fn is_created(&mut self) {
+        if let Some(spec) = spec(self.kind, self.replicas) {
+            self.asks(Request::Create { spec });
+        }
+    }
+
+    /// So many replicas more are wanted.
+    pub fn scales_up(&mut self, by: u32) {
+        self.scales_to(self.replicas + by);
+    }
+
+    /// So many replicas are wanted.
+    pub fn scales_to(&mut self, replicas: u32) {
+        self.replicas = replicas;
+        self.asks(Request::Scale { replicas, expect: Expect::Any });
     }
 
     /// Another image is wanted.
     pub fn updates(&mut self) {
-        self.changes("image", "app:2".into());
+        let Some(mut spec) = spec(self.kind, self.replicas) else { return };
+        if let Ok(image) = ImageRef::parse("app:2") {
+            Arc::make_mut(&mut spec.template).image = image;
+        }
+        self.asks(Request::Put { spec, expect: Expect::Any });
     }
 
-    fn changes(&mut self, field: &str, value: serde_json::Value) {
-        let change = Change([(field.to_owned(), value)].into_iter().collect());
-        self.pending.push_back(Event::Request(1, Request::Change { change, expect: Expect::Any }));
+    /// It is to be gone.
+    pub fn is_deleted(&mut self) {
+        self.asks(Request::Delete { expect: Expect::Any });
     }
 
-    /// Takes the next event that is there, or, while the service is being updated, lets the time pass until
-    /// the next one. Returns what it was.
-    pub fn step(&mut self) -> Option<&'static str> {
-        let is_updating = self.view.as_ref().is_some_and(|view| view.rollout.is_some());
-        let event = self.pending.pop_front().or_else(|| {
-            let at = self.wake_at.take().filter(|_| is_updating)?;
-            self.now.mono = self.now.mono.max(at);
-            Some(Event::Wake)
-        });
-        let event = event?;
-        let word = word(&event);
+    fn asks(&mut self, request: Request) {
+        self.now.wall.0 += 1;
+        self.pending.push_back(Event::Request(1, request));
+    }
+
+    /// The next event that is there; if none is, the service's next alarm, as long as it is not as wanted.
+    pub fn next_in_time(&mut self) -> Option<Event> {
+        if let Some(event) = self.pending.pop_front() {
+            return Some(event);
+        }
+        let is_as_wanted = self.view.as_ref().is_none_or(|view| view.state == ServiceState::Running);
+        let at = self.wake_at.take().filter(|_| !is_as_wanted && self.idle_alarms < MAX_IDLE_ALARMS)?;
+        self.idle_alarms += 1;
+        self.now.mono = self.now.mono.max(at);
+        Some(Event::Wake)
+    }
+
+    /// The service takes `event`.
+    pub fn handle(&mut self, event: Event) -> Vec<Effect> {
         self.now.mono = MonoMs(self.now.mono.0 + 1);
-        let effects = self.core.handle(event, self.now);
-        self.carry_out(effects);
-        Some(word)
+        self.core.handle(event, self.now)
     }
 
     /// Takes all events that are there, and all that follow from them.
     pub fn settle(&mut self) {
-        while self.step().is_some() {}
+        while let Some(event) = self.pending.pop_front() {
+            let effects = self.handle(event);
+            self.carry_out(effects);
+        }
     }
 
-    fn carry_out(&mut self, effects: Vec<Effect>) {
+    /// The same, and all that come with time until the service is as wanted.
+    pub fn settle_in_time(&mut self) {
+        while let Some(event) = self.next_in_time() {
+            let effects = self.handle(event);
+            self.carry_out(effects);
+        }
+    }
+
+    /// Where the scheduler puts `slot`: what was on a lost host, on the host after all.
+    fn host_for(&self, slot: Slot) -> Option<NodeName> {
+        let home = home(self.kind, slot.0).filter(|node| !self.lost.contains(node));
+        home.or_else(|| self::home(self.kind, self.replicas))
+    }
+
+    /// Everybody does as asked.
+    pub fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Schedule(request) => {
-                    let chosen = request.place.iter().filter_map(|demand| {
-                        Some((demand.place.slot, home(self.kind, demand.place.slot.0)?))
-                    });
+                    let slots = request.place.iter().map(|demand| demand.place.slot);
+                    let chosen = slots.filter_map(|slot| Some((slot, self.host_for(slot)?)));
                     let placed = Placed { chosen: chosen.collect(), ..Placed::default() };
-                    self.pending.push_back(Event::Scheduled(PlacementResult {
-                        placed,
-                        ..PlacementResult::default()
-                    }));
+                    let last = request.candidates.iter().rev().map(|(slot, _)| *slot);
+                    let give_up = last.take(request.give_up).collect();
+                    let result = PlacementResult { placed, give_up, ..PlacementResult::default() };
+                    self.pending.push_back(Event::Scheduled(result));
                 }
                 Effect::Commit(writes) => {
+                    self.idle_alarms = 0;
                     self.written +=
                         writes.iter().filter_map(|write| write.value.as_ref()).map(Bytes::len).sum::<usize>();
                     self.pending.push_back(Event::Committed);
@@ -221,26 +295,33 @@ impl LargeService {
     }
 }
 
+const START: Now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
+
+fn spec(kind: Kind, replicas: u32) -> Option<ServiceSpec> {
+    let name = ServiceName::parse("large").ok()?;
+    let mut template = Template::of(ImageRef::parse("app:1").ok()?);
+    if kind == Kind::Stateful {
+        let mount = r#"{"type":"volume","source":"data","target":"/d","sticky":true}"#;
+        template.mounts.push(serde_json::from_str(mount).ok()?);
+    }
+    let update = Update { parallelism: (replicas / 10).clamp(1, 1_000), ..Update::default() };
+    let mut spec = ServiceSpec { update, ..ServiceSpec::of(name, replicas, template) };
+    if kind == Kind::Global {
+        (spec.mode, spec.replicas) = (Mode::Global, 0);
+    }
+    Some(spec)
+}
+
+/// The hosts for so many replicas, and a spare one where not all are taken already.
+fn hosts(kind: Kind, replicas: u32) -> BTreeMap<NodeName, Arc<HostFacts>> {
+    let spare = if kind == Kind::Global { 0 } else { ON_A_HOST };
+    (0..replicas + spare).filter_map(|n| Some((home(kind, n)?, Arc::default()))).collect()
+}
+
 /// Where the `n`th replica is.
 fn home(kind: Kind, n: u32) -> Option<NodeName> {
     let host = if kind == Kind::Global { n } else { n / ON_A_HOST };
     NodeName::parse(&format!("h{host}")).ok()
-}
-
-const fn word(event: &Event) -> &'static str {
-    match event {
-        Event::Request(..) => "request",
-        Event::Scheduled(_) => "scheduled",
-        Event::Committed => "committed",
-        Event::CommitFailed(_) => "commit failed",
-        Event::Observed { .. } => "statuses",
-        Event::Gone { .. } => "gone",
-        Event::Unknown { .. } => "unknown",
-        Event::HostChanged { .. } => "host changed",
-        Event::HostsDescribed(_) => "hosts described",
-        Event::HostForgotten { .. } => "host forgotten",
-        Event::Wake => "wake",
-    }
 }
 
 fn runs(id: ReplicaId, health: Health) -> ReplicaStatus {
@@ -270,7 +351,7 @@ mod tests {
             counted("host back", &|large| large.host_of(37, Standing::Ready)),
         ];
         if kind != Kind::Global {
-            all.push(counted("one more", &LargeService::scales_up));
+            all.push(counted("one more", &|large| large.scales_up(1)));
         }
         all
     }
@@ -301,7 +382,7 @@ mod tests {
         for kind in [Kind::Stateless, Kind::Stateful, Kind::Global] {
             let mut large = LargeService::new(kind, 60).unwrap();
             large.updates();
-            large.settle();
+            large.settle_in_time();
             let view = large.view().unwrap();
             assert!(view.rollout.is_none() && view.running == 60, "{kind:?}: {:?}", view.missing);
         }

@@ -91,6 +91,8 @@ pub struct Observations {
     now: MonoMs,
     /// Which slots are settled, and the classes of the replicas in the others.
     slot_cache: SlotCache,
+    /// The same for a record that is not durable yet, if it changes what all slots are judged by.
+    draft_cache: SlotCache,
     /// The slots to which something happened since readers were shown them.
     touched: SlotSet,
 }

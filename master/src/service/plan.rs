@@ -81,8 +81,7 @@ pub fn plan(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) 
     retire_overdue(observed, &mut slots, &mut plan);
     give_up_surplus(record, &mut slots, &mut plan);
 
-    let mut in_progress = in_progress(record, &slots, observed);
-    in_progress.extend(unserved(record, &slots, observed));
+    let in_progress = in_progress(record, &slots, observed).with(&unserved(record, &slots, observed));
     let mut surge_left = surge(record).saturating_sub(in_progress.len());
     for (slot, replicas) in &slots.open {
         plan_slot(record, *slot, replicas, observed, &mut surge_left, &mut plan);
@@ -91,12 +90,17 @@ pub fn plan(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) 
     // one's.
     let on_trial = slots.open.values().flatten().filter(|(_, class)| *class == ReplicaClass::OnTrial);
     let last = on_trial.filter_map(|(replica, _)| observed.passes_at(record, replica)).max();
-    let last = last.max(observed.last_trial_ends_at(&slots.settled));
+    let last = last.max(observed.last_trial_ends_at(record, &slots.settled));
     last.filter(|at| *at > observed.now()).into_iter().for_each(|at| plan.wake(at));
+    if record.rollout.is_some() {
+        // In a rollout the end of each trial lets another slot go on.
+        let first = observed.first_trial_ends_at(record, &slots.settled);
+        first.into_iter().for_each(|at| plan.wake(at));
+    }
     if !record.is_gated() {
         let starting = slots.open.values().flatten().filter(|(_, class)| *class == ReplicaClass::Starting);
         let due = starting.filter_map(|(replica, _)| observed.trial_changes_at(record, replica));
-        let late = observed.first_start_is_late_at(&slots.settled);
+        let late = observed.first_start_is_late_at(record, &slots.settled);
         due.chain(late).min().into_iter().for_each(|at| plan.wake(at));
     }
     let free =

@@ -56,7 +56,7 @@ pub fn movable(record: &ServiceRecord, observed: &Observations) -> Option<Vec<(S
     if !(slots.settled.on_trial.is_empty() && slots.settled.starting.is_empty()) {
         return None;
     }
-    let settled = slots.settled.current.iter().filter_map(|slot| slots.settled(slot));
+    let settled = slots.settled.current.iter().flat_map(|slot| slots.settled(slot));
     movable.extend(settled.filter(|(r, _)| !is_bound(r)).map(|(r, _)| (r.slot, r.node.clone())));
     for (slot, replicas) in slots.open {
         match replicas.as_slice() {

@@ -1,10 +1,7 @@
 //! A service by its slots: which serve, which are in progress, which are to be filled, and how many may be so
 //! at once.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use shef_common::ids::Slot;
 
@@ -45,7 +42,8 @@ pub fn slots<'a>(record: &'a ServiceRecord, observed: &Observations) -> Slots<'a
     });
     let open: BTreeMap<Slot, Slotted<'a>> = open.collect();
     let is_old = |(replica, _): &(&ReplicaRecord, ReplicaClass)| replica.generation != record.generation;
-    let has_old = !settled.outdated.is_empty() || open.values().flatten().any(is_old);
+    let has_old =
+        !settled.outdated.is_empty() || !settled.doubled.is_empty() || open.values().flatten().any(is_old);
     Slots { record, open, settled, has_old }
 }
 
@@ -70,21 +68,25 @@ impl<'a> Slots<'a> {
         if let Some(open) = self.open.get(&slot) {
             return Some(Cow::Borrowed(open));
         }
-        self.settled(slot).map(|settled| Cow::Owned(vec![settled]))
+        let settled = self.settled(slot);
+        (!settled.is_empty()).then_some(Cow::Owned(settled))
     }
 
-    /// The only replica of `slot`, which needs no look.
-    pub fn settled(&self, slot: Slot) -> Option<(&'a ReplicaRecord, ReplicaClass)> {
-        let mut wanted = self.record.replicas.of(slot).iter().filter(|replica| replica.want == Want::Run);
-        self.settled.class(slot).and_then(|class| Some((wanted.next()?, class)))
+    /// The replicas of `slot`, if it needs no look.
+    pub fn settled(&self, slot: Slot) -> Slotted<'a> {
+        let Some(class) = self.settled.class(slot) else { return Vec::new() };
+        let is_doubled = self.settled.doubled.contains(slot);
+        let is_old = |r: &ReplicaRecord| is_doubled && r.generation != self.record.generation;
+        let wanted = self.record.replicas.of(slot).iter().filter(|replica| replica.want == Want::Run);
+        wanted.map(|r| (r, if is_old(r) { ReplicaClass::Outdated } else { class })).collect()
     }
 
-    /// Has a look at those that are being started.
+    /// Has a look at those in which nothing runs yet.
     pub fn open_starting(&mut self) {
-        for slot in std::mem::take(&mut self.settled.starting).iter() {
-            let mut wanted = self.record.replicas.of(slot).iter().filter(|replica| replica.want == Want::Run);
-            self.open.extend(wanted.next().map(|replica| (slot, vec![(replica, ReplicaClass::Starting)])));
-        }
+        let starting = self.settled.starting.without(&self.settled.doubled);
+        let opened: Vec<_> = starting.iter().map(|slot| (slot, self.settled(slot))).collect();
+        self.open.extend(opened);
+        self.settled.starting = self.settled.starting.without(&starting);
     }
 
     /// The slots that have a ready replica of the generation that is wanted.
@@ -114,7 +116,7 @@ pub fn surge(record: &ServiceRecord) -> usize {
 
 /// The slots in progress: those with an original and its replacement, those that a rollout has started and
 /// that are not up to date, and those that failed and serve nobody.
-pub fn in_progress(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> BTreeSet<Slot> {
+pub fn in_progress(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> SlotSet {
     let has = |replicas: &[(&ReplicaRecord, ReplicaClass)], classes: &[ReplicaClass]| {
         replicas.iter().any(|(_, class)| classes.contains(class))
     };
@@ -144,12 +146,12 @@ pub fn in_progress(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observa
     };
     let in_progress =
         slots.open.iter().filter(|(slot, replicas)| is_in_progress(**slot, replicas)).map(|(slot, _)| *slot);
-    let mut in_progress: BTreeSet<Slot> = in_progress.collect();
-    if let Some(rollout) = of_gated {
-        in_progress.extend(free_slots(record, slots).into_iter().filter(|slot| rollout.has_attempted(*slot)));
-        in_progress.retain(|slot| !waits_for_capacity(record, *slot, slots, observed));
-    }
-    in_progress
+    let settled = slots.settled.in_progress(of_gated.is_some());
+    let Some(rollout) = of_gated else { return settled.with(&in_progress.collect()) };
+    let empty = free_slots(record, slots).into_iter().filter(|slot| rollout.has_attempted(*slot));
+    let in_progress =
+        in_progress.chain(empty).filter(|slot| !waits_for_capacity(record, *slot, slots, observed));
+    settled.with(&in_progress.collect())
 }
 
 /// Whether `slot` has no replica, or only lost ones, no host has capacity for a new one, and no update has
@@ -168,20 +170,21 @@ pub fn waits_for_capacity(
 
 /// The slots that serve nobody, for whatever reason, where a rollout stops old replicas first. It lets at most
 /// `parallelism` slots become so.
-pub fn unserved(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> BTreeSet<Slot> {
+pub fn unserved(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> SlotSet {
     // A rollout that has ended incomplete leaves old replicas, which are bounded alike.
     let is_under_way = record.rollout.is_some() || slots.has_old;
     if !record.stops_first() || !is_under_way {
-        return BTreeSet::new();
+        return SlotSet::default();
     }
     let is_unserved = |replicas: &[(&ReplicaRecord, ReplicaClass)]| {
         !replicas.iter().any(|(replica, class)| serves(replica, *class, observed))
     };
     let unserved = slots.open.iter().filter(|(_, replicas)| is_unserved(replicas)).map(|(slot, _)| *slot);
-    unserved
+    let unserved = unserved
         .chain(free_slots(record, slots))
-        .filter(|slot| !waits_for_capacity(record, *slot, slots, observed))
-        .collect()
+        .filter(|slot| !waits_for_capacity(record, *slot, slots, observed));
+    // What needs no look, and is being started, is known not to serve yet.
+    slots.settled.starting.without(&slots.settled.doubled).with(&unserved.collect())
 }
 
 /// Whether `replica` may serve requests, as far as is known.

@@ -160,7 +160,7 @@ pub fn view(
     let no_place = no_host.map(|refusal| refusal.reason.as_str());
     let slots = slots(record, observed);
     let settled = &slots.settled;
-    let (mut wanted, mut coming) = (settled.len(), settled.starting.len());
+    let (mut wanted, mut coming) = (settled.len() + settled.doubled.len(), settled.starting.len());
     // What is lost and replaced goes once its replacement has proved itself: nobody waits for that.
     let mut unawaited = left_behind;
     let mut lacking: Vec<(&ReplicaRecord, ReplicaClass)> = Vec::new();
@@ -192,8 +192,12 @@ pub fn view(
         }
         lacking.push((replica, class));
     }
-    // Of thousands that are being started the first are enough.
-    lacking.extend(settled.starting.iter().take(MAX_LINES).filter_map(|slot| slots.settled(slot)));
+    // Of thousands that are being started or replaced the first are enough.
+    let incomplete = settled.starting.with(&settled.doubled);
+    let first = incomplete.iter().take(MAX_LINES).flat_map(|slot| slots.settled(slot));
+    let first: Vec<_> = first.filter(|(_, class)| *class != ReplicaClass::OnTrial).collect();
+    let unlisted = settled.starting.len() + settled.doubled.len() - first.len();
+    lacking.extend(first);
     lacking.sort_by_key(|(replica, _)| replica.slot);
     for (replica, class) in lacking {
         let line = || line(record, replica, class, observed, no_place);
@@ -203,7 +207,7 @@ pub fn view(
             _ => missing.add(|| line().unwrap_or_default()),
         }
     }
-    missing.add_unlisted(settled.starting.len().saturating_sub(MAX_LINES));
+    missing.add_unlisted(unlisted);
     let replicas = record.slots_wanted();
     let free = free_slots(record, &slots);
     let waiting: Vec<String> =
@@ -239,7 +243,7 @@ pub fn view(
         observed_generation: observed_generation(record),
         version,
         state,
-        running: count(running.len() + settled.len() - settled.starting.len()),
+        running: count(running.len() + settled.len() - settled.starting.without(&settled.doubled).len()),
         on_trial: count(on_trial + settled.on_trial.len()),
         trial_failed: trial_failed(record, &slots, observed),
         unconfirmed: count(running.without(&confirmed).len()),

@@ -30,7 +30,7 @@ impl ServiceCore {
         }
         check(record, &self.observed, &from_scratch)?;
         let version = self.version().unwrap_or_default();
-        let no_host = self.no_host.as_ref();
+        let no_host = self.refusal();
         // What readers would be shown next.
         let mut shown = self.shown.clone();
         shown.update(record, self.observed.touched(), &self.places, &self.observed);

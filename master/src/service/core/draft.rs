@@ -84,6 +84,7 @@ impl ServiceCore {
                     record.digests.insert(*generation, digest.clone());
                 }
             }
+            self.observed.settle_draft(record);
             let is_done = |r: &ReplicaRecord| r.done.is_none() && self.observed.done_since(r).is_some();
             let open = self.observed.open_slots(record);
             record.replicas.change_in(&open, is_done, |r| r.done = self.observed.done_since(r));

@@ -74,7 +74,7 @@ impl ServiceCore {
         stage.play(is_cancelled);
         let core = stage.core;
         let after = core.record.as_ref().filter(|record| !record.deleted);
-        let refusal = core.no_host.as_ref().or(core.asked_again.as_ref());
+        let refusal = core.refusal().or(core.asked_again.as_ref());
         let no_host = refusal.map(|refusal| refusal.reason.as_str());
         let outcome = Outcome {
             before: before.as_ref(),

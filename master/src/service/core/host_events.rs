@@ -110,7 +110,7 @@ impl ServiceCore {
     /// change anything here. With a thousand hosts and services, mostly it cannot.
     pub(super) fn is_concerned_by(&mut self, takes_replicas: bool, now: Now) -> bool {
         if !takes_replicas {
-            if self.no_host.is_some() {
+            if self.refusal().is_some() {
                 self.ask_again_at.get_or_insert(now.mono + REFUSAL_STANDS);
             }
             return false;
@@ -118,6 +118,6 @@ impl ServiceCore {
         self.host_came = true;
         let rebalances = self.record.as_ref().is_some_and(|record| record.moves_per_minute().is_some());
         self.pace.due |= rebalances;
-        self.no_host.take().is_some() || rebalances || self.is_global()
+        self.forget_refusal() || rebalances || self.is_global()
     }
 }

@@ -10,13 +10,13 @@ use shef_common::{
     spec::Order,
 };
 
-use super::{Draft, REFUSAL_STANDS, ServiceCore, Step};
+use super::{Draft, ServiceCore, Step};
 use crate::{
     membership::Standing,
     scheduler::{Claim, Demand, LoadChange, Mover, Place, PlacementRequest, PlacementResult, Requirements},
     service::{
         events::Effect,
-        observations::{ReplicaClass, Settled},
+        observations::ReplicaClass,
         record::{ReplicaRecord, ServiceRecord, Want},
         slot_set::SlotSet,
         slots::slots,
@@ -28,16 +28,9 @@ impl ServiceCore {
     pub(super) fn scheduled(&mut self, scheduled: PlacementResult, effects: &mut Vec<Effect>) {
         let Step::Scheduling(mut draft) = std::mem::replace(&mut self.step, Step::Idle) else { return };
         let Some(mut record) = draft.record.take() else { return };
-        self.no_host = scheduled.placed.refused;
-        if !draft.ids.is_empty() {
-            let chosen: BTreeSet<Slot> = scheduled.placed.chosen.iter().map(|(slot, _)| *slot).collect();
-            self.observed.unplaced =
-                draft.ids.keys().filter(|slot| !chosen.contains(slot)).copied().collect();
-        }
+        let chosen: BTreeSet<Slot> = scheduled.placed.chosen.iter().map(|(slot, _)| *slot).collect();
+        self.note_unplaced(&draft, &chosen, scheduled.placed.refused);
         self.asked_again = None;
-        if self.no_host.as_ref().is_some_and(|refusal| refusal.for_room) {
-            self.ask_again_at = Some(self.observed.now() + REFUSAL_STANDS);
-        }
         self.stop_first_where_it_must(&scheduled.placed.needs_stop_first, &mut record);
         if draft.rebalances {
             self.moved(scheduled.moved, &mut record, &mut draft, effects);
@@ -76,7 +69,7 @@ impl ServiceCore {
         }
         record.retire_these(&replaced);
         if self.host_came {
-            self.no_host = None;
+            self.forget_refusal();
         }
         draft.record = Some(record);
         self.commit(draft, effects);
@@ -98,7 +91,7 @@ impl ServiceCore {
         if rollout.from.is_some() {
             rollout.started_slots = rollout.started_slots.without(&slots.iter().copied().collect());
         }
-        self.no_host = None;
+        self.forget_refusal();
     }
 
     /// Hosts are to make something ready of what is rolled out.
@@ -184,10 +177,11 @@ impl ServiceCore {
         }
         let placement = Arc::new(record.spec.placement.clone());
         // Of what is settled only what is outdated is to go.
-        let settled = Settled { outdated: SlotSet::default(), ..self.observed.settled_in(&record) };
+        let settled = self.observed.settled_in(&record);
+        let stays = settled.current.with(&settled.coming().without(&settled.doubled));
         let replaced =
             demands.iter().flat_map(|demand| &demand.replaces).map(|claim| &claim.replica).collect();
-        let leaving = leaving(&record, &record.replicas.filled().without(&settled.all()), &replaced);
+        let leaving = leaving(&record, &record.replicas.filled().without(&stays), &replaced);
         draft.record = Some(record);
         PlacementRequest { placement, place: demands, candidates, give_up, mover: None, leaving }
     }
@@ -226,14 +220,14 @@ fn leaving(
     slots: &SlotSet,
     replaced: &BTreeSet<&ReplicaId>,
 ) -> BTreeMap<NodeName, u32> {
-    let mut leaving = BTreeMap::new();
+    let mut leaving: BTreeMap<&NodeName, u32> = BTreeMap::new();
     let goes = |r: &&ReplicaRecord| {
         r.want == Want::Run && (r.generation != record.generation || r.moving) && !replaced.contains(&r.id)
     };
     for replica in record.replicas.of_all(slots).filter(goes) {
-        *leaving.entry(replica.node.clone()).or_default() += 1;
+        *leaving.entry(&replica.node).or_default() += 1;
     }
-    leaving
+    leaving.into_iter().map(|(node, count)| (node.clone(), count)).collect()
 }
 
 /// What the replicas of other generations in `slot` claim, while a rollout could stop them first.

@@ -93,6 +93,8 @@ pub(super) struct Model {
     pub(super) now: Now,
     pub(super) most_wanted: usize,
     pub(super) starts: u64,
+    /// How many slots a commit fills at most, if it is to be another number than usually.
+    wave: Option<usize>,
     pub(super) created: u64,
     pub(super) deleted: u64,
     /// Orders that are still to be sent to hosts that are out of reach.
@@ -166,6 +168,7 @@ impl Model {
             now: Now { mono: MonoMs(1_000), wall: WallMs(1_000) },
             most_wanted: 0,
             starts: 0,
+            wave: None,
             created: 0,
             deleted: 0,
             undelivered: BTreeMap::new(),
@@ -182,6 +185,12 @@ impl Model {
             fading: BTreeMap::new(),
             unserved: BTreeSet::new(),
         }
+    }
+
+    /// Has a commit fill, and retire, at most so many.
+    pub(super) fn set_wave(&mut self, wave: usize) {
+        self.wave = Some(wave);
+        self.core.set_wave(wave);
     }
 
     pub(super) fn event(&mut self, event: Event) {
@@ -370,6 +379,7 @@ impl Model {
             ),
         };
         self.core = core;
+        self.wave.into_iter().for_each(|wave| self.core.set_wave(wave));
         self.carry_out(effects);
     }
 }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use shef_common::spec::Rebalance;
 
 use super::super::{
+    core::WAVE,
     request::{Change, Expect, Request},
     view::ServiceState,
 };
@@ -51,6 +52,11 @@ fn condition() -> impl Strategy<Value = HostCondition> {
     })
 }
 
+/// How many slots a commit fills at most.
+pub(super) fn wave() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(1), Just(2), Just(WAVE)]
+}
+
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         2 => (0_u32..7, 0_u8..3).prop_map(|(n, image)| Act::Put(n, image)),
@@ -76,8 +82,9 @@ proptest! {
     /// exactly once, no order before it is durable (the model asserts these), and
     /// once faults stop, exactly what is wanted runs.
     #[test]
-    fn it_converges_to_the_spec_once_faults_stop(acts in proptest::collection::vec(act(), 1..60)) {
+    fn it_converges_to_the_wish_once_faults_stop(wave in wave(), acts in proptest::collection::vec(act(), 1..60)) {
         let mut model = Model::new(3);
+        model.set_wave(wave);
         for act in acts {
             match act {
                 Act::Put(n, image) => drop(model.ask(put(n, &format!("app:{image}")))),

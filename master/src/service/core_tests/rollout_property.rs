@@ -12,6 +12,7 @@ use super::super::{
     view::ServiceState,
 };
 use super::model::{CRASHING, FADING, Model, REFUSED, SICK, brief, drained, scale, spec, standing};
+use super::property::wave;
 
 #[derive(Debug, Clone)]
 enum Act {
@@ -137,8 +138,9 @@ proptest! {
     /// doubled (the model asserts these at every commit); and once faults stop and its user leads it on, the
     /// rollout ends with everything as wanted.
     #[test]
-    fn a_rollout_keeps_its_bounds_and_ends(acts in proptest::collection::vec(act(), 1..80)) {
+    fn a_rollout_keeps_its_bounds_and_ends(wave in wave(), acts in proptest::collection::vec(act(), 1..80)) {
         let mut model = Model::new(3);
+        model.set_wave(wave);
         for act in acts {
             does(&mut model, act);
         }
@@ -172,9 +174,11 @@ proptest! {
     /// From whatever state, with no further events but time, a rollout comes to an end or waits for its user.
     #[test]
     fn with_nothing_but_time_a_rollout_ends_or_waits_for_its_user(
+        wave in wave(),
         acts in proptest::collection::vec(act(), 1..60),
     ) {
         let mut model = Model::new(3);
+        model.set_wave(wave);
         for act in acts {
             does(&mut model, act);
         }

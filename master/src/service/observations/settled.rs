@@ -53,17 +53,20 @@ impl Observations {
     pub fn open(&mut self, slot: Slot) {
         self.touched.insert(slot);
         self.slot_cache.remove(slot);
+        self.draft_cache.remove(slot);
     }
 
     /// Something happened to `slots`.
     pub fn open_all(&mut self, slots: &SlotSet) {
         self.touched = self.touched.with(slots);
         self.slot_cache.remove_all(slots);
+        self.draft_cache.remove_all(slots);
     }
 
     /// All slots need a look.
     pub fn open_everything(&mut self) {
         self.slot_cache = SlotCache::default();
+        self.draft_cache = SlotCache::default();
     }
 
     /// The slots to which something happened since readers were shown them.
@@ -79,35 +82,52 @@ impl Observations {
     /// The same, but that every slot needs a look.
     #[must_use]
     pub fn unsettled(&self) -> Self {
-        Self { slot_cache: SlotCache::default(), ..self.clone() }
+        Self { slot_cache: SlotCache::default(), draft_cache: SlotCache::default(), ..self.clone() }
     }
 
     /// Looks at the slots of `record` that need it, and notes which of them need none from now on.
     pub fn settle(&mut self, record: &ServiceRecord) {
-        match &self.slot_cache.of {
+        if !self.slot_cache.has_terms_of(record) && self.draft_cache.has_terms_of(record) {
+            self.slot_cache = std::mem::take(&mut self.draft_cache);
+        }
+        let cache = std::mem::take(&mut self.slot_cache);
+        self.slot_cache = self.look(cache, record);
+    }
+
+    /// The same of a record in the making, by which all slots may be judged otherwise than by the one that is durable:
+    /// both are kept, so that each of them is cache at once.
+    pub fn settle_draft(&mut self, record: &ServiceRecord) {
+        if !record.deleted && !self.slot_cache.has_terms_of(record) {
+            let cache = std::mem::take(&mut self.draft_cache);
+            self.draft_cache = self.look(cache, record);
+        }
+    }
+
+    fn look(&self, mut cache: SlotCache, record: &ServiceRecord) -> SlotCache {
+        match &cache.of {
             Some(of) if has_same_terms(of, record) => {
                 let changed = changed_slots(of, record);
-                self.slot_cache.remove_all(&changed);
+                cache.remove_all(&changed);
             }
-            Some(_) | None => self.slot_cache = SlotCache::default(),
+            Some(_) | None => cache = SlotCache::default(),
         }
-        let due: SlotSet = self.slot_cache.due(self.now).collect();
-        self.slot_cache.remove_all(&due);
-        if self.slot_cache.of.as_deref() != Some(record) {
-            self.slot_cache.of = Some(Box::new(record.clone()));
+        let due: SlotSet = cache.due(self.now).collect();
+        cache.remove_all(&due);
+        if cache.of.as_deref() != Some(record) {
+            cache.of = Some(Box::new(record.clone()));
         }
         let keeps_volumes = volumes::keeps_volumes(record);
-        let looked_at =
-            self.slot_cache.settled.all().with(&self.slot_cache.classes.keys().copied().collect());
+        let looked_at = cache.settled.all().with(&cache.open);
         for slot in record.replicas.filled().without(&looked_at).iter() {
             match self.kind(record, slot, keeps_volumes) {
-                Some(kind) => self.slot_cache.insert(slot, kind),
+                Some(kind) => cache.insert(slot, kind),
                 None => {
                     let (classes, until) = self.classes(record, slot);
-                    self.slot_cache.insert_open(slot, classes, until);
+                    cache.insert_open(slot, classes, until);
                 }
             }
         }
+        cache
     }
 
     /// The classes of the replicas that are to run in `slot`, and until when these are so if nothing happens
@@ -120,13 +140,19 @@ impl Observations {
 
     /// What is known of the slots of `record` now.
     pub fn known(&self, record: &ServiceRecord) -> Known<'_> {
-        let of = self.slot_cache.of.as_deref().filter(|of| has_same_terms(of, record));
+        let cache = self.cache_for(record);
+        let of = cache.of.as_deref().filter(|of| has_same_terms(of, record));
         let changed = of.map(|of| {
             let mut changed = changed_slots(of, record);
-            changed.extend(self.slot_cache.due(self.now));
+            changed.extend(cache.due(self.now));
             changed
         });
-        Known { slot_cache: &self.slot_cache, changed }
+        Known { slot_cache: cache, changed }
+    }
+
+    /// The cache that was filled by the terms of `record`, if one was.
+    fn cache_for(&self, record: &ServiceRecord) -> &SlotCache {
+        if self.slot_cache.has_terms_of(record) { &self.slot_cache } else { &self.draft_cache }
     }
 
     /// The slots of `record` that need no look now.
@@ -134,16 +160,19 @@ impl Observations {
         self.known(record).settled()
     }
 
-    /// When the last of the settled trials ends.
-    pub fn last_trial_ends_at(&self, settled: &Settled) -> Option<MonoMs> {
-        let is_settled = |(_, slot): &&(MonoMs, Slot)| settled.on_trial.contains(*slot);
-        self.slot_cache.trials.iter().rev().find(is_settled).map(|(at, _)| *at)
+    /// When the first of the trials ends that are `settled` in `record`.
+    pub fn first_trial_ends_at(&self, record: &ServiceRecord, settled: &Settled) -> Option<MonoMs> {
+        first_of(self.cache_for(record).trials.iter(), &settled.on_trial)
     }
 
-    /// When the first of what is settled and being started is late.
-    pub fn first_start_is_late_at(&self, settled: &Settled) -> Option<MonoMs> {
-        let is_settled = |(_, slot): &&(MonoMs, Slot)| settled.starting.contains(*slot);
-        self.slot_cache.starts.iter().find(is_settled).map(|(at, _)| *at)
+    /// When the last of them ends.
+    pub fn last_trial_ends_at(&self, record: &ServiceRecord, settled: &Settled) -> Option<MonoMs> {
+        first_of(self.cache_for(record).trials.iter().rev(), &settled.on_trial)
+    }
+
+    /// When the first of what is `settled` in `record` and being started is late.
+    pub fn first_start_is_late_at(&self, record: &ServiceRecord, settled: &Settled) -> Option<MonoMs> {
+        first_of(self.cache_for(record).starts.iter(), &settled.starting)
     }
 
     /// The slots of `record` that may need a look: those that are not settled, and those with a replica that is
@@ -153,36 +182,64 @@ impl Observations {
     }
 
     fn kind(&self, record: &ServiceRecord, slot: Slot, keeps_volumes: bool) -> Option<Kind> {
-        let mut wanted = record.replicas.of(slot).iter().filter(|replica| replica.want == Want::Run);
-        let (Some(replica), None) = (wanted.next(), wanted.next()) else { return None };
-        let is_noted = replica.done.is_some() || self.done_since(replica).is_none();
         let failures = record.rollout.as_ref().map(|rollout| &rollout.failures);
         let is_quiet = !record.deleted
-            && is_noted
-            && !replica.moving
             && !record.emptied.contains(slot)
-            && failures.is_none_or(|failures| !failures.contains_key(&slot))
-            && is_where_it_is_bound(record, replica, keeps_volumes);
-        if !is_quiet {
+            && failures.is_none_or(|failures| !failures.contains_key(&slot));
+        let is_quiet_there = |replica: &ReplicaRecord| {
+            let is_noted = replica.done.is_some() || self.done_since(replica).is_none();
+            is_noted && !replica.moving && is_where_it_is_bound(record, replica, keeps_volumes)
+        };
+        let mut wanted = record.replicas.of(slot).iter().filter(|replica| replica.want == Want::Run);
+        let (one, other) = (wanted.next()?, wanted.next());
+        let all = [one].into_iter().chain(other);
+        if !is_quiet || wanted.next().is_some() || !all.clone().all(is_quiet_there) {
             return None;
         }
-        match self.class(record, replica) {
+        if other.is_some() {
+            let mut all: Vec<&ReplicaRecord> = all.collect();
+            all.sort_by_key(|replica| replica.generation == record.generation);
+            return all.pop().zip(all.pop()).and_then(|(new, old)| self.doubled(record, old, new));
+        }
+        match self.class(record, one) {
             ReplicaClass::Ready
-                if !self.conditions.contains_key(&replica.node)
-                    && self.fails_at(record, replica).is_none() =>
+                if !self.conditions.contains_key(&one.node) && self.fails_at(record, one).is_none() =>
             {
-                if replica.generation == record.generation {
+                if one.generation == record.generation {
                     return Some(Kind::Current);
                 }
                 self.may_be_updated(record, slot).then_some(Kind::Outdated)
             }
-            class => self.on_its_way(record, replica, class),
+            class if self.is_new_in_rollout(record, one) => self.on_its_way(record, one, class, false),
+            class => self.alone_on_its_way(record, one, class),
         }
     }
 
-    /// A first deployment, or a master that has just started: many are on their way, and each is waited for
-    /// alone.
-    fn on_its_way(
+    /// A rollout replaces `old`, which runs and is well, by `new`, which is on its way.
+    fn doubled(&self, record: &ServiceRecord, old: &ReplicaRecord, new: &ReplicaRecord) -> Option<Kind> {
+        let is_replaced = old.generation != record.generation
+            && self.runs(old)
+            && self.is_well(old)
+            && !self.conditions.contains_key(&old.node)
+            && self.class(record, old) == ReplicaClass::Outdated;
+        if record.stops_first() || !is_replaced || !self.is_new_in_rollout(record, new) {
+            return None;
+        }
+        self.on_its_way(record, new, self.class(record, new), true)
+    }
+
+    /// Whether a rollout brings `replica`, nothing is wrong with it, and it is known whether it serves already.
+    fn is_new_in_rollout(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
+        record.rollout.is_some()
+            && replica.generation == record.generation
+            && record.target(replica.slot) == record.generation
+            && (self.has_status(replica) || self.newly_placed.contains(&replica.id))
+            && !self.conditions.contains_key(&replica.node)
+            && !self.has_had_a_failure(replica)
+    }
+
+    /// A first deployment, or a master that has just started: many are on their way, and each is waited for alone.
+    fn alone_on_its_way(
         &self,
         record: &ServiceRecord,
         replica: &ReplicaRecord,
@@ -191,20 +248,28 @@ impl Observations {
         let is_alone = record.rollout.is_none()
             && record.replicas.runs_only(record.generation)
             && record.moves_per_minute().is_none();
-        if !is_alone {
-            return None;
-        }
+        is_alone.then(|| self.on_its_way(record, replica, class, false)).flatten()
+    }
+
+    fn on_its_way(
+        &self,
+        record: &ServiceRecord,
+        replica: &ReplicaRecord,
+        class: ReplicaClass,
+        doubled: bool,
+    ) -> Option<Kind> {
         let until = self.trial_changes_at(record, replica);
+        let passes_at = self.passes_at(record, replica);
         match class {
             ReplicaClass::OnTrial if !self.conditions.contains_key(&replica.node) => {
-                let passes_at = self.passes_at(record, replica);
-                until.filter(|_| until == passes_at).map(|until| Kind::OnTrial { until })
+                until.filter(|_| until == passes_at).map(|until| Kind::OnTrial { until, doubled })
             }
             ReplicaClass::Starting
                 if self.is_simply_there_or_awaited(&replica.node, replica)
+                    && passes_at.is_none_or(|at| at <= self.now)
                     && !self.has_failed_its_trial(record, replica) =>
             {
-                Some(Kind::Starting { until })
+                Some(Kind::Starting { until, doubled })
             }
             _ => None,
         }
@@ -219,7 +284,19 @@ impl Observations {
     }
 }
 
-/// Whether the only replica of its slot is on the host to which that is bound, and no binding is missing.
+/// The first of `times` that belongs to one of `slots`.
+fn first_of<'a>(mut times: impl Iterator<Item = &'a (MonoMs, Slot)>, slots: &SlotSet) -> Option<MonoMs> {
+    times.find(|(_, slot)| slots.contains(*slot)).map(|(at, _)| *at)
+}
+
+impl SlotCache {
+    /// Whether it was filled by what all slots of `record` are judged by.
+    fn has_terms_of(&self, record: &ServiceRecord) -> bool {
+        self.of.as_deref().is_some_and(|of| has_same_terms(of, record))
+    }
+}
+
+/// Whether a replica is on the host to which its slot is bound, and no binding is missing.
 fn is_where_it_is_bound(record: &ServiceRecord, replica: &ReplicaRecord, keeps_volumes: bool) -> bool {
     match record.bindings.get(replica.slot) {
         Some(bound_node) => *bound_node == replica.node,
@@ -242,7 +319,7 @@ fn has_same_terms(of: &ServiceRecord, record: &ServiceRecord) -> bool {
         rollout,
         probation,
         rebalancing,
-        // These are looked at slot by slot.
+        // These are cache at slot by slot.
         bindings: _,
         emptied: _,
         replicas: _,
@@ -263,6 +340,7 @@ fn has_same_terms(of: &ServiceRecord, record: &ServiceRecord) -> bool {
         && of.earlier == *earlier
         && of.history == *history
         && from(of) == rollout.as_ref().map(|rollout| rollout.from)
+        && of.stops_first() == record.stops_first()
         && of.probation.is_some() == probation.is_some()
         && of.rebalancing == *rebalancing
         && alone(of) == alone(record)

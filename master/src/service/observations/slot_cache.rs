@@ -7,17 +7,20 @@ use shef_common::{clock::MonoMs, ids::Slot};
 use super::class::ReplicaClass;
 use crate::service::{record::ServiceRecord, slot_set::SlotSet};
 
-/// Slots with one replica each of which nothing is to be decided now or noted.
+/// Slots of which nothing is to be decided now or noted: with one replica each, or with a new one beside the one that
+/// it is to replace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settled {
     /// It is good, and runs the generation that is wanted.
     pub current: SlotSet,
     /// It is good, and runs the generation before; the slot could start.
     pub outdated: SlotSet,
-    /// It is on its trial, and no rollout is under way.
+    /// It, or the new one, is on its trial.
     pub on_trial: SlotSet,
-    /// It is being started, and no rollout is under way.
+    /// It, or the new one, is being started.
     pub starting: SlotSet,
+    /// Those on trial or being started in which the replica of the generation before still runs, and is well.
+    pub doubled: SlotSet,
 }
 
 impl Settled {
@@ -33,7 +36,19 @@ impl Settled {
         self.current.len() + self.outdated.len() + self.on_trial.len() + self.starting.len()
     }
 
-    /// The class of the only replica of `slot`, if it is one of them.
+    /// Those whose replica, or whose new one, is on its way.
+    #[must_use]
+    pub fn coming(&self) -> SlotSet {
+        self.on_trial.with(&self.starting)
+    }
+
+    /// Those that a rollout replaces at the moment, or, where it is `gated`, fills.
+    #[must_use]
+    pub fn in_progress(&self, gated: bool) -> SlotSet {
+        if gated { self.coming() } else { self.doubled.clone() }
+    }
+
+    /// The class of the replica of `slot`, or of its new one, if it is one of them.
     #[must_use]
     pub fn class(&self, slot: Slot) -> Option<ReplicaClass> {
         if self.current.contains(slot) || self.outdated.contains(slot) {
@@ -45,8 +60,9 @@ impl Settled {
         }
     }
 
-    pub(super) fn sets(&mut self) -> [&mut SlotSet; 4] {
-        [&mut self.current, &mut self.outdated, &mut self.on_trial, &mut self.starting]
+    pub(super) fn sets(&mut self) -> [&mut SlotSet; 5] {
+        let Self { current, outdated, on_trial, starting, doubled } = self;
+        [current, outdated, on_trial, starting, doubled]
     }
 
     pub(super) fn without(mut self, slots: &SlotSet) -> Self {
@@ -71,7 +87,9 @@ pub(super) struct SlotCache {
     pub(super) due_at: BTreeMap<Slot, MonoMs>,
     /// The classes of the replicas that are to run in the slots that do need a look, in the replicas' order.
     pub(super) classes: BTreeMap<Slot, Vec<ReplicaClass>>,
-    /// When a class of these may change by the time alone.
+    /// These slots.
+    pub(super) open: SlotSet,
+    /// When a class of these may change by time alone.
     pub(super) class_changes: BTreeSet<(MonoMs, Slot)>,
 }
 
@@ -79,6 +97,7 @@ impl SlotCache {
     pub(super) fn remove(&mut self, slot: Slot) {
         self.settled.sets().into_iter().for_each(|set| set.remove(slot));
         self.classes.remove(&slot);
+        self.open.remove(slot);
         self.is_not_due(slot);
     }
 
@@ -92,6 +111,7 @@ impl SlotCache {
 
     pub(super) fn remove_all(&mut self, slots: &SlotSet) {
         self.settled = std::mem::take(&mut self.settled).without(slots);
+        self.open = self.open.without(slots);
         if !self.due_at.is_empty() || !self.classes.is_empty() {
             for slot in slots.iter() {
                 self.classes.remove(&slot);
@@ -103,6 +123,7 @@ impl SlotCache {
     /// A slot that needs a look has replicas of these classes until then, if nothing happens to it.
     pub(super) fn insert_open(&mut self, slot: Slot, classes: Vec<ReplicaClass>, until: Option<MonoMs>) {
         self.classes.insert(slot, classes);
+        self.open.insert(slot);
         if let Some(at) = until {
             self.class_changes.insert((at, slot));
             self.due_at.insert(slot, at);
@@ -114,10 +135,13 @@ impl SlotCache {
         let (set, due) = match kind {
             Kind::Current => (&mut settled.current, None),
             Kind::Outdated => (&mut settled.outdated, None),
-            Kind::OnTrial { until } => (&mut settled.on_trial, Some((trials, until))),
-            Kind::Starting { until } => (&mut settled.starting, until.map(|until| (starts, until))),
+            Kind::OnTrial { until, .. } => (&mut settled.on_trial, Some((trials, until))),
+            Kind::Starting { until, .. } => (&mut settled.starting, until.map(|until| (starts, until))),
         };
         set.insert(slot);
+        if let Kind::OnTrial { doubled: true, .. } | Kind::Starting { doubled: true, .. } = kind {
+            settled.doubled.insert(slot);
+        }
         if let Some((times, at)) = due {
             times.insert((at, slot));
             self.due_at.insert(slot, at);
@@ -138,6 +162,6 @@ impl SlotCache {
 pub(super) enum Kind {
     Current,
     Outdated,
-    OnTrial { until: MonoMs },
-    Starting { until: Option<MonoMs> },
+    OnTrial { until: MonoMs, doubled: bool },
+    Starting { until: Option<MonoMs>, doubled: bool },
 }

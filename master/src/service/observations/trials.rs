@@ -59,6 +59,11 @@ impl Observations {
         failure.map(|failure| failure.counts_at(status))
     }
 
+    /// Whether a failure of `replica` is known, whether it counts already or not.
+    pub fn has_had_a_failure(&self, replica: &ReplicaRecord) -> bool {
+        self.trials.get(&replica.id).is_some_and(|trial| trial.failure.is_some())
+    }
+
     /// A new replica of a rollout fails if it restarts or is unhealthy, on its trial or later, or is not well
     /// until its deadline.
     pub fn fails_its_rollout(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {

@@ -4,14 +4,17 @@
 //! Only what cannot change by itself counts: what hosts have, and what the service's own replicas take of it.
 //! What other services take may be given back, and a host that is away may return.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{ids::NodeName, problem::FieldError, spec::Order};
 
 use crate::{
     membership::HostFacts,
     scheduler::{self, Requirements, Unfit},
-    service::{observations::Observations, record::ServiceRecord},
+    service::{
+        observations::Observations,
+        record::{ReplicaRecord, ServiceRecord},
+    },
 };
 
 /// What keeps a second replica off a host.
@@ -79,8 +82,7 @@ fn wrong_platform(record: &ServiceRecord, hosts: &[(&NodeName, &HostFacts)]) -> 
 
 /// A slot has its volume on a host that cannot take the new replica.
 fn leaves_bound_node(record: &ServiceRecord, observed: &Observations) -> Option<FieldError> {
-    let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
-    slots.into_iter().find_map(|slot| {
+    record.replicas.filled().iter().find_map(|slot| {
         let bound_node = observed.bound_as_wanted(record, slot)?;
         let unfit = observed.never_takes(record, record.generation, bound_node)?;
         let field = unfit.field();
@@ -104,17 +106,19 @@ fn no_room_beside(
     observed: &Observations,
     hosts: &[(&NodeName, &HostFacts)],
 ) -> Option<FieldError> {
-    let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
     // What is too many goes first, and makes room.
-    let shrinks = slots.len() > record.slots_wanted() as usize;
+    let shrinks = record.replicas.filled().len() > record.slots_wanted() as usize;
     if record.spec.update.order != Order::StartFirst || shrinks {
         return None;
     }
     let requires = Requirements::from(&*record.spec.template);
     let bound: Option<BTreeSet<&NodeName>> = binding(record, observed);
     let open = hosts.iter().filter(|(node, _)| bound.as_ref().is_none_or(|bound| bound.contains(node)));
+    let mut own: BTreeMap<&NodeName, Vec<&ReplicaRecord>> = BTreeMap::new();
+    record.wanted().for_each(|replica| own.entry(&replica.node).or_default().push(replica));
+    let own = |node: &NodeName| own.get(node).map_or(&[][..], Vec::as_slice);
     let obstacles: Option<BTreeSet<Obstacle>> =
-        open.map(|(node, facts)| obstacle(record, &requires, node, facts)).collect::<Option<_>>();
+        open.map(|(node, facts)| obstacle(record, &requires, own(node), facts)).collect::<Option<_>>();
     let first = obstacles.and_then(|obstacles| obstacles.first().copied())?;
     let why = match first {
         Obstacle::Port(port) => format!("publishes port {port}"),
@@ -131,22 +135,18 @@ fn no_room_beside(
 
 /// The hosts to which the slots are bound, if all of them are.
 fn binding<'a>(record: &'a ServiceRecord, observed: &'a Observations) -> Option<BTreeSet<&'a NodeName>> {
-    let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
-    slots.into_iter().map(|slot| observed.bound_as_wanted(record, slot)).collect()
+    record.replicas.filled().iter().map(|slot| observed.bound_as_wanted(record, slot)).collect()
 }
 
-/// What keeps a new replica off `node` while the old ones of the service are there.
+/// What keeps a new replica off a host while the service's `own` old ones are there.
 fn obstacle(
     record: &ServiceRecord,
     requires: &Requirements,
-    node: &NodeName,
+    own: &[&ReplicaRecord],
     facts: &HostFacts,
 ) -> Option<Obstacle> {
-    let own: Vec<Requirements> = record
-        .wanted()
-        .filter(|replica| replica.node == *node)
-        .map(|replica| Requirements::from(&**record.template(replica.generation)))
-        .collect();
+    let own: Vec<Requirements> =
+        own.iter().map(|replica| Requirements::from(&**record.template(replica.generation))).collect();
     let taken = own
         .iter()
         .flat_map(|own| &own.ports)

@@ -1,7 +1,5 @@
 //! The next step of a rollout: which slots start, which replicas have failed, and what follows from that.
 
-use std::collections::BTreeSet;
-
 use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::Slot,
@@ -114,6 +112,7 @@ fn failures(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations, 
             }
         }
     }
+    observed.first_start_is_late_at(record, &slots.settled).into_iter().for_each(|at| next.wake(at));
 }
 
 fn counts(record: &ServiceRecord, replica: &ReplicaRecord, observed: &Observations) -> bool {
@@ -148,6 +147,7 @@ fn is_finished(
     !awaits_user
         && slots.len() == record.slots_wanted() as usize
         && slots.settled.outdated.is_empty()
+        && slots.settled.coming().is_empty()
         && slots.open.iter().all(|(slot, replicas)| is_done(slot, replicas))
 }
 
@@ -186,14 +186,12 @@ fn start_slots(
         return next.wake(at);
     }
     let mut in_progress = in_progress(record, slots, observed);
-    let only_on_trial = |slot: &Slot| is_on_trial_beside_old(record, slots, *slot, observed);
-    let on_trial = in_progress.iter().filter(|slot| only_on_trial(slot)).count();
+    let only_on_trial = on_trial_beside_old(record, slots, observed).shared_with(&in_progress);
+    let on_trial = only_on_trial.len();
     // A slot that is already in progress uses no second unit of parallelism.
-    let is_started = |slot: &&Slot| rollout.started_slots.contains(**slot) || !slots.contains(**slot);
-    let mut started_in_progress =
-        in_progress.iter().filter(is_started).filter(|slot| !only_on_trial(slot)).count();
-    let mut unserved: BTreeSet<Slot> = unserved(record, slots, observed);
-    unserved.extend(&in_progress);
+    let started = in_progress.shared_with(&rollout.started_slots).with(&in_progress.without(&slots.all()));
+    let mut started_in_progress = started.without(&only_on_trial).len();
+    let mut unserved = unserved(record, slots, observed).with(&in_progress);
     let (parallelism, surge) = (update.parallelism.max(1) as usize, surge(record));
     let units_left = (parallelism + on_trial).min(surge).saturating_sub(in_progress.len());
     // Where hosts have to be prepared first, some candidates are not ready to use the free unit of parallelism.
@@ -203,8 +201,9 @@ fn start_slots(
     let soon = candidates.iter().map(|(_, slot)| *slot).filter(|slot| left.take(*slot));
     let soon: Vec<Slot> = soon.take(2 * parallelism).collect();
     preparing::prepare(record, slots, &soon, observed, next);
+    let ready = preparing::ready_hosts(record, observed);
     for (serves, slot) in candidates {
-        let fits = if in_progress.contains(&slot) {
+        let fits = if in_progress.contains(slot) {
             started_in_progress < parallelism
         } else {
             in_progress.len() - on_trial < parallelism && in_progress.len() < surge
@@ -216,7 +215,7 @@ fn start_slots(
         }
         in_progress.insert(slot);
         unserved.insert(slot);
-        if !preparing::is_ready(record, slots, slot, observed) {
+        if !preparing::is_ready(record, slots, slot, observed, &ready) {
             // It keeps its unit of parallelism while its host is prepared.
             continue;
         }
@@ -244,7 +243,8 @@ impl Canaries {
         // A slot that is to start again counts as long as it still has a new replica, on a host that is away.
         let is_new = |(replica, _): &(&ReplicaRecord, ReplicaClass)| replica.generation == record.generation;
         let has_new = slots.open.iter().filter(|(_, replicas)| replicas.iter().any(is_new));
-        let has_new = slots.settled.current.with(&has_new.map(|(slot, _)| *slot).collect());
+        let settled = slots.settled.current.with(&slots.settled.coming());
+        let has_new = settled.with(&has_new.map(|(slot, _)| *slot).collect());
         Self { slots: rollout.started_slots.shared_with(&there).with(&has_new), most }
     }
 
@@ -262,22 +262,20 @@ impl Canaries {
     }
 }
 
-/// Whether the slot only waits for the end of its new replica's trial while the old one serves. Then the next
+/// The slots that only wait for the end of their new replica's trial while the old one serves. Then the next
 /// slot may start, unless there is a delay between slots, or old replicas stop first and a slot on trial would
 /// be the only one that serves.
-fn is_on_trial_beside_old(
-    record: &ServiceRecord,
-    slots: &Slots<'_>,
-    slot: Slot,
-    observed: &Observations,
-) -> bool {
-    let goes_on = !record.stops_first() && record.spec.update.delay_ms == 0;
-    let Some(replicas) = slots.get(slot).filter(|_| goes_on) else { return false };
+fn on_trial_beside_old(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> SlotSet {
+    if record.stops_first() || record.spec.update.delay_ms > 0 {
+        return SlotSet::default();
+    }
     let proves = |(_, class): &(&ReplicaRecord, ReplicaClass)| *class == ReplicaClass::OnTrial;
     let serves_still = |(r, class): &(&ReplicaRecord, ReplicaClass)| {
         *class == ReplicaClass::Outdated && serves(r, *class, observed)
     };
-    replicas.iter().any(proves) && replicas.iter().any(serves_still)
+    let prove = |replicas: &Slotted<'_>| replicas.iter().any(proves) && replicas.iter().any(serves_still);
+    let open = slots.open.iter().filter(|(_, replicas)| prove(replicas)).map(|(slot, _)| *slot);
+    slots.settled.doubled.shared_with(&slots.settled.on_trial).with(&open.collect())
 }
 
 /// Whether somebody may be served by `replica` by now: a new replica counts as unserved until

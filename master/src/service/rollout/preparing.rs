@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use shef_common::ids::{NodeName, ReplicaId, Slot};
 
-use super::{state::Rollout, step::Next};
+use super::step::Next;
 use crate::{
     membership::Standing,
     service::{
@@ -43,18 +43,24 @@ fn prepared_for(record: &ServiceRecord) -> impl Iterator<Item = &ReplicaRecord> 
     made.filter(|replica| replica.want == Want::Prepare && replica.generation == record.generation)
 }
 
-/// Whether nothing has to be made ready before the slot starts.
+/// The hosts that have made ready what was asked of them.
+pub(super) fn ready_hosts<'a>(record: &'a ServiceRecord, observed: &Observations) -> BTreeSet<&'a NodeName> {
+    prepared_for(record).filter(|made| observed.is_prepared(made)).map(|made| &made.node).collect()
+}
+
+/// Whether nothing has to be made ready before the slot starts. `ready`: the hosts that are.
 pub(super) fn is_ready(
     record: &ServiceRecord,
     slots: &Slots<'_>,
     slot: Slot,
     observed: &Observations,
+    ready: &BTreeSet<&NodeName>,
 ) -> bool {
     let host = slots
         .get(slot)
         .filter(|_| record.stops_first())
         .and_then(|replicas| host(record, &replicas, observed));
-    host.is_none_or(|node| prepared_for(record).any(|made| made.node == *node && observed.is_prepared(made)))
+    host.is_none_or(|node| ready.contains(node))
 }
 
 /// Has the hosts of the slots that start next make ready what they have not yet.
@@ -97,15 +103,24 @@ pub(super) fn failures(record: &ServiceRecord, observed: &Observations, next: &m
 
 /// What was made ready and that no slot waits for any more.
 pub fn idle(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<(Slot, ReplicaId)> {
-    let waits = |rollout: &Rollout, made: &ReplicaRecord| {
-        let old_ones_there = |slot: Slot| {
-            slots.get(slot).is_some_and(|replicas| replicas.iter().any(|(other, _)| other.node == made.node))
-        };
-        let waits = slots.all().without(&rollout.started_slots).iter().any(old_ones_there);
-        rollout.from.is_some() && record.stops_first() && made.generation == record.generation && waits
-    };
     let prepared =
         record.replicas.of_all(record.replicas.others()).filter(|replica| replica.want == Want::Prepare);
-    let idle = prepared.filter(|made| record.rollout.as_ref().is_none_or(|rollout| !waits(rollout, made)));
-    idle.map(ReplicaRecord::key).collect()
+    let rollout = record.rollout.as_ref().filter(|rollout| rollout.from.is_some() && record.stops_first());
+    let Some(rollout) = rollout else { return prepared.map(ReplicaRecord::key).collect() };
+    // Mostly the slot for which it was made still waits.
+    let waits_itself = |made: &&ReplicaRecord| {
+        let there = |(other, _): &(&ReplicaRecord, ReplicaClass)| other.node == made.node;
+        made.generation == record.generation
+            && !rollout.started_slots.contains(made.slot)
+            && slots.get(made.slot).is_some_and(|replicas| replicas.iter().any(there))
+    };
+    let mut idle: Vec<&ReplicaRecord> = prepared.filter(|made| !waits_itself(made)).collect();
+    if idle.iter().any(|made| made.generation == record.generation) {
+        let waiting = slots.all().without(&rollout.started_slots);
+        let there = waiting.iter().filter_map(|slot| slots.get(slot));
+        let nodes: BTreeSet<&NodeName> =
+            there.flat_map(|replicas| replicas.iter().map(|(r, _)| &r.node).collect::<Vec<_>>()).collect();
+        idle.retain(|made| made.generation != record.generation || !nodes.contains(&made.node));
+    }
+    idle.into_iter().map(ReplicaRecord::key).collect()
 }

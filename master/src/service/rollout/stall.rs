@@ -38,13 +38,14 @@ pub(super) fn stall(
         rollout.last_failure.as_ref().map(|why| format!("; the last failure: {why}")).unwrap_or_default();
     let why = format!("no slot was replaced within {seconds} s: {waits}{last}");
     let up_to_date = slots.up_to_date();
-    let open = slots.open.keys().copied().chain(free_slots(record, slots));
-    let mut left = open.filter(|slot| !up_to_date.contains(*slot));
+    let coming = slots.settled.coming();
+    let open = slots.open.keys().copied().chain(coming.iter()).chain(free_slots(record, slots));
+    let left: Vec<Slot> = open.filter(|slot| !up_to_date.contains(*slot)).collect();
     // The other slots are in place, and these had no capacity before the rollout either.
     let only_lacks_capacity = !up_to_date.is_empty()
         && slots.settled.outdated.is_empty()
-        && left.clone().all(|slot| waits_for_capacity(record, slot, slots, observed));
-    let by_hosts = left.any(|slot| is_held_up_by_its_host(record, slot, slots, observed));
+        && left.iter().all(|slot| waits_for_capacity(record, *slot, slots, observed));
+    let by_hosts = left.iter().any(|slot| is_held_up_by_its_host(record, *slot, slots, observed));
     next.verdict = match record.spec.update.failure_action {
         _ if rollout.from.is_none() || only_lacks_capacity => Verdict::Finish { incomplete: Some(why) },
         _ if by_hosts => Verdict::Pause { why, until_hosts: true },

@@ -1,6 +1,6 @@
 //! A rollout as readers see it, with what it waits for in plain words.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
 use shef_common::{
@@ -111,11 +111,17 @@ pub(super) fn waits_for(
     let no_host = observed.no_host.as_deref();
     let is_started = |slot: &Slot| record.target(*slot) == record.generation;
     let mut waits: BTreeMap<u8, String> = BTreeMap::new();
-    for (slot, all) in slots.open.iter().filter(|(slot, _)| is_started(slot)) {
+    let mut open: Vec<_> = slots.open.iter().map(|(slot, all)| (*slot, Cow::Borrowed(all))).collect();
+    // Of settled slots the first ones say enough.
+    let (starting, on_trial) = (&slots.settled.starting, &slots.settled.on_trial);
+    let first = starting.iter().next().into_iter().chain(on_trial.iter().next());
+    open.extend(first.map(|slot| (slot, Cow::Owned(slots.settled(slot)))));
+    open.sort_by_key(|(slot, _)| *slot);
+    for (slot, all) in open.iter().filter(|(slot, _)| is_started(slot)) {
         if all.iter().any(|(_, class)| *class == ReplicaClass::Ready) {
             continue;
         }
-        for (replica, class) in all {
+        for (replica, class) in all.iter() {
             if let Some(rank) = rank(record, replica, *class).filter(|rank| !waits.contains_key(rank)) {
                 waits.insert(rank, of_replica(record, replica, *class, observed));
             }
@@ -132,12 +138,13 @@ pub(super) fn waits_for(
     }
     let others = || record.replicas.of_all(record.replicas.others());
     let goes = |r: &&ReplicaRecord| r.want == Want::Remove && is_started(&r.slot) && !slots.contains(r.slot);
-    for replica in others().filter(goes) {
+    if let Some(replica) = others().find(goes) {
         waits
             .entry(2)
             .or_insert_with(|| format!("waits for {} to be gone from {}", replica.id, replica.node));
     }
-    for made in others().filter(|replica| replica.want == Want::Prepare && !observed.is_prepared(replica)) {
+    let is_awaited = |r: &&ReplicaRecord| r.want == Want::Prepare && !observed.is_prepared(r);
+    if let Some(made) = others().find(is_awaited) {
         waits.entry(3).or_insert_with(|| {
             let image = &record.template(made.generation).image;
             format!("waits for {} to have the image ready: {image}", made.node)
