@@ -1,5 +1,5 @@
-//! Prints what one event costs a service's core, by the number of its replicas: none looks at all of them. And the
-//! longest event of an update of the whole service, since none may hold up the thread of the actors.
+//! Prints what one event costs a service's core, by the number of its replicas: none looks at all of them. And
+//! the longest event of changes of the whole service, since none may hold up the thread of the actors.
 
 use std::{
     sync::Arc,
@@ -58,9 +58,9 @@ const fn kind_of(event: &ServiceEvent) -> &'static str {
 /// A service on which a change is measured, and the change.
 type Change<'a> = (&'a dyn Fn() -> Option<LargeService>, &'a dyn Fn(&mut LargeService));
 
-/// What a change takes: how many events there are, the longest with its kind, and all of them together. Of each event
-/// the least time of [`RUNS`] runs counts: every run has the same events, and on a machine that does other work any of
-/// them may be interrupted.
+/// What a change takes: how many events there are, the longest with its kind, and all of them together. Of
+/// each event the least time of [`RUNS`] runs counts: every run has the same events, and on a machine that
+/// does other work any of them may be interrupted.
 fn longest((service, change): Change<'_>) -> Option<String> {
     let mut least: Vec<(Duration, &str)> = Vec::new();
     for _ in 0..RUNS {
@@ -84,8 +84,8 @@ fn longest((service, change): Change<'_>) -> Option<String> {
     Some(format!("{:>7} {:>9.2} {kind:>14} {:>9.1}", least.len(), ms(*most), ms(sum)))
 }
 
-/// Prints the longest event of changes of a whole service of so many replicas: none may hold up the thread of the
-/// actors.
+/// Prints the longest event of changes of a whole service of so many replicas: none may hold up the thread
+/// of the actors.
 fn changes(kind: Kind, replicas: u32) {
     let unborn = || LargeService::unborn(kind, replicas);
     let runs = || LargeService::new(kind, replicas);
@@ -147,7 +147,7 @@ fn costs(kind: Kind) {
     }
 }
 
-/// Prints what a change of one host costs all services of a cluster together, of which none has anything there.
+/// Prints what a change of one host costs all services of a cluster, of which none has anything there.
 fn bystanders() {
     let (services, hosts) = (1_000, 1_000);
     let mut all: Vec<_> = (0..services).filter_map(|_| LargeService::new(Kind::Stateless, 10)).collect();
@@ -169,7 +169,7 @@ fn bystanders() {
     let changed = median(&|service, n| service.host_elsewhere(standing(n)));
     let described = median(&|service, _| service.hosts_are(&described));
     println!(
-        "microseconds for {services} services of 10 replicas with {hosts} hosts, together, without the messages:"
+        "microseconds for {services} services of 10 replicas, with {hosts} hosts, without the messages:"
     );
     println!("{changed:>9.1} a change of a host where none of them has anything");
     println!("{described:>9.1} another description of the hosts");

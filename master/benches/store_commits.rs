@@ -1,5 +1,5 @@
-//! Prints the durable commits per second on each store, and what one replica more takes until it is durable, by the
-//! size of the service. Needs `redis-server` on the PATH.
+//! Prints the durable commits per second on each store, and what one replica more takes until it is
+//! durable, by the size of the service. Needs `redis-server` on the PATH.
 
 #[path = "../tests/store/redis_server.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
@@ -35,8 +35,8 @@ async fn settle(service: &mut LargeService, store: &dyn Store, led: &LeadOutcome
     }
 }
 
-/// The median time of one replica more, from the request until all that follows is durable, and the bytes that it
-/// writes.
+/// The median time of one replica more, from the request until all that follows is durable, and the bytes
+/// that it writes.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 async fn scale_step(store: &dyn Store, replicas: u32) -> (Duration, usize) {
     let leader = LeaderId::parse(&random_hex16()).expect("an id");

@@ -1,5 +1,5 @@
-//! A change of many slots goes in waves: one commit changes a bounded number of them, so that no event holds the
-//! actors' thread for long. The next wave follows when the one before is durable.
+//! A change of many slots goes in waves: one commit changes a bounded number of them, so that no event
+//! holds the actors' thread for long. The next wave follows when the one before is durable.
 
 use std::collections::BTreeSet;
 

@@ -82,7 +82,10 @@ proptest! {
     /// exactly once, no order before it is durable (the model asserts these), and
     /// once faults stop, exactly what is wanted runs.
     #[test]
-    fn it_converges_to_the_wish_once_faults_stop(wave in wave(), acts in proptest::collection::vec(act(), 1..60)) {
+    fn it_converges_to_the_spec_once_faults_stop(
+        wave in wave(),
+        acts in proptest::collection::vec(act(), 1..60),
+    ) {
         let mut model = Model::new(3);
         model.set_wave(wave);
         for act in acts {

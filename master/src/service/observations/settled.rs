@@ -94,8 +94,8 @@ impl Observations {
         self.slot_cache = self.look(cache, record);
     }
 
-    /// The same of a record in the making, by which all slots may be judged otherwise than by the one that is durable:
-    /// both are kept, so that each of them is cache at once.
+    /// The same for a draft, if it changes what all slots are judged by. Both results are kept, so that each
+    /// slot is looked at once for the draft, and not again when the draft is durable.
     pub fn settle_draft(&mut self, record: &ServiceRecord) {
         if !record.deleted && !self.slot_cache.has_terms_of(record) {
             let cache = std::mem::take(&mut self.draft_cache);
@@ -238,7 +238,8 @@ impl Observations {
             && !self.has_had_a_failure(replica)
     }
 
-    /// A first deployment, or a master that has just started: many are on their way, and each is waited for alone.
+    /// A first deployment, or a master that has just started: many are on their way, and each is waited for
+    /// alone.
     fn alone_on_its_way(
         &self,
         record: &ServiceRecord,
@@ -319,7 +320,7 @@ fn has_same_terms(of: &ServiceRecord, record: &ServiceRecord) -> bool {
         rollout,
         probation,
         rebalancing,
-        // These are cache at slot by slot.
+        // These are looked at slot by slot.
         bindings: _,
         emptied: _,
         replicas: _,
