@@ -165,7 +165,7 @@ fn bystanders() {
         times.sort_unstable();
         times[times.len() / 2].as_secs_f64() * 1e6
     };
-    let standing = |n: u32| if n % 2 == 0 { Standing::Suspect } else { Standing::Ready };
+    let standing = |n: u32| if n.is_multiple_of(2) { Standing::Suspect } else { Standing::Ready };
     let changed = median(&|service, n| service.host_elsewhere(standing(n)));
     let described = median(&|service, _| service.hosts_are(&described));
     println!(

@@ -378,6 +378,24 @@ mod tests {
     }
 
     #[test]
+    fn no_event_of_an_update_looks_at_all_slots() {
+        let replicas = 2_000;
+        let mut large = LargeService::new(Kind::Stateless, replicas).unwrap();
+        large.updates();
+        let mut most = 0;
+        while let Some(event) = large.next_in_time() {
+            let before = LOOKS.get();
+            let effects = large.handle(event);
+            most = most.max(LOOKS.get() - before);
+            large.carry_out(effects);
+        }
+        let view = large.view().unwrap();
+        assert!(view.rollout.is_none() && view.running == replicas, "{:?}", view.missing);
+        // A tenth of them is replaced at a time.
+        assert!(most < replicas.into(), "{most} looks");
+    }
+
+    #[test]
     fn an_update_ends_with_every_replica_of_the_new_generation() {
         for kind in [Kind::Stateless, Kind::Stateful, Kind::Global] {
             let mut large = LargeService::new(kind, 60).unwrap();

@@ -6,14 +6,16 @@ mod progress;
 mod settled;
 mod slot_cache;
 mod stalls;
+mod terms;
 mod trial;
 pub(super) mod trials;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+use fnv::{FnvHashMap, FnvHashSet};
 use shef_common::{
     clock::{DurationMs, MonoMs, WallMs},
     ids::{Generation, NodeName, ReplicaId, Slot},
@@ -58,13 +60,13 @@ const READY: HostCondition = HostCondition::of(Standing::Ready);
 #[derive(Debug, Clone, Default)]
 pub struct Observations {
     /// The latest reports of the hosts.
-    pub statuses: HashMap<ReplicaId, ReplicaStatus>,
+    pub statuses: FnvHashMap<ReplicaId, ReplicaStatus>,
     /// When a failed replica may be replaced.
-    pub retry_at: HashMap<ReplicaId, MonoMs>,
+    pub retry_at: FnvHashMap<ReplicaId, MonoMs>,
     /// Placed by this core and not yet seen running: what `/stats` has still to count.
-    pub newly_placed: HashSet<ReplicaId>,
+    pub newly_placed: FnvHashSet<ReplicaId>,
     /// How new replicas do on their trial: until they have been well for as long as the update asks for.
-    trials: HashMap<ReplicaId, Trial>,
+    trials: FnvHashMap<ReplicaId, Trial>,
     /// The failures of a generation on probation.
     watch: Option<Watch>,
     /// Since when the rollout has made no progress.

@@ -1,7 +1,8 @@
 //! Where a service's replicas are, to be found by their names and by their hosts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use fnv::FnvHashMap;
 use shef_common::ids::{NodeName, ReplicaId, Slot};
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
 /// The slots of all replicas of a record, also of those that are to be removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Places {
-    slots: HashMap<ReplicaId, Slot>,
+    slots: FnvHashMap<ReplicaId, Slot>,
     on: BTreeMap<NodeName, SlotSet>,
     /// The slots that are bound to a host.
     bound: BTreeMap<NodeName, SlotSet>,

@@ -9,18 +9,17 @@
 use shef_common::{
     clock::MonoMs,
     ids::{NodeName, Slot},
-    spec::ServiceSpec,
 };
 
 use super::{
     Observations, ReplicaClass,
     slot_cache::{Kind, Settled, SlotCache},
+    terms::{carried_over, changed_slots, has_same_terms},
 };
 use crate::{
     membership::{HostCondition, Standing},
     service::{
         record::{ReplicaRecord, ServiceRecord, Want},
-        rollout::state::Rollout,
         slot_set::SlotSet,
         volumes,
     },
@@ -97,8 +96,13 @@ impl Observations {
     /// The same for a draft, if it changes what all slots are judged by. Both results are kept, so that each
     /// slot is looked at once for the draft, and not again when the draft is durable.
     pub fn settle_draft(&mut self, record: &ServiceRecord) {
-        if !record.deleted && !self.slot_cache.has_terms_of(record) {
-            let cache = std::mem::take(&mut self.draft_cache);
+        if !self.slot_cache.has_terms_of(record) {
+            let cache = if self.draft_cache.has_terms_of(record) {
+                std::mem::take(&mut self.draft_cache)
+            } else {
+                let of = self.slot_cache.of.as_deref();
+                of.map(|of| carried_over(of, &self.slot_cache.settled, record)).unwrap_or_default()
+            };
             self.draft_cache = self.look(cache, record);
         }
     }
@@ -109,7 +113,8 @@ impl Observations {
                 let changed = changed_slots(of, record);
                 cache.remove_all(&changed);
             }
-            Some(_) | None => cache = SlotCache::default(),
+            Some(of) => cache = carried_over(of, &cache.settled, record),
+            None => {}
         }
         let due: SlotSet = cache.due(self.now).collect();
         cache.remove_all(&due);
@@ -183,9 +188,8 @@ impl Observations {
 
     fn kind(&self, record: &ServiceRecord, slot: Slot, keeps_volumes: bool) -> Option<Kind> {
         let failures = record.rollout.as_ref().map(|rollout| &rollout.failures);
-        let is_quiet = !record.deleted
-            && !record.emptied.contains(slot)
-            && failures.is_none_or(|failures| !failures.contains_key(&slot));
+        let is_quiet =
+            !record.emptied.contains(slot) && failures.is_none_or(|failures| !failures.contains_key(&slot));
         let is_quiet_there = |replica: &ReplicaRecord| {
             let is_noted = replica.done.is_some() || self.done_since(replica).is_none();
             is_noted && !replica.moving && is_where_it_is_bound(record, replica, keeps_volumes)
@@ -306,80 +310,4 @@ fn is_where_it_is_bound(record: &ServiceRecord, replica: &ReplicaRecord, keeps_v
         }
         None => false,
     }
-}
-
-/// Whether a slot of which nothing differs between the two is seen alike in both.
-fn has_same_terms(of: &ServiceRecord, record: &ServiceRecord) -> bool {
-    // Whatever is new in the record is to be judged here.
-    let ServiceRecord {
-        spec,
-        generation,
-        deleted,
-        earlier,
-        history,
-        rollout,
-        probation,
-        rebalancing,
-        // These are looked at slot by slot.
-        bindings: _,
-        emptied: _,
-        replicas: _,
-        // And on these nothing depends.
-        created: _,
-        updated: _,
-        imported: _,
-        next_number: _,
-        digests: _,
-        newest: _,
-        last_rollout: _,
-    } = record;
-    let from = |record: &ServiceRecord| record.rollout.as_ref().map(|rollout| rollout.from);
-    let alone = |record: &ServiceRecord| record.replicas.runs_only(record.generation);
-    has_same_spec(&of.spec, spec)
-        && of.generation == *generation
-        && of.deleted == *deleted
-        && of.earlier == *earlier
-        && of.history == *history
-        && from(of) == rollout.as_ref().map(|rollout| rollout.from)
-        && of.stops_first() == record.stops_first()
-        && of.probation.is_some() == probation.is_some()
-        && of.rebalancing == *rebalancing
-        && alone(of) == alone(record)
-}
-
-fn has_same_spec(of: &ServiceSpec, spec: &ServiceSpec) -> bool {
-    // How many there are to be decides of no slot that is there.
-    let ServiceSpec { name, replicas: _, template, on_disconnect, rebalance, mode, placement, update } = spec;
-    of.name == *name
-        && of.template == *template
-        && of.on_disconnect == *on_disconnect
-        && of.rebalance == *rebalance
-        && of.mode == *mode
-        && of.placement == *placement
-        && of.update == *update
-}
-
-/// The slots of which something differs between the two.
-fn changed_slots(of: &ServiceRecord, record: &ServiceRecord) -> SlotSet {
-    let mut changed = of.replicas.changed_slots(&record.replicas);
-    let mut differ = |before: &SlotSet, after: &SlotSet| {
-        if before != after {
-            changed = changed.with(&before.without(after)).with(&after.without(before));
-        }
-    };
-    differ(&of.emptied, &record.emptied);
-    let none = SlotSet::default();
-    let started =
-        |rollout: &'_ Option<Rollout>| rollout.as_ref().map(|rollout| rollout.started_slots.clone());
-    match (&of.rollout, &record.rollout) {
-        (Some(before), Some(after)) => differ(&before.started_slots, &after.started_slots),
-        (before, after) => {
-            differ(&started(before).unwrap_or_default(), &none);
-            differ(&started(after).unwrap_or_default(), &none);
-        }
-    }
-    for rollout in of.rollout.iter().chain(&record.rollout) {
-        changed.extend(rollout.failures.keys().copied());
-    }
-    changed.with(&of.bindings.changed_slots(&record.bindings))
 }
