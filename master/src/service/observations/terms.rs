@@ -58,8 +58,8 @@ fn has_same_spec(of: &ServiceSpec, spec: &ServiceSpec) -> bool {
         && of.update == *update
 }
 
-/// Whether a replica of another generation than the one that is wanted runs the same by both. A template that only
-/// one of them has is that of no replica that both have.
+/// Whether a replica of another generation than the one that is wanted runs the same by both. A template that
+/// only one of them has is that of no replica that both have.
 fn have_same_templates(of: &ServiceRecord, record: &ServiceRecord) -> bool {
     let is_same = |(generation, template): (_, &std::sync::Arc<Template>)| {
         of.earlier.get(generation).is_none_or(|known| known == template)
@@ -67,8 +67,8 @@ fn have_same_templates(of: &ServiceRecord, record: &ServiceRecord) -> bool {
     record.earlier.iter().all(is_same) && volumes::keeps_volumes(of) == volumes::keeps_volumes(record)
 }
 
-/// What still holds in `record` of what is `settled` in `of`, though all slots are judged by something else: when a
-/// rollout ends, what is current stays so; when one begins, what was current is outdated.
+/// What still holds in `record` of what is `settled` in `of`, though all slots are judged by something else:
+/// when a rollout ends, what is current stays so; when one begins, what was current is outdated.
 pub(super) fn carried_over(of: &ServiceRecord, settled: &Settled, record: &ServiceRecord) -> SlotCache {
     let mut kept = Settled::default();
     let current = settled.current.without(&changed_but_for_rollouts(of, record));
