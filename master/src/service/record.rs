@@ -326,10 +326,16 @@ pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Chan
         if all_may_be { (before.iter().collect(), after.iter().collect()) } else { before.differing(after) };
     let (before, after) = (by_id(before), by_id(after));
     let mut changes = Changes::default();
+    let mut required: BTreeMap<Generation, Requirements> = BTreeMap::new();
+    let mut claim = |record: &ServiceRecord, replica: &ReplicaRecord| {
+        let of_template = || Requirements::from(&**record.template(replica.generation));
+        let requires = required.entry(replica.generation).or_insert_with(of_template).clone();
+        Claim { replica: replica.id.clone(), node: replica.node.clone(), requires }
+    };
     for (&id, &replica) in &after {
         let was = before.get(id).map(|replica| replica.want);
         if was.is_none() && replica.want != Want::Prepare {
-            changes.load.extend(new.map(|record| LoadChange::Occupy(record.claim(replica))));
+            changes.load.extend(new.map(|record| LoadChange::Occupy(claim(record, replica))));
         }
         if was != Some(replica.want) && replica.want == Want::Remove {
             changes.load.push(LoadChange::Vacate(id.clone(), replica.node.clone()));

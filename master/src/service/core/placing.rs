@@ -6,7 +6,7 @@ use std::{
 };
 
 use shef_common::{
-    ids::{NodeName, ReplicaId, Slot},
+    ids::{Generation, NodeName, ReplicaId, Slot},
     spec::Order,
 };
 
@@ -162,15 +162,19 @@ impl ServiceCore {
         let Some(record) = draft.record.take() else { return PlacementRequest::default() };
         let mut failed = self.failed(&record);
         let mut demands = Vec::with_capacity(place.len());
+        let mut required: BTreeMap<Generation, Requirements> = BTreeMap::new();
         for place in place {
             let slot = place.slot;
             let replica = self.new_id(&record);
             draft.ids.insert(slot, replica.clone());
+            let generation = record.target(slot);
+            let of_template = || Requirements::from(&**record.template(generation));
+            let requires = required.entry(generation).or_insert_with(of_template);
             demands.push(Demand {
                 bound_node: self.observed.bound_node(&record, slot).cloned(),
                 replaces: failed.remove(&slot).unwrap_or_default(),
                 beside: beside(&record, slot),
-                requires: Requirements::from(&**record.template(record.target(slot))),
+                requires: requires.clone(),
                 place,
                 replica,
             });
