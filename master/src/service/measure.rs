@@ -105,7 +105,7 @@ impl LargeService {
         let stored = Stored { record, versions: Versions::of_whole(Version(1)) };
         let hosts = Arc::new(hosts(kind, replicas));
         let (core, effects) = ServiceCore::recover(stored, hosts, |_| false, 1, START);
-        let mut large = Self { ids, parallelism, ..Self::around(core, kind, replicas) };
+        let mut large = Self { parallelism, ids, ..Self::around(core, kind, replicas) };
         large.carry_out(effects);
         let on_a_host = if kind == Kind::Global { 1 } else { ON_A_HOST };
         for n in (0..replicas).step_by(on_a_host as usize) {

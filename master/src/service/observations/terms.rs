@@ -7,6 +7,12 @@ use crate::service::{record::ServiceRecord, rollout::state::Rollout, slot_set::S
 
 /// Whether a slot of which nothing differs between the two is seen alike in both.
 pub(super) fn has_same_terms(of: &ServiceRecord, record: &ServiceRecord) -> bool {
+    let alone = |record: &ServiceRecord| record.replicas.runs_only(record.generation);
+    has_same_terms_when_ready(of, record) && (record.rollout.is_some() || alone(of) == alone(record))
+}
+
+/// The same of a slot whose only replica is ready: that others run another generation does not matter to it.
+fn has_same_terms_when_ready(of: &ServiceRecord, record: &ServiceRecord) -> bool {
     // Whatever is new in the record is to be judged here.
     let ServiceRecord {
         spec,
@@ -33,7 +39,6 @@ pub(super) fn has_same_terms(of: &ServiceRecord, record: &ServiceRecord) -> bool
         last_rollout: _,
     } = record;
     let from = |record: &ServiceRecord| record.rollout.as_ref().map(|rollout| rollout.from);
-    let alone = |record: &ServiceRecord| record.replicas.runs_only(record.generation);
     has_same_spec(&of.spec, spec)
         && of.spec.template == spec.template
         && of.generation == *generation
@@ -42,7 +47,6 @@ pub(super) fn has_same_terms(of: &ServiceRecord, record: &ServiceRecord) -> bool
         && of.stops_first() == record.stops_first()
         && of.rebalancing == *rebalancing
         && of.moves_per_minute().is_none() == record.moves_per_minute().is_none()
-        && (rollout.is_some() || alone(of) == alone(record))
 }
 
 /// Whether both say the same but for the template.
@@ -68,17 +72,18 @@ fn have_same_templates(of: &ServiceRecord, record: &ServiceRecord) -> bool {
 }
 
 /// What still holds in `record` of what is `settled` in `of`, though all slots are judged by something else:
-/// when a rollout ends, what is current stays so; when one begins, what was current is outdated.
+/// when a rollout ends, or the last replica of another generation is gone, what is current stays so; when a
+/// rollout begins, what was current is outdated.
 pub(super) fn carried_over(of: &ServiceRecord, settled: &Settled, record: &ServiceRecord) -> SlotCache {
     let mut kept = Settled::default();
     let current = settled.current.without(&changed_but_for_rollouts(of, record));
     let same_spec = has_same_spec(&of.spec, &record.spec) && have_same_templates(of, record);
-    if same_spec && ends_rollout(of, record) {
+    if has_same_terms_when_ready(of, record) || same_spec && ends_rollout(of, record) {
         kept.current = current;
     } else if same_spec && begins_rollout(of, record) {
         kept.outdated = current;
     }
-    SlotCache { of: Some(Box::new(of.clone())), settled: kept, ..SlotCache::default() }
+    SlotCache { of: Some(Box::new(record.clone())), settled: kept, ..SlotCache::default() }
 }
 
 /// Whether all that differs for what is current is that no rollout is under way any more.
