@@ -26,7 +26,9 @@ impl Plan {
         self.place.truncate(wave);
         self.give_up = self.give_up.min(wave);
         if self.retire.len() > wave {
-            self.retire.truncate(wave);
+            // All that goes of a slot goes together.
+            let first: BTreeSet<Slot> = self.retire[..wave].iter().map(|(slot, _)| *slot).collect();
+            self.retire.retain(|(slot, _)| first.contains(slot));
             // What comes in the place of the others comes after them.
             self.place.clear();
             self.give_up = 0;
