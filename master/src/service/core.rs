@@ -382,7 +382,7 @@ impl ServiceCore {
         effects.extend(next.wake_at.map(Effect::WakeAt));
         self.observed.settle_draft(record);
         let mut plan = self.plan(record, &slots(record, &self.observed));
-        draft.has_more = plan.limit(usize::MAX);
+        draft.has_more = plan.limit(self.wave);
         record.retire_these(&plan.retire);
         record.note_emptied(next.failed.iter().map(|(slot, ..)| *slot).chain(plan.emptied.iter().copied()));
         if !plan.cancel_moves.is_empty() {

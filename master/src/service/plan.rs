@@ -56,6 +56,14 @@ impl Plan {
     }
 }
 
+/// How many more slots may change at once.
+struct Left {
+    /// Slots that run an original and its replacement.
+    doubled: usize,
+    /// Slots that a rollout has serve nobody, where the old replica stops first.
+    emptied: usize,
+}
+
 /// Whether a new replica of the slot has to wait for one that goes.
 fn waits_for_removal(record: &ServiceRecord, slot: Slot, observed: &Observations) -> bool {
     let there =
@@ -81,10 +89,14 @@ pub fn plan(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) 
     retire_overdue(observed, &mut slots, &mut plan);
     give_up_surplus(record, &mut slots, &mut plan);
 
-    let in_progress = in_progress(record, &slots, observed).with(&unserved(record, &slots, observed));
-    let mut surge_left = surge(record).saturating_sub(in_progress.len());
+    let unserved = unserved(record, &slots, observed);
+    let in_progress = in_progress(record, &slots, observed).with(&unserved);
+    let mut left = Left {
+        doubled: surge(record).saturating_sub(in_progress.len()),
+        emptied: (record.spec.update.parallelism.max(1) as usize).saturating_sub(unserved.len()),
+    };
     for (slot, replicas) in &slots.open {
-        plan_slot(record, *slot, replicas, observed, &mut surge_left, &mut plan);
+        plan_slot(record, *slot, replicas, observed, &mut left, &mut plan);
     }
     // Who waits for the service waits for the end of the trials: all of them are looked at once, at the last
     // one's.
@@ -183,7 +195,7 @@ fn plan_slot(
     slot: Slot,
     replicas: &[(&ReplicaRecord, ReplicaClass)],
     observed: &Observations,
-    surge_left: &mut usize,
+    left: &mut Left,
     plan: &mut Plan,
 ) {
     let with = |wanted: ReplicaClass| {
@@ -243,15 +255,22 @@ fn plan_slot(
     // What is unwell serves nobody: its replacement takes nobody's place.
     let is_served = replicas.iter().any(|(replica, class)| serves(replica, *class, observed));
     if failed.is_empty() && !(is_started && record.is_gated()) && is_served {
-        if *surge_left == 0 {
+        if left.doubled == 0 {
             return;
         }
-        *surge_left -= 1;
+        left.doubled -= 1;
     }
     if record.stops_first() && with(ReplicaClass::Outdated).next().is_some() {
         // No old replica stops for a new one that could not be placed.
         if !observed.may_be_placed(record, slot) {
             return;
+        }
+        // Others may have failed since the rollout has started this slot.
+        if record.is_gated() && is_served {
+            if left.emptied == 0 {
+                return;
+            }
+            left.emptied -= 1;
         }
         // What takes its place is planned once it is gone.
         plan.emptied.push(slot);

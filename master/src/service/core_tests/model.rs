@@ -116,6 +116,8 @@ pub(super) struct Model {
     pub(super) crashes_from_now_on: bool,
     /// Those that will end again and again once they have run for [`FADES_AFTER`], with when they began.
     fading: BTreeMap<ReplicaId, MonoMs>,
+    /// Those that were reported to run well at some time.
+    reported_well: BTreeSet<ReplicaId>,
     /// Every replica that there ever was.
     used: BTreeSet<ReplicaId>,
     /// Slots whose data was asked to be given up.
@@ -183,6 +185,7 @@ impl Model {
             crashing: BTreeMap::new(),
             crashes_from_now_on: false,
             fading: BTreeMap::new(),
+            reported_well: BTreeSet::new(),
             unserved: BTreeSet::new(),
         }
     }

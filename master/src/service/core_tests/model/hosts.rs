@@ -93,6 +93,9 @@ impl Model {
                     status.exit_code = Some(1);
                     status.last_log_lines = vec!["cannot reach the database".to_owned(), String::new()];
                 }
+                if status.state == ReplicaState::Running && status.health != Health::Unhealthy {
+                    self.reported_well.insert(id.clone());
+                }
                 statuses.push(status);
                 true
             });

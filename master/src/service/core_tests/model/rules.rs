@@ -67,6 +67,9 @@ impl Model {
             brief(new)
         );
         let is_serving = |kept: &ReplicaRecord| self.runs(&kept.id) || self.away.contains(&kept.node);
+        // A replica that was reported while it was up counted as ready when this was planned. Later reports came
+        // too late.
+        let seemed_well = |kept: &ReplicaRecord| self.reported_well.contains(&kept.id);
         let serving: BTreeSet<_> =
             new.wanted().filter(|kept| is_serving(kept)).map(|kept| kept.slot).collect();
         let is_stopped_first =
@@ -77,19 +80,13 @@ impl Model {
             emptied.chain(self.unserved.iter().copied()).filter(|slot| !slots.contains(slot)).collect();
         let mut unserved = self.unserved.clone();
         unserved.retain(|slot| {
-            !new.wanted().any(|kept| kept.slot == *slot && is_serving(kept))
+            !new.wanted().any(|kept| kept.slot == *slot && (is_serving(kept) || seemed_well(kept)))
                 && slots.len() <= new.spec.replicas as usize
                 && slot.0 < self.most_replicas
         });
         for gone in old.wanted().filter(|old| new.wanted().all(|kept| kept.id != old.id)) {
             let scaled_down =
                 !slots.contains(&gone.slot) && slots.len() + emptied.len() >= new.spec.replicas as usize;
-            // A replica that crashes, and was reported while it was up, counted as ready when this was planned.
-            // Later reports came too late.
-            let seemed_well = |kept: &ReplicaRecord| {
-                self.crashing.get(&kept.id).is_some_and(|reports| *reports > 0)
-                    || self.fading.contains_key(&kept.id)
-            };
             let runs = |kept: &ReplicaRecord| {
                 self.runs(&kept.id) || seemed_well(kept) || self.given_up.contains(&kept.node)
             };
