@@ -1,6 +1,11 @@
 //! A change of many slots goes in waves.
 
-use shef_common::spec::ServiceSpec;
+use shef_common::{
+    clock::WallMs,
+    ids::Slot,
+    spec::{Order, ServiceSpec, Update},
+    status::{Health, ReplicaState, ReplicaStatus},
+};
 
 use super::super::{
     record::Want,
@@ -82,7 +87,7 @@ fn an_update_ends_in_waves_that_are_smaller_than_its_parallelism() {
     model.set_wave(1);
     model.ask(create(6));
     model.settle();
-    let update = shef_common::spec::Update { parallelism: 4, ..spec(6, "app:2").update };
+    let update = Update { parallelism: 4, ..spec(6, "app:2").update };
     model.ask(Request::Put { spec: ServiceSpec { update, ..spec(6, "app:2") }, expect: Expect::Any });
     model.settle();
     let (_, record) = model.durable.clone().unwrap();
@@ -91,4 +96,45 @@ fn an_update_ends_in_waves_that_are_smaller_than_its_parallelism() {
     model.ask(put(6, "app:3"));
     model.settle();
     assert_eq!(model.running(), 6);
+}
+
+#[test]
+fn a_slot_of_a_later_wave_stops_only_while_few_enough_serve_nobody() {
+    let wish = |image: &str| {
+        let update = Update { parallelism: 2, order: Order::StopFirst, ..spec(4, image).update };
+        Request::Put { spec: ServiceSpec { update, ..spec(4, image) }, expect: Expect::Any }
+    };
+    // The slots without a replica that is wanted, once the commit under way is durable.
+    let stopped = |model: &Model| -> Option<Vec<u32>> {
+        let (_, record) = model.in_commit.as_ref()?;
+        let record = record.as_ref()?;
+        Some((0..4).filter(|slot| record.wanted().all(|replica| replica.slot != Slot(*slot))).collect())
+    };
+    for unhealthy in [false, true] {
+        let mut model = Model::new(1);
+        model.set_wave(1);
+        model.ask(wish("app:1"));
+        model.settle();
+        model.ask(wish("app:2"));
+        while stopped(&model).is_none_or(|slots| slots.is_empty()) {
+            if !model.step() {
+                model.report();
+            }
+        }
+        assert_eq!(stopped(&model), Some(vec![0]), "a wave has one slot");
+        let third = model.durable.as_ref().unwrap().1.replicas.of(Slot(2))[0].id.clone();
+        if unhealthy {
+            let mut status = ReplicaStatus::new(third, ReplicaState::Running, WallMs(0));
+            status.health = Health::Unhealthy;
+            model.hear(status);
+        }
+        model.finish_commit(true);
+        assert_eq!(
+            stopped(&model),
+            (!unhealthy).then(|| vec![0, 1]),
+            "the third one is unhealthy: {unhealthy}"
+        );
+        model.settle();
+        assert_eq!(model.running(), 4);
+    }
 }
