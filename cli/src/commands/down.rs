@@ -1,7 +1,8 @@
 //! `shef down`: stops what `shef up` started. Containers go on running, unless
-//! their services are to be deleted first.
+//! their services are to be deleted first. Networks go once no container is in them.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -11,7 +12,8 @@ use rustix::{
     io::Errno,
     process::{Pid, Signal, kill_process},
 };
-use shef_common::config::Layers;
+use shef_agent::engine::{Engine as _, docker::DockerEngine};
+use shef_common::{config::Layers, ids::ClusterId};
 
 use super::on_system;
 use crate::{
@@ -68,13 +70,29 @@ impl Args {
             }
         };
         on_system(async move {
+            let api = Api::new(&running.api);
             if self.services {
-                Api::new(&running.api).delete_all_services().await?;
+                api.delete_all_services().await?;
             }
+            let cluster = api.cluster().await.and_then(|cluster| ClusterId::parse(&cluster).ok());
             stop(&running, &data_dir).await?;
+            if let Some(cluster) = cluster {
+                remove_networks(&running, &cluster).await;
+            }
             left(&running, &data_dir, self.services).iter().for_each(say::line);
             Ok(ExitCode::SUCCESS)
         })
+    }
+}
+
+/// Removes the networks that were made for services and that no container is in. The agent does so seconds
+/// after a service has gone, and has ended before.
+async fn remove_networks(running: &Running, cluster: &ClusterId) {
+    let tls = running.docker_tls.clone().unwrap_or_default();
+    let Ok(engine) = DockerEngine::new(&running.docker_host, &tls) else { return };
+    match engine.remove_networks(cluster, &BTreeSet::new()).await {
+        Ok(removed) => removed.iter().for_each(|name| say::step(format_args!("removed the network {name}"))),
+        Err(error) => say::step(format_args!("networks of services are kept: {}", error.reason())),
     }
 }
 

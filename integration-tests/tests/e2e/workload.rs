@@ -5,17 +5,19 @@ use std::{path::PathBuf, process::Command};
 use bollard::{
     Docker,
     container::LogOutput,
-    query_parameters::{EventsOptions, LogsOptions},
+    query_parameters::{EventsOptions, ListNetworksOptions, LogsOptions},
 };
 use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
-use shef_common::clock::Now;
+use shef_common::{clock::Now, labels};
 use shef_integration_tests::lab::{
     shef::{HostLab, binary},
     wait::until,
 };
 
 const IMAGE: &str = "shef/workload:lab";
+/// The image that `shef up --demo` makes.
+const DEMO_IMAGE: &str = concat!("shef/workload:", env!("CARGO_PKG_VERSION"));
 
 /// A site whose engine has the image of `shef workload`.
 async fn site() -> HostLab {
@@ -146,6 +148,40 @@ impl Drop for Background {
     fn drop(&mut self) {
         self.shef(&["down"]);
     }
+}
+
+#[actix::test]
+async fn shef_down_with_services_leaves_no_network() {
+    let site = HostLab::prepare(1, &[]).await;
+    let background = Background { data: site.dir.path().join("up") };
+    let (api, engine) = (site.master.address.to_string(), site.engines[0].url());
+    let docker = site.engines[0].client();
+    let up = ["up", "-d", "--demo", "--api", &api, "--agent", "127.0.0.1:0", "--docker-host", &engine];
+    let networks = async || {
+        let ours = [("label".to_owned(), vec![format!("{}=true", labels::MANAGED_NETWORK)])];
+        let options = ListNetworksOptions { filters: Some(ours.into()) };
+        let found = docker.list_networks(Some(options)).await.unwrap();
+        found.into_iter().filter_map(|network| network.name).collect::<Vec<_>>()
+    };
+    let (fine, words) = background.shef(&up);
+    assert!(fine, "{words}");
+    let spec =
+        json!({ "name": "web", "image": DEMO_IMAGE, "networks": [{ "name": "back" }, { "name": "front" }] });
+    let made = site.master.api.call("POST", "/v1/services?wait=60s", spec).await;
+    assert_eq!((made.status, &made.body["converged"]), (201, &json!(true)), "{made:?}");
+    assert_eq!(networks().await.len(), 2);
+
+    // Their containers run on, and need both.
+    let (fine, words) = background.shef(&["down"]);
+    assert!(fine, "{words}");
+    assert_eq!(networks().await.len(), 2, "{words}");
+
+    let (fine, words) = background.shef(&up);
+    assert!(fine, "{words}");
+    let (fine, words) = background.shef(&["down", "--services"]);
+    assert!(fine, "{words}");
+    assert!(networks().await.is_empty(), "{words}");
+    assert!(site.engines[0].all().await.is_empty());
 }
 
 #[actix::test]
