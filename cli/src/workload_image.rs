@@ -92,6 +92,13 @@ pub async fn workload_image_of(
     Ok(())
 }
 
+/// Whether the engine has the image `tag`, and shef has made it.
+pub async fn is_there(docker: &Docker, tag: &str) -> bool {
+    let found = docker.inspect_image(tag).await.ok();
+    let labels = found.and_then(|found| found.config).and_then(|config| config.labels);
+    labels.is_some_and(|labels| labels.contains_key(SOURCE_LABEL))
+}
+
 /// A mark of the binary and what is set in the image: another one is made when either changes.
 fn source_of(binary: &Path, env: &[String]) -> Result<String, ImageError> {
     let failed = |source| ImageError::File { path: binary.to_owned(), source };

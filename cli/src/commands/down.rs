@@ -1,5 +1,5 @@
 //! `shef down`: stops what `shef up` started. Containers go on running, unless
-//! their services are to be deleted first. Networks go once no container is in them.
+//! their services are to be deleted first. Networks and the demo's image go once no container uses them.
 
 use std::{
     collections::BTreeSet,
@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bollard::query_parameters::RemoveImageOptions;
 use rustix::{
     io::Errno,
     process::{Pid, Signal, kill_process},
@@ -17,11 +18,12 @@ use shef_common::{config::Layers, ids::ClusterId};
 
 use super::on_system;
 use crate::{
-    Failure,
+    DEFAULT_TAG, Failure, engine,
     layers::default_data_dir,
     running::{Running, State, is_known, look},
     say,
     up::{api::Api, prepare::ENGINE_LOG},
+    workload_image,
 };
 
 /// How long the process may take to end; it bounds its own stop at 10 s.
@@ -35,7 +37,7 @@ pub(super) struct Args {
     /// The data directory that `shef up` was given [default: as of shef up]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// First delete every service, and wait until its containers are gone
+    /// First delete every service, and wait until its containers are gone; removes the demo's image, too
     #[arg(long)]
     services: bool,
 }
@@ -79,7 +81,8 @@ impl Args {
             if let Some(cluster) = cluster {
                 remove_networks(&running, &cluster).await;
             }
-            left(&running, &data_dir, self.services).iter().for_each(say::line);
+            let image_is_left = demo_image_is_left(&running, self.services).await;
+            left(&running, &data_dir, self.services, image_is_left).iter().for_each(say::line);
             Ok(ExitCode::SUCCESS)
         })
     }
@@ -96,8 +99,23 @@ async fn remove_networks(running: &Running, cluster: &ClusterId) {
     }
 }
 
+/// Whether the engine has the demo's image after this. It goes with the services, unless a container uses it.
+async fn demo_image_is_left(running: &Running, is_to_go: bool) -> bool {
+    let tls = running.docker_tls.clone().unwrap_or_default();
+    let Ok(docker) = engine::connect(&running.docker_host, &tls) else { return false };
+    if !workload_image::is_there(&docker, DEFAULT_TAG).await {
+        return false;
+    }
+    let is_gone =
+        is_to_go && docker.remove_image(DEFAULT_TAG, None::<RemoveImageOptions>, None).await.is_ok();
+    if is_gone {
+        say::step(format_args!("removed the image {DEFAULT_TAG}"));
+    }
+    !is_gone
+}
+
 /// What is still there afterwards, a line each.
-fn left(running: &Running, data_dir: &Path, services_are_gone: bool) -> Vec<String> {
+fn left(running: &Running, data_dir: &Path, services_are_gone: bool, image_is_left: bool) -> Vec<String> {
     let docker = running.docker();
     let log = data_dir.join(ENGINE_LOG);
     let log = if log.exists() {
@@ -111,6 +129,7 @@ fn left(running: &Running, data_dir: &Path, services_are_gone: bool) -> Vec<Stri
         Some("shef has stopped. What it leaves:".to_owned()),
         (!services_are_gone).then_some(containers),
         Some(format!("  volumes of services: {docker} volume ls --filter label=shef-managed-volume")),
+        image_is_left.then(|| format!("  the image of the demo: {docker} image rm {DEFAULT_TAG}")),
         Some(format!("  the engine at {}{log}", running.docker_host)),
         Some(format!("  the data directory: {}", data_dir.display())),
     ];

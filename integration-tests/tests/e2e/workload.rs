@@ -151,7 +151,7 @@ impl Drop for Background {
 }
 
 #[actix::test]
-async fn shef_down_with_services_leaves_no_network() {
+async fn shef_down_with_services_leaves_no_network_and_no_image() {
     let site = HostLab::prepare(1, &[]).await;
     let background = Background { data: site.dir.path().join("up") };
     let (api, engine) = (site.master.address.to_string(), site.engines[0].url());
@@ -173,14 +173,16 @@ async fn shef_down_with_services_leaves_no_network() {
 
     // Their containers run on, and need both.
     let (fine, words) = background.shef(&["down"]);
-    assert!(fine, "{words}");
+    assert!(fine && words.contains(&format!("image rm {DEMO_IMAGE}")), "{words}");
     assert_eq!(networks().await.len(), 2, "{words}");
 
     let (fine, words) = background.shef(&up);
     assert!(fine, "{words}");
     let (fine, words) = background.shef(&["down", "--services"]);
     assert!(fine, "{words}");
+    assert!(words.contains(&format!("removed the image {DEMO_IMAGE}")), "{words}");
     assert!(networks().await.is_empty(), "{words}");
+    assert!(docker.inspect_image(DEMO_IMAGE).await.is_err(), "{words}");
     assert!(site.engines[0].all().await.is_empty());
 }
 
