@@ -2,7 +2,7 @@
 
 use std::{fs, net::Ipv4Addr, path::Path, time::Duration};
 
-use awc::Client;
+use awc::{Client, http::header::HOST};
 use serde::{Deserialize, de::DeserializeOwned};
 use shef_common::{
     backoff::Backoff,
@@ -94,7 +94,9 @@ async fn counts_on(master: &str, alive: &Alive) -> bool {
 /// The JSON at `url`, if it is there, well and of that kind.
 async fn page<T: DeserializeOwned>(url: &str) -> Option<T> {
     let client = Client::builder().timeout(LOOK_LIMIT).disable_redirects().finish();
-    let mut answer = client.get(url).force_close().send().await.ok()?;
+    // A master answers by the names that it knows; this host may have been given another one.
+    let request = client.get(url).insert_header((HOST, "localhost")).force_close();
+    let mut answer = request.send().await.ok()?;
     if !answer.status().is_success() {
         return None;
     }

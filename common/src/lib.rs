@@ -8,6 +8,7 @@
 
 pub mod backoff;
 pub mod bounds;
+pub mod browser_guard;
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -35,6 +35,8 @@ codes! {
     InvalidParameter = "invalid_parameter", 400, "A request parameter is not valid";
     /// The registry does not take the user and the password.
     CredentialsRefused = "credentials_refused", 400, "The registry refuses these credentials";
+    /// A web page of another site has a browser send it.
+    ForeignPage = "foreign_page", 403, "Web pages of other sites may not call this server";
     /// No such path.
     NotFound = "not_found", 404, "There is nothing at this address";
     /// No such service.
@@ -65,6 +67,8 @@ codes! {
     BodyTooLarge = "body_too_large", 413, "The request body is too large";
     /// The body is not declared as JSON.
     UnsupportedMediaType = "unsupported_media_type", 415, "The request body must be JSON";
+    /// The request names another server.
+    UnknownHost = "unknown_host", 421, "This server is not known by this name";
     /// A fault of ours.
     Internal = "internal", 500, "The master failed";
     /// The store does not answer, so nothing can be made durable.

@@ -11,7 +11,7 @@ use std::{
 use awc::{Client, http::Method};
 use serde_json::Value;
 use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, engine::fake::FakeEngineOptions};
-use shef_common::{docker::DockerTls, ids::NodeName};
+use shef_common::{browser_guard::KnownNames, docker::DockerTls, ids::NodeName};
 use shef_master::{MasterHandle, config::MasterConfig, store::StoreOptions};
 use tempfile::TempDir;
 
@@ -40,6 +40,7 @@ pub fn master_config(dir: &Path) -> MasterConfig {
         max_waiting_requests: 1_024,
         max_streams: 16,
         max_body_bytes: 262_144,
+        api_names: KnownNames::default(),
         http_workers: 1,
     }
 }

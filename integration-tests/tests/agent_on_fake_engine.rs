@@ -222,6 +222,11 @@ async fn http_errors_are_problems() {
         (client.get(url("/v1/assignments")).send(), Code::MethodNotAllowed),
         (client.post(url("/health")).send(), Code::MethodNotAllowed),
         (client.get(url("/")).send(), Code::NotFound),
+        (
+            client.post(url("/v1/probe")).insert_header(("origin", "http://elsewhere.example")).send(),
+            Code::ForeignPage,
+        ),
+        (client.get(url("/v1/probe")).insert_header(("host", "rebound.example")).send(), Code::UnknownHost),
     ];
     for (call, code) in cases {
         let mut answer = call.await.unwrap();

@@ -9,6 +9,7 @@ use std::{
 };
 
 use shef_common::{
+    browser_guard::{self, KnownNames},
     clock::DurationMs,
     config::{ConfigError, Effective, Layers, Preset, Program, Secret, Value, load},
 };
@@ -58,6 +59,8 @@ pub struct MasterConfig {
     pub max_streams: u32,
     /// The most bytes of a request's body.
     pub max_body_bytes: u64,
+    /// The names by which web pages and readers may name this master.
+    pub api_names: KnownNames,
     /// Threads that serve HTTP.
     pub http_workers: u32,
 }
@@ -139,6 +142,12 @@ impl MasterConfig {
             max_waiting_requests: effective.integer_u32("max_waiting_requests"),
             max_streams: effective.integer_u32("max_streams"),
             max_body_bytes: effective.integer("max_body_bytes"),
+            api_names: KnownNames::parse(effective.text(browser_guard::KEY)).map_err(|name| {
+                effective.refuse(
+                    browser_guard::KEY,
+                    format!("host names separated by commas, and {name:?} is none"),
+                )
+            })?,
             http_workers: effective.integer_u32("http_workers"),
         };
         if config.suspect_after_ms < 2 * config.report_interval_ms {

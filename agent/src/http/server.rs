@@ -1,6 +1,6 @@
 //! Accepts connections on this arbiter and serves them with actix-web's service.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{future::ready, net::SocketAddr, rc::Rc, time::Duration};
 
 use actix::Recipient;
 use actix_http::{HttpService, KeepAlive};
@@ -11,10 +11,12 @@ use actix_web::{
     error::{InternalError, JsonPayloadError},
     web,
 };
+use futures_util::future::Either;
 use shef_common::{
+    browser_guard::{Caller, KnownNames, Refusal},
     disk::DISK_PATH,
     exec::DRAIN_MS,
-    problem::Code,
+    problem::{Code, Problem},
     protocol::{ASSIGNMENTS_PATH, Alive, PORTS_PATH, PROBE_PATH},
     registry::LOGIN_PATH,
     usage::USAGE_PATH,
@@ -96,6 +98,13 @@ impl Server {
                 async move {
                     let _slot = if bounded { Some(slots.acquire().await) } else { None };
                     answer.await
+                }
+            })
+            .wrap_fn(|request, service| {
+                // Masters and agents call by address: no name is known but those of this machine.
+                match KnownNames::default().admit(Caller::of(request.method(), request.headers())) {
+                    Ok(()) => Either::Left(service.call(request)),
+                    Err(refusal) => Either::Right(ready(Err(refused(&refusal)))),
                 }
             })
             .app_data(supervisor)
@@ -250,6 +259,13 @@ fn json_config() -> web::JsonConfig {
         let answer = assignments::problem(code, error.to_string());
         InternalError::from_response(error, answer).into()
     })
+}
+
+/// The answer to what a web page has a browser send.
+fn refused(refusal: &Refusal) -> actix_web::Error {
+    let problem = Problem::from(refusal);
+    InternalError::from_response(refusal.to_string(), assignments::problem(problem.code, problem.detail))
+        .into()
 }
 
 async fn not_found() -> actix_web::HttpResponse {

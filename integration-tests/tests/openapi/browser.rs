@@ -14,6 +14,9 @@ use tokio::{
 /// The browser expects its pipes at 3 and 4; what it prints is noise.
 const START: &str = "exec \"$@\" 3<&0 4>&1 >/dev/null 2>&1";
 
+/// A name that somebody has pointed at this machine.
+pub const REBOUND: &str = "rebound.test";
+
 /// A browser with one page. It ends with its owner.
 pub struct Browser {
     process: Child,
@@ -29,7 +32,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts it with an empty profile; it finds 127.0.0.1 and no other host.
+    /// Starts it with an empty profile; it finds 127.0.0.1, also as [`REBOUND`], and no other host.
     pub async fn start() -> Self {
         let profile = tempfile::tempdir().unwrap();
         let path = profile.path().display();
@@ -40,7 +43,7 @@ impl Browser {
             "--disable-gpu".to_owned(),
             "--disable-dev-shm-usage".to_owned(),
             "--no-first-run".to_owned(),
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1".to_owned(),
+            format!("--host-resolver-rules=MAP {REBOUND} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
             format!("--user-data-dir={path}"),
             "--remote-debugging-pipe".to_owned(),
         ];

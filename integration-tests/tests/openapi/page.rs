@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use shef_agent::engine::fake::FakeEngineOptions;
 use shef_integration_tests::cluster::Cluster;
 
-use crate::{browser::Browser, calls, document};
+use crate::{
+    browser::{Browser, REBOUND},
+    calls, document,
+};
 
 /// Waits for the calls, opens one, sends another, and tells what is to be seen.
 const LOOK: &str = r#"(async () => {
@@ -81,6 +84,46 @@ async fn the_page_shows_every_call_in_a_browser_and_asks_nobody_but_its_master()
             "{:?}",
             browser.complaints
         );
+    }
+    browser.close().await;
+    cluster.stop().await;
+}
+
+/// What a page attempts at `MASTER`: to change something without being asked whether it may, to open a console, and to
+/// read.
+const ATTEMPTS: &str = r#"(async () => {
+  const API = "MASTER";
+  const post = (path, body) =>
+    fetch(`${API}${path}`, { method: "POST", mode: "no-cors", body }).then((got) => got.type, () => "failed");
+  const restarted = await post("/v1/services/web/restart");
+  const created = await post("/v1/services", JSON.stringify({ name: "evil", image: "app:1" }));
+  const console = await new Promise((done) => {
+    const socket = new WebSocket(`${API.replace("http", "ws")}/v1/services/web/exec?command=id`);
+    socket.onopen = () => done("open");
+    socket.onerror = () => done("refused");
+  });
+  const read = await fetch(`${API}/v1/services/web`).then((got) => got.status, () => "failed");
+  return { restarted, created, console, read };
+})()"#;
+
+#[actix_rt::test]
+async fn pages_of_other_sites_and_of_rebound_names_neither_change_nor_read_anything() {
+    let cluster = Cluster::fake(1, FakeEngineOptions::default()).await;
+    let web = json!({ "name": "web", "image": "app:1" });
+    let made = cluster.api.call("POST", "/v1/services?wait=30s", web).await;
+    assert_eq!(made.body["converged"], true, "{made:?}");
+    let rebound = cluster.api.url.replace("127.0.0.1", REBOUND);
+    let mut browser = Browser::start().await;
+    let somebodys = "data:text/html,a page of somebody else".to_owned();
+    for (page, master, reads) in
+        [(somebodys, &cluster.api.url, json!("failed")), (format!("{rebound}/docs"), &rebound, json!(421))]
+    {
+        browser.open(&page).await;
+        let seen = browser.evaluate(&ATTEMPTS.replace("MASTER", master)).await;
+        assert_eq!((&seen["console"], &seen["read"]), (&json!("refused"), &reads), "{page}: {seen}");
+        let services = cluster.api.get("/v1/services").await;
+        assert_eq!(services.body["services"].as_array().unwrap().len(), 1, "{page}: {services:?}");
+        assert_eq!(services.body["services"][0]["version"], made.body["version"], "{page}: {services:?}");
     }
     browser.close().await;
     cluster.stop().await;

@@ -111,6 +111,33 @@ async fn addresses_methods_and_parameters_that_do_not_exist_are_problems() {
         415,
         "unsupported_media_type",
     );
+    is_problem(&api.raw("POST", "/v1/services", &[], b"{}".to_vec()).await, 415, "unsupported_media_type");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn what_a_web_page_of_another_site_has_a_browser_send_is_refused() {
+    let cluster = cluster().await;
+    let api = &cluster.api;
+    let path = "/v1/services/web/restart";
+    let post = |headers: &'static [(&str, &str)]| api.raw("POST", path, headers, Vec::new());
+    is_problem(&post(&[("origin", "https://elsewhere.example")]).await, 403, "foreign_page");
+    is_problem(&post(&[("origin", "null")]).await, 403, "foreign_page");
+    is_problem(&post(&[("sec-fetch-site", "cross-site")]).await, 403, "foreign_page");
+    let rebound = [("host", "rebound.example"), ("origin", "http://rebound.example")];
+    is_problem(&api.raw("POST", path, &rebound, Vec::new()).await, 421, "unknown_host");
+    let read = async |name: &str| api.raw("GET", "/v1/services", &[("host", name)], Vec::new()).await;
+    is_problem(&read("rebound.example").await, 421, "unknown_host");
+    for known in ["localhost", "10.0.0.1:8044", "master1"] {
+        assert_eq!(read(known).await.status, 200, "{known}");
+    }
+    // A program may call by any name: it sends no origin.
+    is_problem(
+        &api.raw("POST", path, &[("host", "rebound.example")], Vec::new()).await,
+        404,
+        "service_not_found",
+    );
+    assert_eq!(api.raw("GET", "/healthz", &[("host", "rebound.example")], Vec::new()).await.status, 200);
     cluster.stop().await;
 }
 

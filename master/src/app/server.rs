@@ -1,6 +1,7 @@
 //! The HTTP server: its own threads, and what the handlers work with.
 
 use std::{
+    future::ready,
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, atomic::AtomicUsize},
@@ -12,6 +13,7 @@ use actix_web::{
     dev::{Server, Service as _},
     web,
 };
+use futures_util::future::Either;
 use shef_common::{client::HostClient, open_files::FileBudget};
 use tokio::sync::{Semaphore, watch};
 
@@ -69,18 +71,23 @@ pub(super) fn serve(
     let budget = FileBudget::current();
     let workers = (config.http_workers as usize).max(1);
     let connections = Connections::new(budget.incoming);
+    let known_names = config.api_names.clone();
     let counted = connections.clone();
     let server = HttpServer::new(move || {
         // Each worker has clients of its own, one of them for what agents stream.
         let share = budget.user_calls / workers / 2;
         let (streams, calls) =
             (web::Data::new(StreamClient::new(share)), web::Data::new(HostClient::with_calls(share)));
-        let connections = connections.clone();
+        let (connections, known_names) = (connections.clone(), known_names.clone());
         App::new()
             .wrap_fn(move |request, service| {
                 let connections = connections.clone();
                 let answer = service.call(request);
                 async move { Ok(connections.let_go_if_scarce(answer.await?)) }
+            })
+            .wrap_fn(move |request, service| match http::admit(&request, &known_names) {
+                Ok(()) => Either::Left(service.call(request)),
+                Err(error) => Either::Right(ready(Err(error.into()))),
             })
             .app_data(api.clone())
             .app_data(streams)

@@ -1,6 +1,7 @@
 //! The keys, each with its bounds, its default and what is said of it.
 
 use shef_common::{
+    browser_guard,
     config::{Key, Kind},
     logging,
     spec::MAX_HISTORY,
@@ -146,6 +147,15 @@ pub(super) const KEYS: &[Key] = &[
         default: "262144",
         env: &[],
         doc: "The largest body of a request; larger ones are answered 413.",
+    },
+    Key {
+        name: browser_guard::KEY,
+        kind: Kind::Text,
+        default: "",
+        env: &[],
+        doc: "Host names, separated by commas, by which requests may name this master; *.example.com stands for all\n\
+              below it. Its addresses, localhost and names without a dot are known anyway. Requests that read, and\n\
+              those of web pages, are answered 421 if they use another name.",
     },
     Key {
         name: "http_workers",

@@ -12,18 +12,19 @@ pub async fn read(
     payload: web::Payload,
     limit: usize,
 ) -> Result<web::Bytes, ApiError> {
-    if let Some(kind) = request.headers().get(CONTENT_TYPE) {
-        let kind = kind.to_str().unwrap_or_default();
-        let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        if essence != "application/json" && !essence.ends_with("+json") {
-            let detail = format!(
-                "the body is declared as {}; send Content-Type: application/json",
-                super::params::shown(kind)
-            );
-            return Err(Problem::new(Code::UnsupportedMediaType, detail).into());
-        }
+    let kind = request.headers().get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default());
+    if let Some(kind) = kind.filter(|kind| !is_json(kind)) {
+        let detail = format!(
+            "the body is declared as {}; send Content-Type: application/json",
+            super::params::shown(kind)
+        );
+        return Err(Problem::new(Code::UnsupportedMediaType, detail).into());
     }
     match payload.to_bytes_limited(limit).await {
+        Ok(Ok(bytes)) if kind.is_none() && !bytes.is_empty() => {
+            let detail = "the body has no Content-Type; send Content-Type: application/json";
+            Err(Problem::new(Code::UnsupportedMediaType, detail).into())
+        }
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) => {
             Err(Problem::new(Code::InvalidBody, format!("the body could not be read: {error}")).into())
@@ -34,6 +35,11 @@ pub async fn read(
         )
         .into()),
     }
+}
+
+fn is_json(kind: &str) -> bool {
+    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || essence.ends_with("+json")
 }
 
 /// The body as a JSON object.

@@ -36,8 +36,11 @@ use std::{
 };
 
 use actix::Recipient;
-use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
-use shef_common::problem::{Code, Problem};
+use actix_web::{HttpRequest, HttpResponse, ResponseError, dev::ServiceRequest, web};
+use shef_common::{
+    browser_guard::{Caller, KnownNames},
+    problem::{Code, Problem},
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
@@ -171,6 +174,16 @@ impl RequestPermit {
             |most| format!("{most} requests are under way, which is the bound (max_waiting_requests)");
         Ok(Self { _permit: api.requests.take(too_many)? })
     }
+}
+
+/// Whether `request` may be answered: what web pages of other sites have browsers send is not. Checks of health
+/// say nothing that a page could use, and come by any name.
+pub fn admit(request: &ServiceRequest, names: &KnownNames) -> Result<(), ApiError> {
+    if matches!(request.path(), "/healthz" | "/readyz") {
+        return Ok(());
+    }
+    let caller = Caller::of(request.method(), request.headers());
+    names.admit(caller).map_err(|refusal| Problem::from(&refusal).into())
 }
 
 /// Every address of the API.
