@@ -443,7 +443,7 @@ impl ServiceCore {
         plan
     }
 
-    /// Shows the durable record as it fares now, before anybody is answered.
+    /// Shows the durable record as it fares now: before anybody is answered, and when all of it is counted.
     fn publish(&mut self, effects: &mut Vec<Effect>) {
         if self.is_dry_run {
             return;
@@ -459,7 +459,9 @@ impl ServiceCore {
             Box::new(view(record, version, &self.observed, no_host, &self.shown))
         });
         if view.is_some() || effects.contains(&Effect::Retire) {
-            effects.insert(0, Effect::Publish(view));
+            let counts =
+                effects.extract_if(.., |effect| matches!(effect, Effect::Count(_))).collect::<Vec<_>>();
+            effects.splice(..0, counts.into_iter().chain([Effect::Publish(view)]));
         }
     }
 }

@@ -217,6 +217,9 @@ impl Model {
     }
 
     pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
+        let shown = effects.iter().position(|effect| matches!(effect, Effect::Publish(_)));
+        let counted = effects.iter().rposition(|effect| matches!(effect, Effect::Count(_)));
+        assert!(shown.is_none() || counted < shown, "what is shown is counted: {effects:?}");
         for effect in effects {
             match effect {
                 Effect::Schedule(placement_request) => {
