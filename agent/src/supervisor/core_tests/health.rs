@@ -11,8 +11,8 @@ use shef_common::{
 
 use super::world::{End, Pending, World, assignment};
 use crate::{
-    engine::{Check, ContainerState, EngineError, EventKind},
-    supervisor::core::{Event, Operation},
+    engine::{Check, Container, ContainerState, EngineError, EventKind},
+    supervisor::core::{Event, Operation, Outcome},
 };
 
 const ID: &str = "web-000000";
@@ -98,6 +98,58 @@ fn a_start_that_was_missed_counts_as_a_restart_and_costs_a_look_at_that_containe
     world.carry_out();
     let since = world.now.wall;
     assert_eq!((runs_as(&mut world, "d", since), status(&world).restarts), (0, 2));
+}
+
+/// A list shows another end of its network. Returns the index of the look that follows.
+fn asks_whether_it_was_started_anew() -> (World, usize) {
+    let mut world = running(|_| {});
+    let began = status(&world).since;
+    runs_as(&mut world, "a", began);
+    world.containers.get_mut(ID).unwrap().endpoints = ["b".to_owned()].into();
+    world.advance(61_000);
+    assert!(matches!(world.pending[0], Pending::List(_)), "{:?}", world.pending);
+    world.finish(0, End::Well);
+    let look = look(&world).unwrap();
+    (world, look)
+}
+
+fn look(world: &World) -> Option<usize> {
+    let is_look = |pending: &Pending| matches!(pending, Pending::Run(_, Operation::Inspect { .. }));
+    world.pending.iter().position(is_look)
+}
+
+#[test]
+fn one_look_is_enough_whatever_it_shows_of_a_start_that_was_missed() {
+    let shows: [fn(&mut Container); 4] = [
+        |container| container.endpoints.clear(),
+        |container| container.started_at = None,
+        |container| container.state = ContainerState::Paused,
+        |container| container.state = ContainerState::Other,
+    ];
+    for show in shows {
+        let (mut world, at) = asks_whether_it_was_started_anew();
+        show(world.containers.get_mut(ID).unwrap());
+        world.finish(at, End::Well);
+        assert_eq!(look(&world), None, "{:?}", world.containers[ID]);
+        assert_eq!((status(&world).state, status(&world).restarts), (ReplicaState::Running, 0));
+    }
+}
+
+#[test]
+fn a_look_for_a_start_that_was_missed_waits_ever_longer_while_the_engine_refuses() {
+    let (mut world, _) = asks_whether_it_was_started_anew();
+    let mut looks = 0;
+    for _ in 0..600 {
+        while let Some(at) = look(&world) {
+            world.pending.remove(at);
+            let refused = EngineError::Refused("no".to_owned());
+            let replica = assignment(0).replica;
+            world.feed(Event::Done { replica, outcome: Outcome::Inspect(Err(refused)) });
+            looks += 1;
+        }
+        world.advance(100);
+    }
+    assert!((10..20).contains(&looks), "{looks} looks in a minute");
 }
 
 #[test]

@@ -209,6 +209,9 @@ impl Replica {
             Err(()) => self.refused(now),
         }
         if event_seen {
+        if let Ok(look) = look {
+            self.looked_at_run(look);
+        }
             // What was stopped since may have been shown as it ran before.
             self.outside = outside;
             // It may have been started anew since, with other addresses.

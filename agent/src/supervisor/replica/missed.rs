@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use shef_common::status::ReplicaState;
 
-use super::{Replica, Seen};
+use super::{Look, Replica, Seen};
 use crate::engine::{Container, ContainerState};
 
 /// The run of a container that was shown last.
@@ -21,6 +21,17 @@ impl Replica {
     /// Whether a look is to tell if its container was started anew.
     pub(super) const fn is_unsure_of_run(&self) -> bool {
         self.shown_run.is_unsure
+    }
+
+    /// The engine has answered a look. Whatever it shows, no second look follows, and later lists are compared
+    /// with the endpoints that it shows.
+    pub(super) fn looked_at_run(&mut self, look: Look<'_>) {
+        self.shown_run.is_unsure = false;
+        if let Look::Ours(container) = look
+            && !container.endpoints.is_empty()
+        {
+            self.shown_run.endpoints.clone_from(&container.endpoints);
+        }
     }
 
     /// Its process has begun, and that was heard.
