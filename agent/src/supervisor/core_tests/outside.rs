@@ -7,7 +7,7 @@ use shef_common::{
     status::{Health, ReplicaState, ReplicaStatus},
 };
 
-use super::world::{World, assignment};
+use super::world::{End, World, assignment};
 use crate::engine::{ContainerState, EventKind, RestartPolicy};
 
 const ID: &str = "web-000000";
@@ -187,8 +187,11 @@ fn a_process_that_is_out_of_memory_has_failed() {
 #[test]
 fn who_kills_it_again_and_again_waits_ever_longer_for_it() {
     let ways: [fn(&mut World); 2] = [is_killed, is_removed];
-    for kills in ways {
-        let mut world = running(|_| {});
+    let conditions = [None, Some(RestartCondition::Always), Some(RestartCondition::OnFailure)];
+    for (kills, condition) in
+        ways.into_iter().flat_map(|kills| conditions.map(|condition| (kills, condition)))
+    {
+        let mut world = condition.map_or_else(|| running(|_| {}), by_rule);
         let waits: Vec<u64> = (0..4)
             .map(|_| {
                 kills(&mut world);
@@ -198,6 +201,27 @@ fn who_kills_it_again_and_again_waits_ever_longer_for_it() {
         assert!(waits[0] <= 2 && waits[1] >= 10 && waits[2] >= 20 && waits[3] >= 40, "{waits:?}");
         assert_eq!(status(&world).restarts, 0);
     }
+}
+
+#[test]
+fn a_removal_waits_once_though_the_engine_tells_of_its_end_first() {
+    let mut world = running(|template| {
+        template.restart = Restart { delay_ms: 5_000, ..Restart::default() };
+    });
+    is_removed(&mut world);
+    assert!((5_000..5_200).contains(&comes_back(&mut world)), "the delay of its spec");
+    // It vanishes before it has run: that is another incident.
+    is_removed(&mut world);
+    while !world.containers.contains_key(ID) {
+        world.advance(100);
+        while !world.pending.is_empty() && !world.containers.contains_key(ID) {
+            world.finish(0, End::Well);
+        }
+    }
+    let container = world.containers.remove(ID).unwrap();
+    world.event(&container, EventKind::Destroyed);
+    world.carry_out();
+    assert!(comes_back(&mut world) >= 19_000, "created again and again without back-off");
 }
 
 #[test]

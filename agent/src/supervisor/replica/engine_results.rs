@@ -69,6 +69,7 @@ impl Replica {
             Ok(Created { id, volumes }) => {
                 self.status.warning = None;
                 self.learns_volumes(&volumes.unwrap_or_default());
+                self.outside.ends_incident();
                 self.seen = Seen::Present { id, state: ContainerState::Created };
                 self.status.made_of = None;
                 let rule = self.rule();
@@ -208,10 +209,10 @@ impl Replica {
             }
             Err(()) => self.refused(now),
         }
-        if event_seen {
         if let Ok(look) = look {
             self.looked_at_run(look);
         }
+        if event_seen {
             // What was stopped since may have been shown as it ran before.
             self.outside = outside;
             // It may have been started anew since, with other addresses.
@@ -227,7 +228,10 @@ impl Replica {
         otherwise: impl FnOnce(&mut Self, EngineError, Now),
     ) {
         match error {
-            EngineError::Unreachable(_) | EngineError::TimedOut(_) => self.seen = Seen::Unknown,
+            EngineError::Unreachable(_) | EngineError::TimedOut(_) => {
+                self.outside.ends_incident();
+                self.seen = Seen::Unknown;
+            }
             error => otherwise(self, error, now),
         }
     }

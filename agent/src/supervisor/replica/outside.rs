@@ -43,12 +43,25 @@ pub(super) struct Outside {
     signalled: Option<(u8, MonoMs)>,
     /// The signal that has ended the process, until it runs again.
     stopped_by: Option<u8>,
+    /// Whether the back-off counts what was done already: an end and a removal of one container are one repair.
+    is_counted: bool,
 }
 
 impl Outside {
     /// Its process runs.
     pub const fn runs(&mut self) {
         self.stopped_by = None;
+        self.is_counted = false;
+    }
+
+    /// What is done from now on is another incident, with a repair of its own.
+    pub const fn ends_incident(&mut self) {
+        self.is_counted = false;
+    }
+
+    /// The back-off counts a repair for what was done. Returns whether it did so before.
+    pub const fn count(&mut self) -> bool {
+        std::mem::replace(&mut self.is_counted, true)
     }
 
     /// The signal that has just ended the process, if one has.

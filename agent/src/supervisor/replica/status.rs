@@ -150,7 +150,10 @@ impl Replica {
     /// again soon.
     pub(super) fn repair(&mut self, reason: &str, now: Now) {
         let waits = self.attempts.repairs.is_some_and(|(_, at)| at > now.mono);
-        self.not_before = self.next_repair(now);
+        let repaired_at = self.next_repair(now);
+        // Its spec may name a delay between an end and the start after it, whatever became of its container.
+        let by_rule = self.restart_at.filter(|_| self.outside.has_stopped_it());
+        self.not_before = by_rule.map_or(repaired_at, |at| at.max(repaired_at));
         if waits && self.status.state == ReplicaState::Starting {
             return;
         }
@@ -168,10 +171,12 @@ impl Replica {
         });
     }
 
-    /// When its container is repaired. It may wait for that already: seeing it again does not put it off.
+    /// When its container is repaired. It may wait for that already: seeing it again does not put it off, and
+    /// neither does its removal after its end.
     pub(super) fn next_repair(&mut self, now: Now) -> MonoMs {
         let last = self.attempts.repairs;
-        if let Some((_, at)) = last.filter(|(_, at)| *at > now.mono) {
+        let is_counted = self.outside.count();
+        if let Some((_, at)) = last.filter(|(_, at)| *at > now.mono || is_counted) {
             return at;
         }
         let repairs =
