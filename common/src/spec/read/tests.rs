@@ -140,3 +140,23 @@ fn what_is_of_another_kind_is_told_what_is_right() {
         assert_eq!(refused(fields.clone()), wanted, "{fields}");
     }
 }
+
+#[test]
+fn a_long_list_of_wrong_items_is_read_in_part() {
+    use std::cell::Cell;
+    let list = |wrong_from: usize| -> Value {
+        (0..100_000).map(|n| if n < wrong_from { json!("ok") } else { json!(5) }).collect()
+    };
+    for (wrong_from, named) in [(0, 16), (99_990, 10)] {
+        let reads = Cell::new(0);
+        let read = |value: Value| {
+            reads.set(reads.get() + 1);
+            super::try_read::<Vec<String>>(value).map(drop)
+        };
+        let schema = super::schema_of::<Vec<String>>();
+        let errors = super::wrong(&schema, &list(wrong_from), "command", &read);
+        assert_eq!(errors.len(), named);
+        assert_eq!(errors[0].field, format!("command[{wrong_from}]"));
+        assert!(reads.get() <= 65, "{} reads", reads.get());
+    }
+}

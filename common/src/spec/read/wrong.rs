@@ -8,6 +8,8 @@ use crate::problem::FieldError;
 
 /// The most that is named of one field.
 const MAX_WRONG: usize = 16;
+/// The most items of a list that are read by themselves, from the first wrong one on.
+const MAX_TRIED: usize = 64;
 /// How serde's own messages begin. Others come from the types themselves, and are plain.
 const GENERIC: [&str; 8] = [
     "invalid type: ",
@@ -65,16 +67,21 @@ pub(super) fn wrong(
     field: &str,
     read: &impl Fn(Value) -> Result<(), (String, String)>,
 ) -> Vec<FieldError> {
-    let mut found = Vec::new();
-    // The first failure ends the reading of a list: each item is read by itself, so that none hides another.
+    let Err((inner, said)) = read(value.clone()) else { return Vec::new() };
+    // The first failure ends the reading of a list: the items from there on are read by themselves.
     let items = value.as_array().filter(|_| is(schema, "array"));
-    for (nth, item) in items.into_iter().flatten().enumerate() {
+    let first = inner.strip_prefix('[').and_then(|rest| rest.split_once(']')?.0.parse().ok()).unwrap_or(0);
+    let mut found = Vec::new();
+    for (nth, item) in items.into_iter().flatten().enumerate().skip(first).take(MAX_TRIED) {
         let Err((inner, said)) = read(Value::Array(vec![item.clone()])) else { continue };
         let inner = inner.strip_prefix("[0]").unwrap_or(&inner);
         let field = format!("{field}[{nth}]");
         found.extend(wrong_value(&schema["items"], item, &field, (&format!("{field}{inner}"), &said)));
+        if found.len() >= MAX_WRONG {
+            break;
+        }
     }
-    if let (true, Err((inner, said))) = (found.is_empty(), read(value.clone())) {
+    if found.is_empty() {
         found = wrong_value(schema, value, field, (&format!("{field}{inner}"), &said));
     }
     found.truncate(MAX_WRONG);

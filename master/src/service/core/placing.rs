@@ -185,7 +185,16 @@ impl ServiceCore {
         let stays = settled.current.with(&settled.coming().without(&settled.doubled));
         let replaced =
             demands.iter().flat_map(|demand| &demand.replaces).map(|claim| &claim.replica).collect();
-        let leaving = leaving(&record, &record.replicas.filled().without(&stays), &replaced);
+        let mut leaving = leaving(&record, &record.replicas.filled().without(&stays), &replaced);
+        // The scheduler counts what the draft retires until that is durable.
+        let counts = |gone: &ReplicaRecord| {
+            let mut durable = self.record.iter().flat_map(|durable| durable.replicas.of(gone.slot));
+            durable.any(|durable| durable.id == gone.id && durable.want == Want::Run)
+        };
+        let retired = record.replicas.of_all(record.replicas.others()).filter(|r| r.want == Want::Remove);
+        for gone in retired.filter(|gone| !replaced.contains(&gone.id) && counts(gone)) {
+            *leaving.entry(gone.node.clone()).or_default() += 1;
+        }
         draft.record = Some(record);
         PlacementRequest { placement, place: demands, candidates, give_up, mover: None, leaving }
     }

@@ -193,16 +193,18 @@ fn an_update_that_no_host_could_ever_take_is_refused_with_its_field() {
 
 #[test]
 fn a_finished_rollout_is_as_balanced_as_a_fresh_placement() {
-    for replicas in 1..8 {
-        for parallelism in 1..4 {
-            let mut model = hosts(3);
-            let update = Update { parallelism, ..AUTO };
+    let ways =
+        |replicas| (1..=replicas).flat_map(|n| [Order::Auto, Order::StartFirst].map(|order| (n, order)));
+    for (n, replicas) in (2..6).flat_map(|n| (1..8).map(move |replicas| (n, replicas))) {
+        for (parallelism, order) in ways(replicas) {
+            let mut model = hosts(n);
+            let update = Update { parallelism, order, ..AUTO };
             let (_, answer) = updated(&mut model, replicas, update, |_| {});
             assert_eq!((answer, model.generations()), (Ok(()), vec![2; replicas as usize]));
-            let counts = [0, 1, 2].map(|n| model.on(n));
+            let counts: Vec<_> = (0..n).map(|n| model.on(n)).collect();
             assert!(
                 counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1,
-                "{replicas} {parallelism}: {counts:?}"
+                "{replicas}, {parallelism} at once, {order:?}: {counts:?}"
             );
         }
     }
