@@ -97,10 +97,8 @@ impl World {
         if watched && crashes && ended.is_some_and(|ended| ended.rolled_back.is_none()) && old.is_gated() {
             self.violated(format!("the rollout of {name} to {image} has ended, but that crashes"));
         }
-        // What is stopped again and again may not be healthy in time.
         let failed = ended.and_then(|ended| ended.rolled_back.as_ref());
-        let failed =
-            failed.filter(|why| why.contains(" failed") && !why.contains("it was not healthy within"));
+        let failed = failed.filter(|why| why.contains(" failed"));
         if let Some(why) = failed.filter(|_| self.profile.is_by_hand()) {
             self.violated(format!("{name} was rolled back, but nothing fails by itself: {why}"));
         }

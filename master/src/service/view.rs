@@ -255,7 +255,7 @@ pub fn view(
         rollout,
         last_rollout: record.last_rollout.clone(),
         probation: probation_view(record, observed),
-        history: record.history.clone(),
+        history: record.kept().cloned().collect(),
         created: record.created,
         updated: record.updated,
     };

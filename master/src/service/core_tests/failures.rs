@@ -2,6 +2,7 @@
 //! goes back.
 
 use shef_common::{
+    clock::WallMs,
     ids::Generation,
     spec::{FailureAction, Order, RestartCondition, ServiceSpec, Update},
     status::{Health, ReplicaState, ReplicaStatus},
@@ -50,6 +51,25 @@ fn a_failure_after_the_trial_rolls_back_a_rollout_that_has_not_ended() {
             why.contains("exited with code 1") && why.ends_with("; its last line: cannot reach the database");
         assert!(explains, "{order:?}: {why}");
     }
+}
+
+#[test]
+fn what_somebody_stops_late_in_a_long_trial_has_its_time_to_become_healthy_again() {
+    let update = Update { monitor_ms: 600_000, deadline_ms: 60_000, parallelism: 1, ..GATED };
+    let mut model = running(3, 2, SHORT);
+    model.ask(put(2, "app:2", update));
+    model.pass(200);
+    let (_, record) = model.durable.clone().unwrap();
+    let new = record.wanted().find(|replica| replica.generation == record.generation).unwrap();
+    // As after `docker restart`: it starts, and no restart is counted.
+    model.hear(ReplicaStatus::new(new.id.clone(), ReplicaState::Starting, WallMs(0)));
+    assert_eq!(model.rollout().state, RolloutState::Running, "{:?}", model.shown());
+    model.sleep(59_000);
+    while model.step() {}
+    assert_eq!(model.rollout().state, RolloutState::Running, "{:?}", model.shown());
+    model.sleep(2_000);
+    while model.step() {}
+    assert!(model.why_rolled_back().contains("it was not healthy within 60 s"), "{:?}", model.shown());
 }
 
 #[test]

@@ -151,6 +151,10 @@ impl Observations {
         if !trial.passed {
             trial.well_since =
                 is_well(&status).then(|| was_well.filter(|_| failure.is_none()).unwrap_or(now));
+            if was_well.is_some() && trial.well_since.is_none() && failure.is_none() {
+                // It was well, and does not say that it failed: somebody has stopped it. Its time begins anew.
+                trial.began = now;
+            }
         }
         if trial.failure.is_none() {
             trial.failure = failure;

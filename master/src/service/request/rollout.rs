@@ -64,10 +64,10 @@ pub(super) fn roll_back(
         if to == Some(live.generation) || to.is_none() && goes_back {
             return Err(Conflict::IsWanted(live.generation));
         }
-        let Some(to) = to.or_else(|| live.history.last().map(|kept| kept.generation)) else {
+        let Some(to) = to.or_else(|| live.kept().next_back().map(|kept| kept.generation)) else {
             return Err(Conflict::NoneKept);
         };
-        let kept = live.history.iter().map(|kept| kept.generation).collect();
+        let kept = live.kept().map(|kept| kept.generation).collect();
         if !live.return_to(to, now, terms) {
             return Err(Conflict::NotKept { to, kept });
         }

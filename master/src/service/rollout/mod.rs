@@ -19,7 +19,7 @@ pub(super) mod state;
 mod step;
 mod view;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use shef_common::{
     clock::WallMs,
@@ -98,13 +98,17 @@ impl ServiceRecord {
         if generation == self.generation {
             return false;
         }
-        let Some(at) = self.history.iter().position(|kept| kept.generation == generation) else {
-            return false;
-        };
+        // It is kept until it is in place: the way there may be aborted.
+        let found = self.kept().find(|kept| kept.generation == generation);
+        let Some(template) = found.map(|kept| kept.template.clone()) else { return false };
         self.newest = self.newest();
-        let kept = self.history.remove(at);
-        self.roll_out(kept.generation, kept.template, now, terms);
+        self.roll_out(generation, template, now, terms);
         true
+    }
+
+    /// The generations that can be gone back to, besides the one that is wanted now.
+    pub fn kept(&self) -> impl DoubleEndedIterator<Item = &Kept> {
+        self.history.iter().filter(|kept| kept.generation != self.generation)
     }
 
     fn roll_out(&mut self, to: Generation, template: Arc<Template>, now: WallMs, terms: Terms) {
@@ -120,11 +124,12 @@ impl ServiceRecord {
             self.history.retain(|kept| kept.generation != self.generation);
             self.history.push(Kept { generation: self.generation, template: left.clone(), left: now });
         }
-        let surplus = self.history.len().saturating_sub(terms.history_limit);
-        self.history.drain(..surplus);
         self.earlier.insert(self.generation, left);
         self.earlier.remove(&to);
         self.generation = to;
+        let surplus = self.kept().count().saturating_sub(terms.history_limit);
+        let surplus: BTreeSet<_> = self.kept().take(surplus).map(|kept| kept.generation).collect();
+        self.history.retain(|kept| !surplus.contains(&kept.generation));
         // What lacked room for another generation says nothing about this one.
         self.emptied = SlotSet::default();
         self.rollout = Some(Rollout { replicas, ..Rollout::new(from, Phase::Running, now) });

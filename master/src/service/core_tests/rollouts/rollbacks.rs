@@ -79,6 +79,30 @@ fn to_want_the_earlier_template_again_is_to_abort() {
 }
 
 #[test]
+fn a_way_back_that_is_aborted_or_fails_costs_no_generation() {
+    let shown = |model: &Model| -> (u64, Vec<u64>) {
+        let view = model.shown();
+        (view.generation.0, view.history.iter().map(|kept| kept.generation.0).collect())
+    };
+    let mut model = running(2, 2, GATED);
+    for n in 2..=3 {
+        model.ask(put(2, &format!("app:{n}"), GATED));
+        model.pass(60);
+    }
+    for aborts in [command(RolloutCommand::Abort), put(2, "app:3", GATED)] {
+        assert_eq!(shown(&model), (3, vec![1, 2]));
+        model.ask(Request::RollBack { generation: None, expect: Expect::Any });
+        model.settle();
+        assert_eq!(shown(&model), (2, vec![1, 3]), "none is there twice");
+        model.ask(aborts);
+        model.settle();
+        assert_eq!(shown(&model), (3, vec![1, 2]), "while it goes back");
+        model.pass(60);
+    }
+    assert_eq!(shown(&model), (3, vec![1, 2]));
+}
+
+#[test]
 fn one_can_go_back_to_every_generation_that_is_kept() {
     let mut model = running(2, 2, GATED);
     model.core.keep_generations(2);
