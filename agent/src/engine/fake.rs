@@ -213,7 +213,7 @@ impl State {
         if let Some(events) = &self.events {
             // Nobody listening is no error.
             let replica = labels::replica(&container.name, &container.labels);
-            let _ = events.send(EngineEvent { id: container.id.clone(), replica, kind });
+            let _ = events.send(EngineEvent { id: container.id.clone(), replica, kind, emitted: None });
         }
     }
 

@@ -385,6 +385,8 @@ pub struct EngineEvent {
     pub replica: Option<ReplicaId>,
     /// What happened.
     pub kind: EventKind,
+    /// When, by the engine's clock, if the engine says.
+    pub emitted: Option<WallMs>,
 }
 
 /// What can happen to a container.

@@ -8,6 +8,7 @@ mod outside;
 mod remedy;
 mod runtime_info;
 mod shown;
+mod signals;
 mod state;
 mod status;
 mod volumes;

@@ -10,7 +10,7 @@ use bollard::models::{
     HealthStatusEnum, HealthcheckResult, PortSummary, PortSummaryTypeEnum, RestartPolicy,
     RestartPolicyNameEnum,
 };
-use shef_common::{labels, logs::LogTime, spec::Protocol, status::PublishedPort};
+use shef_common::{clock::WallMs, labels, logs::LogTime, spec::Protocol, status::PublishedPort};
 
 use super::super::{
     Check, Container, ContainerState, EngineEvent, EventKind, RestartPolicy as Policy, log_lines,
@@ -170,6 +170,8 @@ fn addresses(networks: Option<HashMap<String, EndpointSettings>>) -> BTreeMap<St
 
 pub(super) fn event_of(message: EventMessage) -> Option<EngineEvent> {
     let actor = message.actor?;
+    let ms = message.time_nano.map(|ns| ns / 1_000_000);
+    let emitted = ms.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0).map(WallMs);
     let attributes = actor.attributes.unwrap_or_default();
     let kind = match message.action?.as_str() {
         "start" => EventKind::Started,
@@ -188,5 +190,23 @@ pub(super) fn event_of(message: EventMessage) -> Option<EngineEvent> {
     };
     // An event's attributes are the container's labels, and its name.
     let replica = labels::replica(attributes.get("name").map_or("", String::as_str), &attributes);
-    Some(EngineEvent { id: actor.id?, replica, kind })
+    Some(EngineEvent { id: actor.id?, replica, kind, emitted })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_carries_the_time_at_which_the_engine_emitted_it_if_the_engine_says() {
+        let of = |time: &str| {
+            let actor = r#""Actor":{"ID":"a","Attributes":{"signal":"15"}}"#;
+            let message = serde_json::from_str(&format!(r#"{{"Action":"kill",{actor}{time}}}"#)).unwrap();
+            event_of(message).unwrap()
+        };
+        let event = of(r#","time":1700000000,"timeNano":1700000000123456789"#);
+        assert_eq!(event.kind, EventKind::Signalled { signal: 15 });
+        assert_eq!(event.emitted, Some(WallMs(1_700_000_000_123)));
+        assert_eq!(of("").emitted, None);
+    }
 }

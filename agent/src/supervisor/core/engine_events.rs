@@ -134,7 +134,7 @@ impl Core {
         let Some(id) = id else { return };
         let Some(replica) = self.replicas.get_mut(&id) else { return };
         replica.touched = self.engine.next_sequence();
-        replica.happened(event.kind, now);
+        replica.happened(event.kind, event.emitted, now);
         if std::mem::take(&mut replica.wants_logs) {
             self.want_logs(&id);
         }

@@ -2,12 +2,13 @@
 
 use proptest::prelude::*;
 use shef_common::{
+    clock::WallMs,
     protocol::Assignment,
     spec::{Restart, RestartCondition, Template},
     status::{Health, ReplicaState, ReplicaStatus},
 };
 
-use super::world::{End, World, assignment};
+use super::world::{End, Pending, World, assignment};
 use crate::engine::{ContainerState, EventKind, RestartPolicy};
 
 const ID: &str = "web-000000";
@@ -95,6 +96,13 @@ fn is_restarted(world: &mut World) {
     world.carry_out();
 }
 
+/// The next list shows it as it is.
+fn is_listed(world: &mut World) {
+    world.advance(61_000);
+    assert!(matches!(world.pending[0], Pending::List(_)), "{:?}", world.pending);
+    world.carry_out();
+}
+
 fn runs(world: &World) -> bool {
     world.containers.get(ID).is_some_and(|container| container.state == ContainerState::Running)
 }
@@ -155,6 +163,100 @@ fn a_program_that_handles_a_signal_and_crashes_later_has_failed() {
     assert_eq!((failed.state, failed.health), (ReplicaState::Running, Health::Unhealthy));
     assert_eq!(failed.reason.as_deref(), Some("exited with code 1; the engine restarts it"));
     assert_eq!(failed.restarts, 1);
+}
+
+#[test]
+fn a_signal_explains_the_end_of_its_own_run_alone() {
+    let is_counted = |world: &mut World| {
+        let before = status(world).restarts;
+        world.pass(15_000);
+        crashes(world);
+        status(world).restarts == before + 1
+    };
+    // `docker restart`; the event of the end is lost.
+    let mut world = running(|_| {});
+    signals(&mut world, 15);
+    let container = world.containers[ID].clone();
+    world.event(&container, EventKind::Started);
+    world.carry_out();
+    assert!(is_counted(&mut world));
+    // Both events are lost: lists show it between two runs, or a look shows that it was started anew.
+    for is_seen_between in [true, false] {
+        let mut world = running(|template| template.stop_grace_s = 300);
+        is_listed(&mut world);
+        signals(&mut world, 15);
+        let container = world.containers[ID].clone();
+        if is_seen_between {
+            world.set(&container, ContainerState::Restarting);
+            is_listed(&mut world);
+        }
+        world.set(&container, ContainerState::Running);
+        is_listed(&mut world);
+        assert!(is_counted(&mut world), "{is_seen_between}");
+    }
+}
+
+#[test]
+fn a_list_that_shows_it_before_its_end_does_not_make_that_a_failure() {
+    let mut world = running(|template| template.stop_grace_s = 300);
+    is_listed(&mut world);
+    signals(&mut world, 15);
+    is_listed(&mut world);
+    is_listed(&mut world);
+    crashes(&mut world);
+    assert_eq!(status(&world).restarts, 0);
+}
+
+#[test]
+fn events_that_arrive_late_count_from_when_the_engine_emitted_them() {
+    let hour = 3_600_000;
+    // The signal and the end arrive together, an hour apart by the engine's clock; or the other way round.
+    for (emitted_after, arrives_after, failed) in [(hour, 0, 1), (0, hour, 0)] {
+        let mut world = running(|_| {});
+        world.now.wall.0 += hour;
+        let emitted = world.now.wall;
+        signals(&mut world, 15);
+        world.advance(arrives_after);
+        let container = world.containers[ID].clone();
+        world.event(&container, EventKind::Died { exit_code: 1 });
+        world.events[0].emitted = Some(WallMs(emitted.0 + emitted_after));
+        world.deliver_events(true);
+        assert_eq!(status(&world).restarts, failed, "{emitted_after} {arrives_after}");
+    }
+    // An engine that does not say when.
+    for (after, failed) in [(WITHIN_MS, 0), (WITHIN_MS + 1, 1)] {
+        let mut world = running(|_| {});
+        signals(&mut world, 15);
+        world.pass(after);
+        let container = world.containers[ID].clone();
+        world.event(&container, EventKind::Died { exit_code: 1 });
+        world.events[0].emitted = None;
+        world.deliver_events(true);
+        assert_eq!(status(&world).restarts, failed, "{after}");
+    }
+}
+
+#[test]
+fn a_dump_on_quit_hides_no_crash_after_it() {
+    let fails = |stop_signal: &str, signals_sent: &[u8], after: u64, exit_code: i64| {
+        let mut world = running(|template| template.stop_signal = stop_signal.to_owned());
+        for signal in signals_sent {
+            signals(&mut world, *signal);
+        }
+        world.pass(after);
+        let container = world.containers[ID].clone();
+        world.event(&container, EventKind::Died { exit_code });
+        world.deliver_events(true);
+        status(&world).restarts == 1
+    };
+    assert!(!fails("", &[3], 10_000, 1) && fails("", &[3], 10_001, 1));
+    // Its image may name QUIT as its stop signal: then it ends in order, or of the signal.
+    assert!(!fails("", &[3], WITHIN_MS, 0) && !fails("", &[3], WITHIN_MS, 131));
+    assert!(fails("", &[3], WITHIN_MS + 1, 0) && fails("", &[3], WITHIN_MS, 143));
+    assert!(!fails("SIGQUIT", &[3], WITHIN_MS, 1) && !fails("RTMIN+3", &[37], WITHIN_MS, 1));
+    assert!(!fails("", &[15], WITHIN_MS, 1), "the default stop signal");
+    assert!(!fails("", &[15, 3], WITHIN_MS, 1), "a dump while it stops");
+    assert!(!fails("", &[3, 15], WITHIN_MS, 1), "a stop after a dump");
 }
 
 #[test]

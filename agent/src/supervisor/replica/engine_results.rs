@@ -111,7 +111,7 @@ impl Replica {
                 if let (Seen::Present { state, .. }, false) = (&mut self.seen, event_seen) {
                     *state = ContainerState::Running;
                     self.restart_at = None;
-                    self.outside.runs();
+                    self.outside.begins();
                     self.restarts.up(now.mono);
                     self.starts_settling(now);
                     self.begins();

@@ -57,6 +57,7 @@ impl Replica {
         }
         if differs && container.started_at.is_some_and(|at| at > self.status.since) {
             self.end_counts = false;
+            self.outside.begins();
             self.goes_back();
             self.runs_anew();
         }

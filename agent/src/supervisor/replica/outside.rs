@@ -3,44 +3,64 @@
 //! program: the container is started again, and the end does not count as a restart.
 
 use shef_common::{
-    clock::{DurationMs, MonoMs, Now},
+    clock::{DurationMs, MonoMs, Now, WallMs},
     spec::RestartCondition,
     status::ReplicaState,
 };
 
-use super::{Replica, Restarts, Seen, Step};
-use crate::engine::ContainerState;
+use super::{Replica, Restarts, Seen, Step, signals};
+use crate::engine::{Container, ContainerState};
 
-/// A process that runs on for so long after a signal, and for its grace, was not ended by the signal.
+/// A process that runs on for so long after a signal was not ended by the signal. One that was told to end has
+/// its grace besides.
 const ENDS_WITHIN: DurationMs = DurationMs(10_000);
+/// The code of a process that a signal has ended: this, and the signal's number.
+const BY_SIGNAL: i64 = 128;
 
-/// Signals that ask a program for something else than its end, with their numbers on Linux.
-const HARMLESS: [(u8, &str); 11] = [
-    (1, "HUP"),
-    (10, "USR1"),
-    (12, "USR2"),
-    (17, "CHLD"),
-    (18, "CONT"),
-    (19, "STOP"),
-    (20, "TSTP"),
-    (21, "TTIN"),
-    (22, "TTOU"),
-    (23, "URG"),
-    (28, "WINCH"),
-];
+/// When something happened to a process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EventTime {
+    /// By the engine's clock, if its event carries a time. An event may arrive much later than it was emitted.
+    pub emitted: Option<WallMs>,
+    pub arrived: MonoMs,
+}
 
-/// Whether a process is to end at `signal`: at any but the harmless ones, and at the one that its spec names.
-fn may_end_it(signal: u8, stop_signal: &str) -> bool {
-    let name = HARMLESS.iter().find(|(number, _)| *number == signal).map(|(_, name)| *name);
-    let stop_signal = stop_signal.strip_prefix("SIG").unwrap_or(stop_signal);
-    name.is_none_or(|name| name == stop_signal || signal.to_string() == stop_signal)
+impl EventTime {
+    fn since(self, earlier: Self) -> DurationMs {
+        match (self.emitted, earlier.emitted) {
+            (Some(later), Some(earlier)) => later - earlier,
+            (Some(_) | None, _) => self.arrived - earlier.arrived,
+        }
+    }
+}
+
+/// A signal that may end a process.
+#[derive(Debug, Clone, Copy)]
+struct Signal {
+    number: u8,
+    at: EventTime,
+    /// Whether it tells the program to end: its stop signal, TERM or KILL.
+    is_stop: bool,
+    /// How long a program may take to end that stops because of the signal.
+    stops_within: DurationMs,
+}
+
+impl Signal {
+    /// Whether a process that ends at `end` with this code was ended by the signal. A signal such as QUIT stops
+    /// some programs, by the stop signal that their image names, and has others only write a dump: if the end
+    /// comes late, its code tells.
+    fn explains(&self, exit_code: i64, end: EventTime) -> bool {
+        let is_orderly = exit_code == 0 || exit_code == BY_SIGNAL + i64::from(self.number);
+        let within = if self.is_stop || is_orderly { self.stops_within } else { ENDS_WITHIN };
+        end.since(self.at) <= within
+    }
 }
 
 /// What others than the agent have done to a replica's process.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Outside {
-    /// A signal that may end the process, and until when an end counts as its effect.
-    signalled: Option<(u8, MonoMs)>,
+    /// A signal that may end the process.
+    signalled: Option<Signal>,
     /// The signal that has ended the process, until it runs again.
     stopped_by: Option<u8>,
     /// Whether the back-off counts what was done already: an end and a removal of one container are one repair.
@@ -48,7 +68,12 @@ pub(super) struct Outside {
 }
 
 impl Outside {
-    /// Its process runs.
+    /// Its process has begun: no signal was sent to this run yet.
+    pub fn begins(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Its process runs, or runs on.
     pub const fn runs(&mut self) {
         self.stopped_by = None;
         self.is_counted = false;
@@ -64,13 +89,18 @@ impl Outside {
         std::mem::replace(&mut self.is_counted, true)
     }
 
-    /// The signal that has just ended the process, if one has.
-    const fn ends(&mut self, now: MonoMs) -> Option<u8> {
-        self.stopped_by = None;
-        match self.signalled.take() {
-            Some((signal, until)) if now.0 <= until.0 => Some(signal),
-            Some(_) | None => None,
+    /// The engine has sent its process this signal. One that has just told it to end stays what ends it.
+    fn signalled(&mut self, signal: Signal) {
+        let is_ending = |before: Signal| before.is_stop && signal.at.since(before.at) <= before.stops_within;
+        if signal.is_stop || !self.signalled.is_some_and(is_ending) {
+            self.signalled = Some(signal);
         }
+    }
+
+    /// The signal that has just ended the process, if one has.
+    fn ends(&mut self, exit_code: i64, at: EventTime) -> Option<u8> {
+        self.stopped_by = None;
+        self.signalled.take().filter(|signal| signal.explains(exit_code, at)).map(|signal| signal.number)
     }
 
     /// Whether it was stopped and has not run since.
@@ -87,23 +117,35 @@ impl Outside {
 
 impl Replica {
     /// The engine has sent its process a signal. Signals of the agent's own stops do not matter.
-    pub(super) fn signalled(&mut self, signal: u8, now: Now) {
+    pub(super) fn signalled(&mut self, number: u8, at: EventTime) {
         use ContainerState::{Other, Paused, Running};
         let is_up = matches!(self.seen, Seen::Present { state: Running | Paused | Other, .. });
         let is_own = matches!(self.step(), Some(Step::Stop { .. } | Step::Remove));
         let Some(template) = self.order.assignment().map(|assignment| &assignment.template) else { return };
-        if is_up && !is_own && self.desired.is_to_run() && may_end_it(signal, &template.stop_signal) {
-            let grace = DurationMs(u64::from(template.stop_grace_s) * 1_000);
-            self.outside.signalled = Some((signal, now.mono + ENDS_WITHIN + grace));
+        if is_up && !is_own && self.desired.is_to_run() && signals::may_end(number, &template.stop_signal) {
+            let is_stop = signals::is_stop(number, &template.stop_signal);
+            let stops_within = DurationMs(ENDS_WITHIN.0 + u64::from(template.stop_grace_s) * 1_000);
+            self.outside.signalled(Signal { number, at, is_stop, stops_within });
+        }
+    }
+
+    /// The engine shows its container running: on, as far as is known, or anew.
+    pub(super) fn shows_it_running(&mut self, container: &Container) {
+        use ContainerState::{Other, Paused, Running};
+        match &self.seen {
+            Seen::Present { id, state: Running | Paused | Other } if *id == container.id => {
+                self.outside.runs();
+            }
+            Seen::Unknown => self.outside.runs(),
+            Seen::Absent | Seen::Present { .. } => self.outside.begins(),
         }
     }
 
     /// Its process has ended. Returns whether somebody else has stopped it: then that is dealt with.
-    pub(super) fn ends_from_outside(&mut self, exit_code: i64, now: Now) -> bool {
+    pub(super) fn ends_from_outside(&mut self, exit_code: i64, at: EventTime, now: Now) -> bool {
         let is_own = matches!(self.step(), Some(Step::Stop { .. } | Step::Remove));
-        let Some(signal) = self.outside.ends(now.mono).filter(|_| !is_own && self.desired.is_to_run()) else {
-            return false;
-        };
+        let signal = self.outside.ends(exit_code, at).filter(|_| !is_own && self.desired.is_to_run());
+        let Some(signal) = signal else { return false };
         if !matches!(self.status.state, ReplicaState::Starting | ReplicaState::Running) {
             return false;
         }

@@ -1,11 +1,11 @@
 //! What lists and events show of a replica's container, outside of our own operations.
 
 use shef_common::{
-    clock::{MonoMs, Now},
+    clock::{MonoMs, Now, WallMs},
     status::ReplicaState,
 };
 
-use super::{Crash, Replica, Seen, Work};
+use super::{Crash, Replica, Seen, Work, outside::EventTime};
 use crate::engine::{Container, ContainerState, EventKind};
 
 impl Replica {
@@ -28,7 +28,7 @@ impl Replica {
                 match container.state {
                     ContainerState::Running => {
                         self.end_counts = false;
-                        self.outside.runs();
+                        self.shows_it_running(container);
                         self.restarts.up(now.mono);
                     }
                     // Somebody else has stopped it: that end is dealt with.
@@ -106,13 +106,13 @@ impl Replica {
         }
     }
 
-    /// Something happened to its container, whose id is the one we know.
-    pub fn happened(&mut self, kind: EventKind, now: Now) {
+    /// Something happened to its container, whose id is the one we know; `emitted`: when, by the engine's clock.
+    pub fn happened(&mut self, kind: EventKind, emitted: Option<WallMs>, now: Now) {
         if !matches!(self.seen, Seen::Present { .. }) {
             return;
         }
         if let EventKind::Signalled { signal } = kind {
-            return self.signalled(signal, now);
+            return self.signalled(signal, EventTime { emitted, arrived: now.mono });
         }
         if let Work::InFlight { event_seen, .. } = &mut self.work {
             *event_seen = true;
@@ -128,7 +128,7 @@ impl Replica {
                 let began = std::mem::replace(state, ContainerState::Running) != ContainerState::Running;
                 self.restart_at = None;
                 self.end_counts = false;
-                self.outside.runs();
+                self.outside.begins();
                 self.restarts.up(now.mono);
                 self.starts_settling(now);
                 if began {
@@ -141,7 +141,7 @@ impl Replica {
             EventKind::Died { exit_code } => {
                 *state = ContainerState::Restarting;
                 self.runtime_info.ended();
-                if self.ends_from_outside(exit_code, now) {
+                if self.ends_from_outside(exit_code, EventTime { emitted, arrived: now.mono }, now) {
                     // The end of a program that has not failed.
                 } else if self.desired.is_to_run() {
                     self.ended(exit_code, now);

@@ -190,6 +190,7 @@ impl World {
             id: container.id.clone(),
             replica: labels::replica(&container.name, &container.labels),
             kind,
+            emitted: Some(self.clocks(0, self.hosts[host].wall).wall),
         };
         // The end follows its signal at once.
         let delay = if is_signal { 0 } else { self.rng.u64(0..20) };

@@ -75,7 +75,12 @@ impl World {
 
     pub fn event(&mut self, container: &Container, kind: EventKind) {
         let replica = labels::replica(&container.name, &container.labels);
-        self.events.push(EngineEvent { id: container.id.clone(), replica, kind });
+        self.events.push(EngineEvent {
+            id: container.id.clone(),
+            replica,
+            kind,
+            emitted: Some(self.now.wall),
+        });
     }
 
     pub fn act(&mut self, replica: &ReplicaId, operation: &Operation) -> Outcome {
