@@ -112,7 +112,8 @@ impl Checks {
     }
 
     /// A check has passed, or has failed for a reason. Returns what the checks of the replica say
-    /// now, and why its last has failed; nothing if nobody waits for this one, or if it was not made.
+    /// now, and why its last has failed; nothing if nobody waits for this one, if it was not made, or if its
+    /// failure is excused.
     pub fn answered(
         &mut self,
         replica: &ReplicaId,
@@ -124,6 +125,10 @@ impl Checks {
         self.under_way -= 1;
         let result = match outcome {
             Err(CheckFailure::NotMade) => None,
+            Err(CheckFailure::Excused) => {
+                known.failures = 0;
+                None
+            }
             Ok(()) => {
                 known.failures = 0;
                 known.verdict = Verdict::Healthy;

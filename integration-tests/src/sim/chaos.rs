@@ -73,7 +73,7 @@ impl World {
                 if let Some(container) =
                     self.some_container(host, |container| container.state == ContainerState::Running)
                 {
-                    self.stop_container(host, &container);
+                    self.hand_stops(host, &container);
                 }
             }
             Chaos::HandKill => {

@@ -59,6 +59,17 @@ fn on_unhealthy(number: u32) -> Option<OnUnhealthy> {
     [None, Some(OnUnhealthy::Restart), Some(OnUnhealthy::Replace)][number as usize % 3]
 }
 
+/// The check of a process that somebody may stop: in turn by the engine and by the agent, at times none.
+fn checked_by_hand(number: u32) -> Option<HealthCheck> {
+    let on_unhealthy = [OnUnhealthy::Report, OnUnhealthy::Restart, OnUnhealthy::Replace][number as usize % 3];
+    let check = checked(on_unhealthy);
+    match number % 5 {
+        0 => None,
+        1 | 3 => Some(check),
+        _ => Some(HealthCheck { test: HealthTest::Tcp { port: 80 }, ..check }),
+    }
+}
+
 /// A check by the engine.
 fn checked(on_unhealthy: OnUnhealthy) -> HealthCheck {
     HealthCheck {
@@ -131,6 +142,9 @@ impl World {
         template.networks = vec![Network::named(format!("net-{name}"))];
         if template.image.as_str().contains(SICKENING_IMAGE) && !self.profile.older_agents {
             template.health = on_unhealthy(self.user.updates).map(checked);
+        }
+        if self.profile.is_by_hand() {
+            template.health = checked_by_hand(self.user.updates);
         }
         if self.profile.older_agents && self.chance(300) {
             template.group_add = vec!["video".to_owned()];

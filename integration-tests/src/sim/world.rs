@@ -60,6 +60,8 @@ pub enum Ev {
     Crashes { host: usize, id: String },
     /// The check of a container's image fails, a while after its start.
     Sickens { host: usize, id: String },
+    /// A process that somebody has signalled to stop ends, once it has shut down.
+    HasShutDown { host: usize, id: String },
     /// The master has had time to deal with a failure in this rollout or probation, which began then.
     FailureIsDealtWith { id: ReplicaId, began: WallMs },
     /// A message reaches its destination.
@@ -327,6 +329,7 @@ impl World {
             Ev::EngineRestarts { host, id } => self.engine_restarts(host, &id),
             Ev::Crashes { host, id } => self.crashes(host, &id),
             Ev::Sickens { host, id } => self.sickens(host, &id),
+            Ev::HasShutDown { host, id } => self.has_shut_down(host, &id),
             Ev::FailureIsDealtWith { id, began } => self.check_failure(&id, began),
             Ev::Request { call, body } => self.request_arrives(call, &body),
             Ev::Answer { call, reply } => self.answer_arrives(call, reply),

@@ -51,6 +51,8 @@ impl Core {
     }
 
     pub(super) fn checked(&mut self, id: &ReplicaId, run: u64, outcome: Result<(), CheckFailure>, now: Now) {
+        let is_excused = self.replicas.get(id).is_some_and(|replica| replica.may_be_shutting_down(now));
+        let outcome = outcome.map_err(|failure| if is_excused { CheckFailure::Excused } else { failure });
         let Some((verdict, why)) = self.checks.answered(id, run, outcome, now.mono) else { return };
         if let Some(replica) = self.replicas.get_mut(id) {
             replica.agent_checked(run, verdict, why, now);

@@ -4,12 +4,12 @@ use proptest::prelude::*;
 use shef_common::{
     clock::WallMs,
     protocol::Assignment,
-    spec::{Restart, RestartCondition, Template},
+    spec::{HealthCheck, HealthTest, OnUnhealthy, Restart, RestartCondition, Template},
     status::{Health, ReplicaState, ReplicaStatus},
 };
 
 use super::world::{End, Pending, World, assignment};
-use crate::engine::{ContainerState, EventKind, RestartPolicy};
+use crate::engine::{Check, ContainerState, EventKind, RestartPolicy};
 
 const ID: &str = "web-000000";
 /// What may pass between a signal and the end that counts as its effect: 10 s, and the grace of the spec.
@@ -34,6 +34,43 @@ fn by_rule(condition: RestartCondition) -> World {
     running(|template| {
         template.restart = Restart { condition, delay_ms: 0, max_attempts: 1, window_ms: 0 };
     })
+}
+
+/// With a check by the agent or by the engine that one failure decides.
+fn checked(test: HealthTest, on_unhealthy: OnUnhealthy) -> World {
+    let check = HealthCheck {
+        test,
+        interval_ms: 1_000,
+        timeout_ms: 500,
+        retries: 1,
+        start_period_ms: 0,
+        on_unhealthy,
+    };
+    let mut world = running(|template| template.health = Some(check));
+    checks(&mut world, true);
+    assert_eq!(status(&world).health, Health::Healthy);
+    world
+}
+
+/// The checks that are due pass or fail, whoever makes them.
+fn checks(world: &mut World, passes: bool) {
+    let says = if passes { Check::Healthy } else { Check::Unhealthy };
+    let container = world.containers.get_mut(ID).unwrap();
+    if std::mem::replace(&mut container.check, says) != says {
+        let container = container.clone();
+        world.event(&container, EventKind::Health { healthy: passes });
+    }
+    world.carry_out();
+    world.answer_checks(passes);
+}
+
+/// Its checks fail for so long while its process shuts down, and nobody takes that for a failure.
+fn drains(world: &mut World, ms: u64) {
+    for _ in 0..ms / 500 {
+        world.pass(500);
+        checks(world, false);
+        assert_eq!(status(world).health, Health::Healthy, "{:?}", status(world));
+    }
 }
 
 fn signals(world: &mut World, signal: u8) {
@@ -90,8 +127,15 @@ fn is_removed(world: &mut World) {
 /// `docker restart`.
 fn is_restarted(world: &mut World) {
     signals(world, 15);
-    let container = world.containers[ID].clone();
+    is_started_again(world);
+}
+
+fn is_started_again(world: &mut World) {
+    let container = world.containers.get_mut(ID).unwrap();
+    container.check = Check::Starting;
+    let container = container.clone();
     world.event(&container, EventKind::Died { exit_code: 0 });
+    world.event(&container, EventKind::Stopped);
     world.event(&container, EventKind::Started);
     world.carry_out();
 }
@@ -344,6 +388,33 @@ fn a_restart_policy_takes_no_attempt_for_what_somebody_stopped() {
 }
 
 #[test]
+fn ends_while_the_agent_is_not_running_are_no_failures() {
+    for is_left_ended in [false, true] {
+        let mut world = running(|_| {});
+        let since = status(&world).since;
+        world.advance(5_000);
+        if is_left_ended {
+            ends(&mut world, 137);
+        } else {
+            world.runs_anew(ID);
+        }
+        world.crash(false);
+        world.carry_out();
+        comes_back(&mut world);
+        world.pass(120_000);
+        let after = status(&world);
+        assert_eq!((after.state, after.health), (ReplicaState::Running, Health::Healthy), "{after:?}");
+        assert_eq!((after.restarts, after.exit_code), (0, None), "{after:?}");
+        assert!(after.since > since);
+    }
+    let mut world = by_rule(RestartCondition::Never);
+    ends(&mut world, 137);
+    world.crash(false);
+    world.carry_out();
+    assert_eq!((status(&world).state, status(&world).restarts), (ReplicaState::Failed, 0));
+}
+
+#[test]
 fn a_job_that_somebody_stops_is_not_run_twice() {
     let mut world = by_rule(RestartCondition::Never);
     is_killed(&mut world);
@@ -357,8 +428,89 @@ fn a_job_that_somebody_stops_is_not_run_twice() {
     assert_eq!(status(&world).state, ReplicaState::Complete);
 }
 
+const SPECS: [OnUnhealthy; 3] = [OnUnhealthy::Report, OnUnhealthy::Restart, OnUnhealthy::Replace];
+
+fn tests() -> [HealthTest; 2] {
+    [HealthTest::Tcp { port: 80 }, HealthTest::Shell("check".into())]
+}
+
+#[test]
+fn a_check_that_fails_between_a_signal_and_the_end_is_no_failure() {
+    for (test, on_unhealthy) in tests().into_iter().flat_map(|test| SPECS.map(|spec| (test.clone(), spec))) {
+        let mut world = checked(test, on_unhealthy);
+        signals(&mut world, 15);
+        drains(&mut world, WITHIN_MS - 1_000);
+        is_started_again(&mut world);
+        assert_eq!(status(&world).health, Health::Starting);
+        checks(&mut world, true);
+        let after = status(&world);
+        assert_eq!((after.state, after.health, after.restarts), (ReplicaState::Running, Health::Healthy, 0));
+        if on_unhealthy == OnUnhealthy::Report {
+            world.pass(1_000);
+            checks(&mut world, false);
+            assert_eq!(status(&world).health, Health::Unhealthy, "only the run before had an excuse");
+        }
+    }
+}
+
+#[test]
+fn a_check_counts_anew_once_the_process_has_outlived_a_signal() {
+    for test in tests() {
+        let mut world = checked(test.clone(), OnUnhealthy::Report);
+        signals(&mut world, 15);
+        drains(&mut world, WITHIN_MS);
+        world.pass(1_000);
+        checks(&mut world, false);
+        let failed = status(&world);
+        assert_eq!((failed.health, failed.restarts), (Health::Unhealthy, 0), "{test:?}");
+        assert!(failed.reason.as_ref().is_some_and(|why| why.starts_with("its health check fails")));
+        // One that recovers was never unhealthy.
+        let mut world = checked(test, OnUnhealthy::Report);
+        signals(&mut world, 15);
+        drains(&mut world, 5_000);
+        world.pass(1_000);
+        checks(&mut world, true);
+        drains(&mut world, 5_000);
+        world.pass(1_000);
+        checks(&mut world, true);
+        world.pass(60_000);
+        assert_eq!(status(&world).health, Health::Healthy);
+    }
+}
+
+#[test]
+fn what_was_unhealthy_before_a_signal_stays_so() {
+    for test in tests() {
+        let mut world = checked(test, OnUnhealthy::Report);
+        world.pass(1_000);
+        checks(&mut world, false);
+        signals(&mut world, 15);
+        world.pass(1_000);
+        checks(&mut world, false);
+        assert_eq!(status(&world).health, Health::Unhealthy);
+    }
+}
+
+#[test]
+fn what_the_engine_has_started_again_is_checked_at_once_however_often() {
+    for test in tests() {
+        let mut world = checked(test, OnUnhealthy::Report);
+        for _ in 0..5 {
+            world.pass(2_000);
+            checks(&mut world, true);
+            is_restarted(&mut world);
+            let started = status(&world);
+            assert_eq!((started.state, started.health), (ReplicaState::Running, Health::Starting));
+            checks(&mut world, true);
+            let after = status(&world);
+            assert_eq!((after.health, after.restarts), (Health::Healthy, 0), "{after:?}");
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Act {
+    Drains(u8, u16),
     Stopped(u8),
     Crashes,
     Handles,
@@ -367,7 +519,8 @@ enum Act {
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
-        4 => (0..4_u8).prop_map(Act::Stopped),
+        2 => (0..4_u8).prop_map(Act::Stopped),
+        2 => (0..4_u8, 0..20_000_u16).prop_map(|(way, ms)| Act::Drains(way, ms)),
         2 => Just(Act::Crashes),
         1 => Just(Act::Handles),
         3 => any::<u16>().prop_map(Act::Waits),
@@ -379,18 +532,23 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn each_end_counts_once_and_what_somebody_stopped_does_not(acts in acts()) {
-        let mut world = running(|_| {});
+    fn each_end_counts_once_and_what_somebody_stopped_does_not(test in 0..2_usize, acts in acts()) {
+        let mut world = checked(tests()[test].clone(), OnUnhealthy::Report);
         let mut crashed = 0;
         let mut excused_until = None;
         for act in acts {
             comes_back(&mut world);
+            checks(&mut world, true);
+            if let Act::Drains(_, ms) = act && status(&world).health == Health::Healthy {
+                signals(&mut world, 15);
+                drains(&mut world, ms.into());
+            }
             match act {
-                Act::Stopped(way) => {
+                Act::Stopped(way) | Act::Drains(way, _) => {
                     [is_killed, is_stopped, is_removed, is_restarted][usize::from(way)](&mut world);
                     excused_until = None;
                     let after = status(&world);
-                    prop_assert!(after.state == ReplicaState::Starting || after.health == Health::Healthy);
+                    prop_assert!(after.state == ReplicaState::Starting || after.health != Health::Unhealthy);
                 }
                 Act::Crashes => {
                     crashes(&mut world);
@@ -404,8 +562,11 @@ proptest! {
             }
             prop_assert_eq!(status(&world).restarts, crashed, "{:?}", status(&world));
         }
-        world.settle();
+        comes_back(&mut world);
+        world.pass(60_000);
+        checks(&mut world, true);
         prop_assert!(runs(&world));
-        prop_assert_eq!(status(&world).state, ReplicaState::Running);
+        let after = status(&world);
+        prop_assert_eq!((after.state, after.health), (ReplicaState::Running, Health::Healthy));
     }
 }

@@ -19,7 +19,7 @@ use shef_common::{
 use super::disk::Disk;
 use crate::{
     engine::{Container, EngineEvent, WantedImage, fake::Networks},
-    health::Probe,
+    health::{Probe, WrongAnswer},
     reporter::Observed,
     supervisor::{
         core::*,
@@ -93,6 +93,8 @@ pub struct World {
     pub noted: BTreeSet<ImageRef>,
     pub pending: Vec<Pending>,
     pub events: Vec<EngineEvent>,
+    /// The health checks that were asked for and not answered.
+    pub probes: Vec<Probe>,
     /// Everything that was reported, the latest of each.
     pub reported: Observed,
     pub answers: BTreeMap<u64, Result<Accepted, PushRefused>>,
@@ -198,7 +200,9 @@ impl EffectHandler for World {
     fn describe(&mut self, _: u64, _: Description) {}
     fn watch(&mut self) {}
     fn identify(&mut self) {}
-    fn check(&mut self, _: Probe) {}
+    fn check(&mut self, probe: Probe) {
+        self.probes.push(probe);
+    }
 }
 
 impl World {
@@ -216,6 +220,7 @@ impl World {
             noted: BTreeSet::new(),
             pending: Vec::new(),
             events: Vec::new(),
+            probes: Vec::new(),
             reported: Observed::default(),
             answers: BTreeMap::new(),
             desired: BTreeSet::new(),
@@ -311,6 +316,15 @@ impl World {
         panic!("does not come to rest");
     }
 
+    /// The health checks that were asked for pass or fail.
+    pub fn answer_checks(&mut self, passes: bool) {
+        for Probe { replica, run, .. } in std::mem::take(&mut self.probes) {
+            let outcome = if passes { Ok(()) } else { Err(WrongAnswer::NoAddress.into()) };
+            self.feed(Event::Checked { replica, run, outcome });
+        }
+        self.carry_out();
+    }
+
     /// Time passes, and what is due is carried out.
     pub fn pass(&mut self, ms: u64) {
         self.advance(ms);
@@ -378,6 +392,7 @@ impl World {
             }
         }
         self.events.clear();
+        self.probes.clear();
         self.reported = Observed::default();
         self.answers.clear();
         self.disk = self.log.read();

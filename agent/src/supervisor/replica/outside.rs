@@ -1,6 +1,7 @@
 //! Somebody else than the agent stops a replica's container, as with `docker stop`, `docker kill` or
 //! `docker rm -f`. The engine tells of the signal before it tells of the end. Such an end is no failure of the
-//! program: the container is started again, and the end does not count as a restart.
+//! program: the container is started again, and the end does not count as a restart. Neither is a check that
+//! fails between the signal and the end: a program that shuts down stops to listen first.
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
@@ -103,6 +104,13 @@ impl Outside {
         self.signalled.take().filter(|signal| signal.explains(exit_code, at)).map(|signal| signal.number)
     }
 
+    /// From when on a failing check counts, if one may fail now because a signal makes the process shut down.
+    pub fn excuses_checks_until(&self, now: MonoMs) -> Option<MonoMs> {
+        let signal = self.signalled?;
+        let until = signal.at.arrived + signal.stops_within;
+        (now <= until).then_some(until + DurationMs(1))
+    }
+
     /// Whether it was stopped and has not run since.
     pub const fn has_stopped_it(&self) -> bool {
         self.stopped_by.is_some()
@@ -116,6 +124,11 @@ impl Outside {
 }
 
 impl Replica {
+    /// Whether its process may be shutting down because of somebody's signal: then a failing check is no failure.
+    pub fn may_be_shutting_down(&self, now: Now) -> bool {
+        self.outside.excuses_checks_until(now.mono).is_some()
+    }
+
     /// The engine has sent its process a signal. Signals of the agent's own stops do not matter.
     pub(super) fn signalled(&mut self, number: u8, at: EventTime) {
         use ContainerState::{Other, Paused, Running};

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use shef_common::{
-    clock::Now,
+    clock::{MonoMs, Now},
     spec::{HealthCheck, HealthTest, HttpCheck, Template},
     status::PublishedPort,
 };
@@ -19,6 +19,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(in crate::supervisor) struct RuntimeInfo {
     check: CheckState,
+    /// The engine says that its check fails, and that counts from then on, if it still fails.
+    excused_until: Option<MonoMs>,
     /// Whether addresses and check are not known of this run yet.
     unseen: bool,
     /// Whether the kernel has killed a process of this run for want of memory.
@@ -89,6 +91,7 @@ impl RuntimeInfo {
         let ports = Vec::new();
         Self {
             check: CheckState::None,
+            excused_until: None,
             unseen: false,
             out_of_memory: false,
             ports,
@@ -125,8 +128,23 @@ impl RuntimeInfo {
         if self.unseen { &[] } else { &self.ports }
     }
 
+    /// What the engine says of its check. A failure counts from `excused_until` on.
+    fn engine_says(&mut self, check: CheckState, excused_until: Option<MonoMs>) {
+        let is_failure = |check: &CheckState| matches!(check, CheckState::Unhealthy(_));
+        self.excused_until = excused_until.filter(|_| is_failure(&check) && !is_failure(&self.check));
+        if self.excused_until.is_none() {
+            self.check = check;
+        }
+    }
+
+    /// When a failure counts that was excused.
+    pub(super) const fn excused_until(&self) -> Option<MonoMs> {
+        self.excused_until
+    }
+
     /// Its process has ended.
     pub(super) fn ended(&mut self) {
+        self.excused_until = None;
         (self.check, self.unseen) = (CheckState::None, false);
         (self.address, self.cut_off) = (None, None);
         self.ports.clear();
@@ -217,6 +235,7 @@ impl Replica {
             self.order.assignment().is_some_and(|of| matches!(checker(&of.template), Checker::Agent(..)));
         self.runtime_info.run += 1;
         self.runtime_info.out_of_memory = false;
+        self.runtime_info.excused_until = None;
         if is_ours {
             self.runtime_info.check = CheckState::Starting(None);
         }
@@ -231,6 +250,7 @@ impl Replica {
         runtime_info.run += 1;
         runtime_info.cut_off = None;
         runtime_info.out_of_memory = false;
+        runtime_info.excused_until = None;
         let (check, unknown) = match checker(template) {
             Checker::Image => match runtime_info.image_check {
                 None => (CheckState::None, true),
@@ -255,7 +275,8 @@ impl Replica {
     }
 
     /// A look shows its container.
-    pub(super) fn shows_runtime_info(&mut self, container: &Container) {
+    pub(super) fn shows_runtime_info(&mut self, container: &Container, now: Now) {
+        let excused_until = self.outside.excuses_checks_until(now.mono);
         let runtime_info = &mut self.runtime_info;
         if !matches!(container.state, ContainerState::Running | ContainerState::Paused) {
             runtime_info.ended();
@@ -279,22 +300,33 @@ impl Replica {
         match checker(template) {
             Checker::Image => {
                 runtime_info.image_check = Some(container.check != Check::None);
-                runtime_info.check = runtime_info.check.next(container);
+                runtime_info.engine_says(runtime_info.check.next(container), excused_until);
             }
-            Checker::Engine => runtime_info.check = runtime_info.check.next(container),
+            Checker::Engine => {
+                runtime_info.engine_says(runtime_info.check.next(container), excused_until);
+            }
             Checker::Agent(..) => {}
             Checker::Nobody => runtime_info.check = CheckState::None,
         }
     }
 
     /// The engine's check has changed its mind.
-    pub(super) fn engine_checked(&mut self, healthy: bool) {
+    pub(super) fn engine_checked(&mut self, healthy: bool, now: Now) {
         let agents =
             self.order.assignment().is_some_and(|of| matches!(checker(&of.template), Checker::Agent(..)));
         if !agents {
-            self.runtime_info.check =
-                if healthy { CheckState::Healthy } else { CheckState::Unhealthy(Output::Unasked) };
+            let check = if healthy { CheckState::Healthy } else { CheckState::Unhealthy(Output::Unasked) };
+            self.runtime_info.engine_says(check, self.outside.excuses_checks_until(now.mono));
         }
+    }
+
+    /// Time has passed. Returns whether a failure counts now that was excused.
+    pub(super) fn ends_excuse(&mut self, now: Now) -> bool {
+        let is_over = self.runtime_info.excused_until.take_if(|at| *at <= now.mono).is_some();
+        if is_over {
+            self.engine_checked(false, now);
+        }
+        is_over
     }
 
     /// Another replica has shown whether the image has a check. Returns whether that was all that a look was

@@ -23,7 +23,7 @@ impl Replica {
                     self.learns_volumes(volumes);
                 }
                 self.compares_runs(container);
-                self.shows_runtime_info(container);
+                self.shows_runtime_info(container, now);
                 self.restarts.learned(container.policy);
                 match container.state {
                     ContainerState::Running => {
@@ -127,6 +127,8 @@ impl Replica {
             EventKind::Started => {
                 let began = std::mem::replace(state, ContainerState::Running) != ContainerState::Running;
                 self.restart_at = None;
+                // What it waited for is a start: nothing holds back a look at what runs now.
+                self.not_before = now.mono;
                 self.end_counts = false;
                 self.outside.begins();
                 self.restarts.up(now.mono);
@@ -172,7 +174,7 @@ impl Replica {
             }
             EventKind::Paused => *state = ContainerState::Paused,
             EventKind::Unpaused => *state = ContainerState::Running,
-            EventKind::Health { healthy } => self.engine_checked(healthy),
+            EventKind::Health { healthy } => self.engine_checked(healthy, now),
         }
         if !self.is_busy() {
             self.update_status(now);
@@ -186,12 +188,16 @@ impl Replica {
             self.attempts.exit_checks = 0;
             self.update_status(now);
         }
+        if self.ends_excuse(now) && !self.is_busy() {
+            self.update_status(now);
+        }
         let rule = self.rule();
         self.restarts.tick(&rule, now.mono);
     }
 
     /// When to call [`Replica::tick`] at the latest.
     pub fn wakes_at(&self) -> Option<MonoMs> {
-        [self.settles_at(), self.restarts.wakes_at(&self.rule())].into_iter().flatten().min()
+        let excused_until = self.runtime_info.excused_until();
+        [self.settles_at(), excused_until, self.restarts.wakes_at(&self.rule())].into_iter().flatten().min()
     }
 }

@@ -171,8 +171,13 @@ impl EffectHandler for Driver<'_> {
         self.asks_engine(EngineWork::Logs { replica });
     }
 
-    /// No service of the simulator has a check that the agent makes.
-    fn check(&mut self, _: Probe) {}
+    fn check(&mut self, probe: Probe) {
+        let Probe { replica, run, .. } = probe;
+        let outcome = self.world.answers_check(self.host, &replica);
+        let (host, inc, delay) = (self.host, self.agent.inc, self.world.rng.u64(0..3));
+        let event = Event::Checked { replica, run, outcome };
+        self.world.at(delay, Ev::Supervisor { host, inc, stream: None, event });
+    }
 
     fn pull(&mut self, wanted: WantedImage) {
         let pull = self.world.fresh();

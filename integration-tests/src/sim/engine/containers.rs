@@ -2,9 +2,10 @@
 
 use shef_agent::{
     engine::{Check, Container, ContainerState, EngineEvent, EventKind, RestartPolicy},
+    health::{CheckFailure, WrongAnswer},
     supervisor::Event,
 };
-use shef_common::labels;
+use shef_common::{ids::ReplicaId, labels, spec::HealthTest};
 
 use super::{CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE, is_up};
 use crate::sim::{
@@ -40,9 +41,11 @@ impl World {
         let Some(template) = assignment.map(|assignment| assignment.template) else { return };
         let image = template.image.pinned();
         // Of a check that the spec says the engine tells when it passes first.
-        if template.health.is_some() {
+        if let Some(health) = &template.health {
             self.set_check(host, &container.name, Check::Healthy);
-            self.engine_emits(host, container, EventKind::Health { healthy: true });
+            if matches!(health.test, HealthTest::Shell(_)) {
+                self.engine_emits(host, container, EventKind::Health { healthy: true });
+            }
         }
         if !self.faults {
             return;
@@ -109,6 +112,43 @@ impl World {
             }
             self.engine_emits(host, container, EventKind::Stopped);
         }
+    }
+
+    /// Somebody stops a container. A process with a health check fails it while it shuts down.
+    pub fn hand_stops(&mut self, host: usize, container: &Container) {
+        let cluster = self.hosts[host].ledger.cluster.as_ref();
+        let assignment = cluster.and_then(|cluster| container.assignment(cluster));
+        let health = assignment.and_then(|assignment| assignment.template.health.clone());
+        let Some(health) = health.filter(|_| self.profile.is_by_hand()) else {
+            return self.stop_container(host, container);
+        };
+        self.engine_emits(host, container, EventKind::Signalled { signal: 15 });
+        self.set_check(host, &container.name, Check::Unhealthy);
+        if matches!(health.test, HealthTest::Shell(_)) {
+            self.engine_emits(host, container, EventKind::Health { healthy: false });
+        }
+        let delay = self.rng.u64(0..5_000);
+        self.at(delay, Ev::HasShutDown { host, id: container.id.clone() });
+    }
+
+    /// A process that somebody has signalled to stop ends, unless it has ended and was started again since.
+    pub fn has_shut_down(&mut self, host: usize, id: &str) {
+        if let Ok(container) = self.hosts[host].engine.by_id(id)
+            && (container.state, container.check) == (ContainerState::Running, Check::Unhealthy)
+        {
+            self.hosts[host].engine.set(&container.name, ContainerState::Exited);
+            self.engine_emits(host, &container, EventKind::Died { exit_code: 143 });
+            self.engine_emits(host, &container, EventKind::Stopped);
+        }
+    }
+
+    /// The agent asks a container of the host for a sign of life.
+    pub fn answers_check(&self, host: usize, id: &ReplicaId) -> Result<(), CheckFailure> {
+        let containers = &self.hosts[host].engine.containers;
+        let passes = containers.get(id.as_str()).is_some_and(|container| {
+            (container.state, container.check) == (ContainerState::Running, Check::Healthy)
+        });
+        if passes { Ok(()) } else { Err(WrongAnswer::NoAddress.into()) }
     }
 
     pub(super) fn container_goes(&mut self, host: usize, container: &Container) {
