@@ -13,15 +13,9 @@ pub(crate) enum StreamEnd {
     /// It has broken off, or could not be had.
     #[error(transparent)]
     Broken(#[from] CallError),
-    /// The master has ended it.
+    /// It has ended: the master stops, was killed, or has no more to say.
     #[error("{url} has ended")]
     Ended {
-        /// What was asked for.
-        url: String,
-    },
-    /// The master has ended what never ends while it runs.
-    #[error("{url} has ended: the master stops")]
-    Stopped {
         /// What was asked for.
         url: String,
     },
@@ -64,5 +58,16 @@ impl Reconnect {
             eprintln!("==> it answers again; going on");
         }
         *self = Self::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_stream_that_has_ended_only_that_is_said() {
+        let end = StreamEnd::Ended { url: "http://h:1/v1/events".to_owned() };
+        assert_eq!(end.to_string(), "http://h:1/v1/events has ended", "its master may stop or be killed");
     }
 }

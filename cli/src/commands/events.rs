@@ -95,7 +95,7 @@ async fn print(
         let part = match tokio::time::timeout(SILENCE_LIMIT, stream.next()).await {
             Ok(Some(Ok(part))) => part,
             Ok(Some(Err(error))) => return Ok(Some(error.into())),
-            Ok(None) => return Ok(Some(StreamEnd::Stopped { url: client.url("/v1/events") })),
+            Ok(None) => return Ok(Some(StreamEnd::Ended { url: client.url("/v1/events") })),
             Err(_) => {
                 let url = client.url("/v1/events");
                 return Ok(Some(StreamEnd::Silent { url, limit: SILENCE_LIMIT }));
