@@ -205,16 +205,16 @@ async fn up(plan: &Plan) -> Result<String, String> {
     Ok(String::new())
 }
 
-/// What the owner of a lab says that runs without a terminal.
-fn detached_log() -> PathBuf {
-    PathBuf::from(ROOT).join("detached.log")
+/// What the process `owner` of a lab says that runs without a terminal.
+fn detached_log(owner: u32) -> PathBuf {
+    PathBuf::from(ROOT).join(format!("detached-{owner}.log"))
 }
 
 /// Starts the same command again without the terminal, and waits until its lab takes orders.
 async fn detached() -> Result<String, String> {
-    let before = listening();
     std::fs::create_dir_all(ROOT).map_err(|error| format!("{ROOT} cannot be made: {error}"))?;
-    let log = detached_log();
+    // Others may start labs at the same moment: the log has its owner's name once that is known.
+    let log = detached_log(std::process::id());
     let file = std::fs::File::create(&log)
         .map_err(|error| format!("{} cannot be written: {error}", log.display()))?;
     let words = std::env::args_os().skip(1).filter(|word| word != "--detach");
@@ -227,14 +227,19 @@ async fn detached() -> Result<String, String> {
         .stderr(file)
         .spawn()
         .map_err(|error| format!("the lab's owner cannot be started: {error}"))?;
+    let pid = owner.id();
+    std::fs::rename(&log, detached_log(pid)).map_err(|error| format!("its log has no name: {error}"))?;
+    let log = detached_log(pid);
     let said = || std::fs::read_to_string(&log).unwrap_or_default();
     let waited = async {
         loop {
-            if let Some(lab) = listening().into_iter().find(|lab| !before.contains(lab)) {
+            if let Some(lab) = listening().into_iter().find(|lab| sweep::owner_in(lab) == Some(pid)) {
                 return Ok(lab);
             }
             if let Ok(Some(_)) = owner.try_wait() {
-                return Err(format!("the lab did not come up:\n{}", said()));
+                let said = said();
+                let _ = std::fs::remove_file(&log);
+                return Err(format!("the lab did not come up:\n{said}"));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -263,9 +268,7 @@ async fn down(named: Option<String>) -> Result<String, String> {
         }
     };
     tokio::time::timeout(LIMIT, gone).await.map_err(|_| format!("the lab {lab} does not go down"))?;
-    if listening().is_empty() {
-        // A lab that ran in the foreground has none.
-        let _ = std::fs::remove_file(detached_log());
-    }
+    // A lab that ran in the foreground has none.
+    let _ = sweep::owner_in(&lab).map(|owner| std::fs::remove_file(detached_log(owner)));
     Ok(format!("{text}lab {lab} is down\n"))
 }

@@ -37,7 +37,13 @@ pub fn alive() -> Vec<String> {
 /// Whether the process that started the lab `id` has ended.
 #[must_use]
 pub fn is_orphan(id: &str) -> bool {
-    id.trim_end_matches(|c: char| c.is_ascii_lowercase()).parse().is_ok_and(|pid: u32| started(pid).is_none())
+    owner_in(id).is_some_and(|pid| started(pid).is_none())
+}
+
+/// The process that has started the lab `id`.
+#[must_use]
+pub fn owner_in(id: &str) -> Option<u32> {
+    id.trim_end_matches(|c: char| c.is_ascii_lowercase()).parse().ok()
 }
 
 /// Takes the lab `id` away. What is not there is as good.
@@ -240,5 +246,13 @@ mod tests {
         ] {
             assert_eq!(id_in(name).as_deref(), id, "{name}");
         }
+    }
+
+    #[test]
+    fn a_labs_name_tells_its_owner() {
+        assert_eq!(
+            (owner_in("123a"), owner_in("1234a"), owner_in("detached")),
+            (Some(123), Some(1234), None)
+        );
     }
 }
