@@ -151,9 +151,39 @@ pub fn default_data_dir(
         .ok_or_else(|| Failure::new("there is no home directory for the state: say --data-dir DIR"))
 }
 
+/// ` --data-dir DIR` as a shell takes it, to be typed after a command; empty for the default directory.
+pub(crate) fn data_dir_flag(data_dir: &Path) -> String {
+    let usual = default_data_dir(rustix::process::geteuid().is_root(), &Layers::from_process_env().env);
+    if usual.is_ok_and(|usual| usual == data_dir) {
+        return String::new();
+    }
+    let dir = data_dir.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    let dir = if dir.chars().all(is_plain) { dir } else { quoted(&dir) };
+    format!(" --data-dir {dir}")
+}
+
+/// A word as a shell reads it back.
+pub(crate) fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_is_named_unless_it_is_the_default() {
+        let env = Layers::from_process_env().env;
+        let usual = default_data_dir(rustix::process::geteuid().is_root(), &env).unwrap();
+        for (dir, flag) in [
+            (usual.as_path(), ""),
+            (Path::new("/srv/x"), " --data-dir /srv/x"),
+            (Path::new("/srv/my x"), " --data-dir '/srv/my x'"),
+        ] {
+            assert_eq!(data_dir_flag(dir), flag);
+        }
+    }
 
     fn up(flags: &UpFlags, env: &[(&str, &str)]) -> UpConfig {
         let mut base = Layers::default();

@@ -201,5 +201,7 @@ fn down_with_services_fails_where_nothing_runs_to_delete_them() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("master")).unwrap();
     let said = refusal(&["down", "--services", "--data-dir", dir.path().to_str().unwrap()], &[]);
-    assert!(said.contains("`shef up -d`, then `shef down --services`"), "{said}");
+    let place = format!("--data-dir {}", dir.path().display());
+    let hint = format!("`shef up -d {place}`, then `shef down {place} --services`");
+    assert!(said.contains(&hint), "{said}");
 }

@@ -18,8 +18,8 @@ use shef_common::{config::Layers, ids::ClusterId};
 
 use super::on_system;
 use crate::{
-    DEFAULT_TAG, Failure, engine,
-    layers::default_data_dir,
+    DEFAULT_TAG, Failure, api_address, engine,
+    layers::{data_dir_flag, default_data_dir},
     running::{Running, State, is_known, look},
     say,
     up::{api::Api, prepare::ENGINE_LOG},
@@ -28,6 +28,8 @@ use crate::{
 
 /// How long the process may take to end; it bounds its own stop at 10 s.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// How long a master that was not asked for may take to answer.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
 /// How often it is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -49,14 +51,15 @@ impl Args {
             Some(dir) => dir,
             None => default_data_dir(rustix::process::geteuid().is_root(), &Layers::from_process_env().env)?,
         };
+        let place = data_dir_flag(&data_dir);
         let running = match look(&data_dir) {
             State::Running(running) => running,
             State::Starting => return Err(Failure::new("shef is starting: try again in a moment")),
             State::Free if self.services && data_dir.join("master").exists() => {
                 return Err(Failure::new(format!(
                     "nothing runs over {}, so no service can be deleted, and what \
-                     `docker ps --filter label=shef-managed-container=true` shows runs on: `shef up -d`, then \
-                     `shef down --services`",
+                     `docker ps --filter label=shef-managed-container=true` shows runs on: `shef up -d{place}`, \
+                     then `shef down{place} --services`",
                     data_dir.display()
                 )));
             }
@@ -65,6 +68,10 @@ impl Args {
                     "no `shef up` has run over {}: --data-dir must be the directory that it was given",
                     data_dir.display()
                 )));
+            }
+            State::Free if !is_given => {
+                let api = api_address::from_env(&Layers::from_process_env().env).ok();
+                return on_system(async move { nothing_here(&data_dir, api).await });
             }
             State::Free => {
                 say::line(format_args!("nothing runs over {}", data_dir.display()));
@@ -86,6 +93,22 @@ impl Args {
             Ok(ExitCode::SUCCESS)
         })
     }
+}
+
+/// Nothing runs over the default directory: says whether a master answers at `api` all the same, which this
+/// command does not stop.
+async fn nothing_here(data_dir: &Path, api: Option<String>) -> Result<ExitCode, Failure> {
+    let nothing = format!("nothing runs over {}", data_dir.display());
+    if let Some(api) = api
+        && tokio::time::timeout(LOOK_LIMIT, Api::at(&api).is_there()).await == Ok(true)
+    {
+        return Err(Failure::new(format!(
+            "{nothing}, but a master answers at {api}: if `shef up` has started it over another directory, \
+             `shef down --data-dir DIR` stops it"
+        )));
+    }
+    say::line(nothing);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Removes the networks that were made for services and that no container is in. The agent does so seconds
@@ -159,4 +182,31 @@ async fn stop(running: &Running, data_dir: &Path) -> Result<(), Failure> {
         ))
     };
     tokio::time::timeout(STOP_LIMIT, gone).await.map_err(late)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_rt::net::TcpListener;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[actix_rt::test]
+    async fn a_master_that_answers_though_nothing_runs_over_the_default_directory_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = format!("http://{}", listener.local_addr().unwrap());
+        let master = actix_rt::spawn(async move {
+            let mut stream = listener.accept().await.unwrap().0;
+            _ = stream.read(&mut [0; 4_096]).await.unwrap();
+            let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        let said = nothing_here(Path::new("/d"), Some(api.clone())).await.unwrap_err().0;
+        master.await.unwrap();
+        let begins = format!("nothing runs over /d, but a master answers at {api}: ");
+        assert!(said.starts_with(&begins) && said.contains("`shef down --data-dir DIR`"), "{said}");
+        // The listener is gone.
+        assert!(nothing_here(Path::new("/d"), Some(api)).await.is_ok());
+        assert!(nothing_here(Path::new("/d"), None).await.is_ok());
+    }
 }

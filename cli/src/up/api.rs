@@ -24,7 +24,17 @@ pub(crate) struct Api {
 impl Api {
     /// Of the master at `address`, as `HOST:PORT`.
     pub(crate) fn new(address: &str) -> Self {
-        Self { client: Client::new(format!("http://{address}")) }
+        Self::at(&format!("http://{address}"))
+    }
+
+    /// Of the master at this URL.
+    pub(crate) fn at(url: &str) -> Self {
+        Self { client: Client::new(url.to_owned()) }
+    }
+
+    /// Whether a master answers, ready or not.
+    pub(crate) async fn is_there(&self) -> bool {
+        self.client.get::<Value>("/v1/cluster").await.is_ok()
     }
 
     /// Whether the master is ready for writes.

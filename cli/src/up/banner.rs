@@ -2,22 +2,15 @@
 
 use std::path::Path;
 
-use shef_common::config::Layers;
 use shef_master::config::DEFAULT_PORT;
 
 use super::{Mode, demo};
-use crate::{layers::default_data_dir, running::Running};
+use crate::{layers::data_dir_flag, running::Running};
 
 /// The text. `replicas` are the addresses of the demo's replicas, where there is a demo.
 pub(super) fn banner(running: &Running, data_dir: &Path, replicas: Option<&[String]>, mode: Mode) -> String {
     let api = &running.api;
-    let usual = default_data_dir(rustix::process::geteuid().is_root(), &Layers::from_process_env().env);
-    let place = if usual.is_ok_and(|usual| usual == data_dir) {
-        String::new()
-    } else {
-        format!(" --data-dir {}", data_dir.display())
-    };
-
+    let place = data_dir_flag(data_dir);
     let shef = own_name();
     let mut lines =
         vec![String::new(), format!("shef is up. API: http://{api}"), String::new(), "Try next:".into()];

@@ -16,6 +16,7 @@ use super::plan::{Plan, Rights, Situation, Step, plan};
 use crate::{
     Failure,
     engine::{Candidate, DEFAULT_URL, Probe, candidates, probe},
+    layers::quoted,
     say,
     tail::tail,
 };
@@ -243,11 +244,6 @@ fn start_again_in_group() -> Failure {
 
 /// Set in the environment of a process that was started again, so that it happens once.
 const AGAIN: &str = "_SHEF_STARTED_AGAIN";
-
-/// A word as a shell reads it back.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
 
 #[cfg(test)]
 mod tests {
