@@ -202,7 +202,7 @@ mod tests {
                 "f: replicas: must be a whole number from 0 to 10000, but is -1",
             ),
             (Format::Json, r#"{"name": "web"}"#, &extra, "f: image: is required"),
-            (Format::Json, r#"{"name": "web", "image": "a", "env": 1}"#, &extra, "f: env: must be a table"),
+            (Format::Json, r#"{"name": "web", "image": "a", "env": 1}"#, &extra, "f: env: must be an object"),
         ] {
             let said = read(format, text, extra).unwrap_err();
             assert!(said.contains(wanted), "{text}: {said}");

@@ -37,6 +37,14 @@ impl Rules {
         }
     }
 
+    /// A name in a map; `rule` is completed by it.
+    pub fn name(&mut self, holds: bool, path: &str, rule: &str, name: &str) {
+        if !holds {
+            let shown: String = name.chars().take(80).flat_map(char::escape_default).collect();
+            self.wrong(path, format!("{rule}, but has \"{shown}\""));
+        }
+    }
+
     /// A whole number within bounds.
     pub fn range(&mut self, path: impl Into<String>, value: u64, least: u64, most: u64, unit: &str) {
         let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };

@@ -27,20 +27,20 @@ pub(super) fn right(schema: &Value, path: &str) -> String {
         ("string", _) if schema["pattern"].is_string() => "a range such as \"8000-8010\"".to_owned(),
         ("string", _) => "a string".to_owned(),
         ("array", _) => format!("a list, each {}", right(&schema["items"], path)),
-        ("object", _) => table(schema, path),
+        ("object", _) => object(schema, path),
         _ => "something else".to_owned(),
     }
 }
 
 fn right_choice(choices: &[&Value], path: &str) -> String {
     if choices.iter().any(|choice| tag(choice).is_some()) {
-        return format!("a table such as {}", example(choices[0], path));
+        return format!("an object such as {}", example(choices[0], path));
     }
     let words: Vec<&str> = choices.iter().filter_map(|choice| word(choice)).collect();
     if words.len() == choices.len() {
-        let has_tables = choices.iter().any(|choice| kind(choice) == "object");
+        let has_objects = choices.iter().any(|choice| kind(choice) == "object");
         let examples: Vec<String> = choices.iter().map(|choice| example(choice, path)).collect();
-        return if has_tables { examples.join(", or ") } else { joined(&words) };
+        return if has_objects { examples.join(", or ") } else { joined(&words) };
     }
     choices.iter().map(|choice| right(choice, path)).collect::<Vec<_>>().join(", or ")
 }
@@ -59,19 +59,19 @@ fn number(schema: &Value, path: &str) -> String {
     }
 }
 
-fn table(schema: &Value, path: &str) -> String {
+fn object(schema: &Value, path: &str) -> String {
     let fields = schema["properties"].as_object();
     if schema["required"].is_array() {
-        format!("a table such as {}", example(schema, path))
+        format!("an object such as {}", example(schema, path))
     } else if let Some(fields) = fields.filter(|fields| !fields.is_empty()) {
         let names: Vec<&str> = fields.keys().map(String::as_str).collect();
-        format!("a table with some of {}", names.join(", "))
+        format!("an object with some of {}", names.join(", "))
     } else {
-        format!("a table, each value {}", right(&schema["additionalProperties"], path))
+        format!("an object, each value {}", right(&schema["additionalProperties"], path))
     }
 }
 
-/// The least that the schema takes, as TOML.
+/// The least that the schema takes, as JSON.
 fn example(schema: &Value, path: &str) -> String {
     if let Some(choice) = choices(schema).first() {
         return example(choice, path);
@@ -89,9 +89,9 @@ fn example(schema: &Value, path: &str) -> String {
             let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
             let pairs = required.filter_map(|name| Some((name, fields.get(name)?)));
             let pairs: Vec<String> = pairs
-                .map(|(name, field)| format!("{name} = {}", example(field, &format!("{path}.{name}"))))
+                .map(|(name, field)| format!("{name:?}: {}", example(field, &format!("{path}.{name}"))))
                 .collect();
-            format!("{{ {} }}", pairs.join(", "))
+            format!("{{{}}}", pairs.join(", "))
         }
         _ if name_of(path) == "path" => "\"/\"".to_owned(),
         _ => "\"...\"".to_owned(),
@@ -110,8 +110,8 @@ pub(super) fn tag(choice: &Value) -> Option<(&str, &str)> {
     fields.iter().find_map(|(name, field)| Some((name.as_str(), field["const"].as_str()?)))
 }
 
-/// A table of the choice whose key is `given`: somebody who writes `test = "http"` is to see what belongs below it.
-pub(super) fn table_of(schema: &Value, given: &str, path: &str) -> Option<String> {
+/// An object of the choice whose key is `given`: somebody who writes `test = "http"` is to see what belongs below it.
+pub(super) fn object_of(schema: &Value, given: &str, path: &str) -> Option<String> {
     let choices = choices(schema);
     let keyed = choices.iter().find(|choice| kind(choice) == "object" && word(choice) == Some(given));
     keyed.filter(|choice| tag(choice).is_none()).map(|choice| example(choice, path))

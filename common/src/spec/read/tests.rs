@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 use crate::spec::ServiceSpec;
 
 /// Every kind of health check.
-const CHECKS: &str = "{ cmd = [\"...\"] }, or { shell = \"...\" }, or { http = { port = 80, path = \"/\" } }, or \
-                      { tcp = { port = 80 } }, or \"none\"";
+const CHECKS: &str = r#"{"cmd": ["..."]}, or {"shell": "..."}, or {"http": {"port": 80, "path": "/"}}, or {"tcp": {"port": 80}}, or "none""#;
 
 /// Why a service with these fields is refused.
 fn refused(mut fields: Value) -> String {
@@ -21,9 +20,9 @@ fn what_is_of_another_kind_is_told_what_is_right() {
     for (fields, wanted) in [
         (
             json!({"ports": ["8080:80"]}),
-            "ports[0] must be a table such as { target = 80 }, but is \"8080:80\"",
+            "ports[0] must be an object such as {\"target\": 80}, but is \"8080:80\"",
         ),
-        (json!({"ports": 80}), "ports must be a list, each a table such as { target = 80 }, but is 80"),
+        (json!({"ports": 80}), "ports must be a list, each an object such as {\"target\": 80}, but is 80"),
         (
             json!({"ports": [{"target": 80, "publish": 8080, "protocol": "tpc"}]}),
             "ports[0].protocol must be tcp or udp, but is \"tpc\": did you mean tcp?; \
@@ -49,8 +48,8 @@ fn what_is_of_another_kind_is_told_what_is_right() {
         ),
         (
             json!({"mounts": ["data:/data"]}),
-            "mounts[0] must be a table such as { type = \"volume\", source = \"...\", target = \"...\" }, \
-             but is \"data:/data\"",
+            "mounts[0] must be an object such as {\"type\": \"volume\", \"source\": \"...\", \"target\": \
+             \"...\"}, but is \"data:/data\"",
         ),
         (json!({"mounts": [{"target": "/d"}]}), "mounts[0].type is required: one of volume, bind, tmpfs"),
         (
@@ -70,15 +69,15 @@ fn what_is_of_another_kind_is_told_what_is_right() {
         (json!({"health": {"test": 5}}), &format!("health.test must be {CHECKS}, but is 5")),
         (
             json!({"health": {"test": "http"}}),
-            "health.test must be a table: { http = { port = 80, path = \"/\" } }, but is \"http\"",
+            "health.test must be an object: {\"http\": {\"port\": 80, \"path\": \"/\"}}, but is \"http\"",
         ),
         (
             json!({"health": {"test": "tcp"}}),
-            "health.test must be a table: { tcp = { port = 80 } }, but is \"tcp\"",
+            "health.test must be an object: {\"tcp\": {\"port\": 80}}, but is \"tcp\"",
         ),
         (
             json!({"health": {"test": "shell"}}),
-            "health.test must be a table: { shell = \"...\" }, but is \"shell\"",
+            "health.test must be an object: {\"shell\": \"...\"}, but is \"shell\"",
         ),
         (
             json!({"health": {"test": "htp"}}),
@@ -89,8 +88,12 @@ fn what_is_of_another_kind_is_told_what_is_right() {
             &format!("health.test must be {CHECKS}, but is {{\"htp\":{{\"port\":80}}}}: did you mean http?"),
         ),
         (
+            json!({"health": {"test": {"http": {"port": 80, "path": "/"}, "tcp": {"port": 80}}}}),
+            "health.test must have exactly one of cmd, shell, http, tcp, but has http and tcp",
+        ),
+        (
             json!({"health": {"test": {"http": 80}}}),
-            "health.test.http must be a table such as { port = 80, path = \"/\" }, but is 80",
+            "health.test.http must be an object such as {\"port\": 80, \"path\": \"/\"}, but is 80",
         ),
         (
             json!({"health": {"test": {"http": {"path": "/", "port": "80"}}}}),
@@ -103,9 +106,9 @@ fn what_is_of_another_kind_is_told_what_is_right() {
         ),
         (
             json!({"resources": {"limit": 5}}),
-            "resources.limit must be a table with some of cpu_millis, memory_bytes, pids, swap_bytes, but is 5",
+            "resources.limit must be an object with some of cpu_millis, memory_bytes, pids, swap_bytes, but is 5",
         ),
-        (json!({"env": ["A=1"]}), "env must be a table, each value a string, but is [\"A=1\"]"),
+        (json!({"env": ["A=1"]}), "env must be an object, each value a string, but is [\"A=1\"]"),
         (json!({"tty": "yes"}), "tty must be true or false, but is \"yes\""),
         (
             json!({"update": {"order": "start-frist", "paralelism": 2}}),

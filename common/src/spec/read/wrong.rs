@@ -3,7 +3,7 @@
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value};
 
-use super::right::{bounds, choices, joined, right, table_of, tag, word};
+use super::right::{bounds, choices, joined, object_of, right, tag, word};
 use crate::problem::FieldError;
 
 /// The most that is named of one field.
@@ -153,9 +153,9 @@ impl Wrong {
         };
         let hint = given.iter().map(|given| near(known(), given)).find(|hint| !hint.is_empty());
         let hint = hint.unwrap_or_default();
-        let table = value.as_str().and_then(|given| table_of(schema, given, path));
-        let (right, hint) = match table {
-            Some(table) => (format!("a table: {table}"), String::new()),
+        let object = value.as_str().and_then(|given| object_of(schema, given, path));
+        let (right, hint) = match object {
+            Some(object) => (format!("an object: {object}"), String::new()),
             None => (right(schema, path), hint),
         };
         self.note(path, format!("must be {right}, but is {}{hint}", shown(&value.to_string(), 80)));
@@ -179,6 +179,12 @@ impl Wrong {
     }
 
     fn check_choice(&mut self, schema: &Value, choices: &[&Value], value: &Value, path: &str) {
+        let keys: Vec<&str> = choices.iter().filter_map(|choice| key(choice)).collect();
+        let given = keys.iter().filter(|key| value.get(**key).is_some()).copied().collect::<Vec<_>>();
+        if given.len() > 1 {
+            let (keys, given) = (keys.join(", "), given.join(" and "));
+            return self.note(path, format!("must have exactly one of {keys}, but has {given}"));
+        }
         if let Some(chosen) = choices.iter().find(|choice| is_meant(choice, value)) {
             return self.check(chosen, value, path);
         }
@@ -226,6 +232,11 @@ impl Wrong {
 
 fn below(path: &str, name: &str) -> String {
     format!("{path}.{name}")
+}
+
+/// The only field of a choice that has no word to tell it from others: of `{ "http": … }`.
+fn key(choice: &Value) -> Option<&str> {
+    word(choice).filter(|_| is(choice, "object") && tag(choice).is_none())
 }
 
 /// Whether `value`, wrong as it may be within, was meant to be of this choice.

@@ -70,8 +70,8 @@ impl Template {
             }
         }
         for (key, value) in &self.env {
-            let names = "names must not be empty or contain '=' or a zero byte";
-            rules.check(!key.is_empty() && !key.contains(['=', '\0']), "env", names, format!("{key:?}"));
+            let names = "must have no name that is empty or contains '=' or a zero byte";
+            rules.name(!key.is_empty() && !key.contains(['=', '\0']), "env", names, key);
             rules.check(!value.contains('\0'), format!("env.{key}"), "must not contain a zero byte", value);
         }
         let directory = &self.working_dir;
@@ -89,18 +89,11 @@ impl Template {
             let fits = !key.is_empty()
                 && key.len() <= MAX_LABEL
                 && !key.chars().any(|c| c.is_control() || c.is_whitespace());
-            rules.check(
-                fits,
-                "labels",
-                "keys must not be empty or contain spaces or control characters",
-                format!("{key:?}"),
-            );
-            rules.check(
-                !key.starts_with("shef"),
-                "labels",
-                "keys that begin with shef are the control plane's own: choose another",
-                key,
-            );
+            let keys = "must have no key that is empty, longer than 4096 bytes, or contains spaces or control \
+                        characters";
+            rules.name(fits, "labels", keys, key);
+            let own = "must have no key that begins with shef, as those are the control plane's own";
+            rules.name(!key.starts_with("shef"), "labels", own, key);
             rules.check(
                 !value.contains('\0'),
                 format!("labels.{key}"),

@@ -24,7 +24,7 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         (json!({"command": ["a\u{0}"]}), "command[0] must not contain a zero byte, but is a\\u{0}"),
         (
             json!({"env": {"A=B": "x"}}),
-            "env names must not be empty or contain '=' or a zero byte, but is \\\"A=B\\\"",
+            "env must have no name that is empty or contains '=' or a zero byte, but has \"A=B\"",
         ),
         (json!({"env": {"A": 1}}), "env.A must be a string, but is 1"),
         (
@@ -37,7 +37,8 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         ),
         (
             json!({"labels": {"shef.slot": "1"}}),
-            "labels keys that begin with shef are the control plane's own: choose another, but is shef.slot",
+            "labels must have no key that begins with shef, as those are the control plane's own, but has \
+             \"shef.slot\"",
         ),
         (
             json!({"stop_signal": "TERM!"}),
