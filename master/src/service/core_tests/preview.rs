@@ -309,6 +309,27 @@ fn a_plan_warns_of_data_left_behind_and_of_volumes_left_unchanged() {
 }
 
 #[test]
+fn a_plan_warns_of_more_canaries_than_replicas() {
+    let model = Model::new(2);
+    for (canary, replicas, mode, is_warned) in [
+        (5, 2, "replicated", true),
+        (2, 2, "replicated", false),
+        (5, 0, "replicated", false),
+        (5, 1, "global", false),
+    ] {
+        let mut body = json!({"name": "web", "image": "app:1", "mode": mode, "update": {"canary": canary}});
+        if mode == "replicated" {
+            body["replicas"] = json!(replicas);
+        }
+        let Value::Object(body) = body else { unreachable!() };
+        let request = Request::Put { spec: ServiceSpec::read(body, None).unwrap(), expect: Expect::Any };
+        let warnings = dry_run(&model, &request).unwrap().warnings;
+        let warned = warnings.iter().any(|line| line.starts_with("update.canary is 5 and replicas is 2: "));
+        assert_eq!(warned, is_warned, "{canary} of {replicas}: {warnings:?}");
+    }
+}
+
+#[test]
 fn a_plan_passes_on_what_hosts_reported_of_their_volumes() {
     let spec = |volume: &str, env: &str| {
         let mounts = json!([{"type": "volume", "source": volume, "target": "/data"}]);

@@ -30,6 +30,7 @@ pub(super) fn of(
         warnings.push(format!("slots that move by this change: {}", moving.join(", ")));
     }
     warnings.extend(shared(&wanted.spec));
+    warnings.extend(only_canaries(&wanted.spec));
     let others = wanted.spec.template.mounts.iter().filter_map(|mount| defined_otherwise(before?, mount));
     warnings.extend(others);
     warnings.extend(before.map(|before| reported(before, wanted, observed)).unwrap_or_default());
@@ -67,6 +68,17 @@ fn named(hosts: &BTreeSet<&NodeName>) -> String {
     let more = hosts.len() - names.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{more}", names.join(", "))
+}
+
+/// Whether an update has more canaries than there are replicas: then it replaces all of them.
+fn only_canaries(spec: &ServiceSpec) -> Option<String> {
+    let (canary, replicas) = (spec.update.canary, spec.replicas);
+    (spec.mode.is_replicated() && replicas > 0 && canary > replicas).then(|| {
+        format!(
+            "update.canary is {canary} and replicas is {replicas}: an update replaces every replica before it \
+             waits to be promoted"
+        )
+    })
 }
 
 /// Whether slots that have one host have one volume: a service's volume is one a host, not one a slot.
