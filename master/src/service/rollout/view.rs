@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use shef_common::{
     clock::{DurationMs, WallMs},
     ids::{Generation, Slot},
+    spec::FailureAction,
     status::{ReplicaState, ReplicaStatus},
 };
 
@@ -225,7 +226,13 @@ fn of_replica(
             format!("waits for {id} on {node} {what}{reason}")
         }
         ReplicaClass::Unreachable => format!("{id} was not begun on {node}, which is out of reach"),
-        _ => format!("waits to try again: {}", observed.why_failed(record, replica)),
+        _ => {
+            let why = observed.why_failed(record, replica);
+            // Of a failure that is not counted yet the rollout may be paused or rolled back.
+            let is_tried_again = !observed.ended_for_good(record, replica)
+                && (!record.is_gated() || record.spec.update.failure_action == FailureAction::Continue);
+            if is_tried_again { format!("waits to try again: {why}") } else { why }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use shef_common::spec::{FailureAction, Update};
 
-use super::super::model::{SICK, scale};
+use super::super::model::{CRASHING, SICK, scale};
 use super::{GATED, command, put, running};
 use crate::service::{request::RolloutCommand, rollout::RolloutState, view::ServiceState};
 
@@ -23,6 +23,28 @@ fn a_failure_that_pauses_leaves_everything_as_it_is_until_its_user_says_so() {
     model.ask(command(RolloutCommand::Resume));
     assert_eq!(model.pass(100), 4);
     assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 4], &None));
+}
+
+#[test]
+fn a_rollout_that_a_failure_pauses_is_never_said_to_try_again() {
+    let update = Update { failure_action: FailureAction::Pause, parallelism: 1, ..GATED };
+    let mut model = running(2, 2, update);
+    model.ask(put(2, CRASHING, update));
+    let mut said = std::collections::BTreeSet::new();
+    for _ in 0..60 {
+        loop {
+            said.extend(model.shown().rollout.as_ref().map(|rollout| rollout.message.clone()));
+            if !model.step() {
+                break;
+            }
+        }
+        model.report();
+        model.sleep(500);
+    }
+    assert_eq!(model.rollout().state, RolloutState::Paused);
+    assert!(!said.iter().any(|words| words.contains("try again")), "{said:#?}");
+    let failed = |words: &&String| words.contains(" failed on ") && !words.contains("paused: ");
+    assert!(said.iter().any(|words| failed(&words)), "it is shown before it is durable: {said:#?}");
 }
 
 #[test]
