@@ -54,6 +54,8 @@ pub(crate) struct View {
     #[serde(default)]
     on_trial: u32,
     trial_failed: Option<String>,
+    #[serde(default)]
+    ended_for_good: u32,
     pub rollout: Option<Rollout>,
     last_rollout: Option<Ended>,
     probation: Option<Probation>,
@@ -72,6 +74,16 @@ pub(crate) struct Probation {
 pub(crate) struct Rollout {
     state: RolloutState,
     pub message: String,
+    last_failure: Option<String>,
+}
+
+impl Rollout {
+    /// Whether its message says why a replica failed: `why` is what is known of that, and `missing` is what
+    /// is missing of the service.
+    fn says(&self, why: &str, missing: &[String]) -> bool {
+        let reasons = missing.iter().chain(&self.last_failure).map(String::as_str);
+        reasons.chain([why]).any(|reason| self.message.contains(reason))
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -139,8 +151,8 @@ fn done(written: &Written, view: &View) -> Outlook {
             RolloutState::Running | RolloutState::RollingBack => {}
         }
     }
-    if let Some(why) = view.trial_failed.as_ref().filter(|_| is_shown && view.generation == asked) {
-        return Outlook::Missed(format!("{name}: the trial has failed, and is tried again: {why}"));
+    if let Some(failed) = view.has_failed().filter(|_| is_shown && view.generation == asked) {
+        return Outlook::Missed(format!("{name}: {failed}"));
     }
     if !is_shown || view.state != "running" || view.generation == asked && view.on_trial > 0 {
         return Outlook::Going(view.line());
@@ -211,6 +223,26 @@ impl View {
             .or_else(|| self.last_rollout.as_ref().and_then(Ended::words))
     }
 
+    /// That the first deployment has failed, if it has, and whether anything is tried again.
+    fn has_failed(&self) -> Option<String> {
+        let for_good = match self.ended_for_good {
+            0 => None,
+            1 if self.wanted == 1 => Some("it is not started again".to_owned()),
+            ended => Some(format!("{ended} of {} replicas are not started again", self.wanted)),
+        };
+        match (&self.trial_failed, for_good) {
+            (Some(why), None) => Some(format!("the trial has failed, and is tried again: {why}")),
+            (Some(why), Some(for_good)) => Some(format!("the trial has failed, and {for_good}: {why}")),
+            // A rollout replaces it, or is rolled back.
+            (None, Some(for_good)) if self.rollout.is_none() => {
+                let why = self.failing.as_ref().or(self.missing.first());
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                Some(format!("what ended with an error stays so: {for_good}{why}"))
+            }
+            (None, _) => None,
+        }
+    }
+
     fn trial(&self) -> String {
         format!("{} of {} on trial", self.on_trial, self.wanted)
     }
@@ -222,12 +254,14 @@ impl View {
             0 => format!("{confirmed} of {} healthy", self.wanted),
             unconfirmed => format!("{confirmed} of {} healthy, {unconfirmed} not confirmed", self.wanted),
         };
-        let words = self.rollout.as_ref().map(|rollout| rollout.message.as_str());
+        let rollout = self.rollout.as_ref();
         let more = self.missing.len().saturating_sub(1) + self.missing_more;
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-        match (words, &self.failing, self.missing.first()) {
-            (Some(words), Some(why), _) if !words.contains(why.as_str()) => format!("{words}: {why}"),
-            (Some(words), ..) => words.to_owned(),
+        match (rollout, &self.failing, self.missing.first()) {
+            (Some(rollout), Some(why), _) if !rollout.says(why, &self.missing) => {
+                format!("{}: {why}", rollout.message)
+            }
+            (Some(rollout), ..) => rollout.message.clone(),
             (None, _, Some(missing)) => format!("{counts}; {missing}{more}"),
             (None, _, None) if self.on_trial > 0 => format!("{counts}; {}", self.trial()),
             (None, _, None) => counts,
@@ -283,6 +317,28 @@ mod tests {
                 ),
             ),
             (
+                Some(json!({"state": "pending", "trial_failed": "it crashed", "ended_for_good": 2})),
+                missed("web: the trial has failed, and 2 of 3 replicas are not started again: it crashed"),
+            ),
+            (
+                Some(json!({"state": "pending", "wanted": 1, "trial_failed": "x", "ended_for_good": 1})),
+                missed("web: the trial has failed, and it is not started again: x"),
+            ),
+            (
+                Some(
+                    json!({"state": "pending", "missing": ["web-000001 failed on h1"], "ended_for_good": 1}),
+                ),
+                missed(
+                    "web: what ended with an error stays so: 1 of 3 replicas are not started again: \
+                     web-000001 failed on h1",
+                ),
+            ),
+            (
+                Some(json!({"state": "pending", "ended_for_good": 1,
+                        "rollout": {"state": "running", "message": "1 of 3 replaced"}})),
+                going("1 of 3 replaced"),
+            ),
+            (
                 Some(json!({"version": 4, "state": "pending", "missing": ["m"], "trial_failed": "x"})),
                 going("3 of 3 healthy; m"),
             ),
@@ -295,6 +351,18 @@ mod tests {
                 Some(json!({"state": "pending", "rollout": {"state": "paused", "message": "paused"},
                         "failing": "it crashed"})),
                 missed("web: paused: it crashed"),
+            ),
+            (
+                Some(json!({"state": "pending", "failing": "exited with code 3; the engine restarts it",
+                        "rollout": {"state": "paused", "message": "paused: w failed: ended with code 3",
+                            "last_failure": "w failed: ended with code 3"}})),
+                missed("web: paused: w failed: ended with code 3"),
+            ),
+            (
+                Some(json!({"state": "pending", "failing": "exited with code 3; the engine restarts it",
+                        "missing": ["w failed: ended with code 3", "rollout: x"],
+                        "rollout": {"state": "running", "message": "x; w failed: ended with code 3"}})),
+                going("x; w failed: ended with code 3"),
             ),
             (
                 Some(json!({"version": 4, "state": "pending",

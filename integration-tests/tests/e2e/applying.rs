@@ -162,9 +162,11 @@ async fn apply_ends_after_the_trial_and_says_how_it_failed() {
     };
     let fails = "echo no database; sleep 1; exit 5";
     // The first deployment: what crash-loops, and a job that ends with an error.
-    for (name, more) in [("web", json!({})), ("job", json!({"restart": {"condition": "never"}}))] {
+    let never = json!({"restart": {"condition": "never"}, "replicas": 2});
+    for (name, more, tried) in [("web", json!({}), "is tried again"), ("job", never, "not started again")] {
         let why = refused(&shef(&site, &["apply", "-"], &spec(name, fails, more)).await);
-        assert!(why.contains(&format!("{name}: the trial has failed, and is tried again: {name}-")), "{why}");
+        assert!(why.contains(&format!("{name}: the trial has failed, and ")), "{why}");
+        assert!(why.contains(&format!("{tried}: {name}-")), "{why}");
         assert!(why.contains("code 5") && why.contains("its last line: no database"), "{why}");
     }
     let ls = said(&shef(&site, &["ls"], "").await);

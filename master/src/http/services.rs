@@ -192,9 +192,14 @@ pub(super) async fn write(
             if view.version < accepted.version {
                 return None;
             }
-            // It is tried again, but whoever waits is told now.
+            // It may be tried again, but whoever waits is told now.
             if let Some(why) = view.trial_failed.as_ref().filter(|_| view.generation == accepted.generation) {
                 missing.insert(0, format!("the trial has failed: {why}"));
+                return Some(false);
+            }
+            if let (n @ 1.., None) = (view.ended_for_good, &view.rollout) {
+                let wanted = view.wanted;
+                missing.insert(0, format!("{n} of {wanted} ended with an error and are not started again"));
                 return Some(false);
             }
             if view.state != ServiceState::Running {

@@ -110,8 +110,10 @@ pub fn plan(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) 
         first.into_iter().for_each(|at| plan.wake(at));
     }
     if !record.is_gated() {
-        let starting = slots.open.values().flatten().filter(|(_, class)| *class == ReplicaClass::Starting);
-        let due = starting.filter_map(|(replica, _)| observed.trial_changes_at(record, replica));
+        // A failure counts once its last lines have had their time to come.
+        let may_fail = |class| matches!(class, ReplicaClass::Starting | ReplicaClass::Failed);
+        let open = slots.open.values().flatten().filter(|(_, class)| may_fail(*class));
+        let due = open.filter_map(|(replica, _)| observed.trial_changes_at(record, replica));
         let late = observed.first_start_is_late_at(record, &slots.settled);
         due.chain(late).min().into_iter().for_each(|at| plan.wake(at));
     }

@@ -82,9 +82,14 @@ pub struct ServiceHead {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub on_trial: u32,
     /// Why the service's first generation, or one that no rollout can take back, has failed its trial: more
-    /// than `update.max_failures` of its replicas did. They are tried again.
+    /// than `update.max_failures` of its replicas did. They are tried again, but for those that
+    /// `ended_for_good` counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial_failed: Option<String>,
+    /// In how many slots the replica's process ended with an error, and its `restart` rule does not start it
+    /// again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ended_for_good: u32,
     /// How many of these are not confirmed: the host's agent or engine does not answer, so that the last
     /// known state is shown.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -246,6 +251,7 @@ pub fn view(
         running: count(running.len() + settled.len() - settled.starting.without(&settled.doubled).len()),
         on_trial: count(on_trial + settled.on_trial.len()),
         trial_failed: trial_failed(record, &slots, observed),
+        ended_for_good: ended_for_good(record, &slots, observed),
         unconfirmed: count(running.without(&confirmed).len()),
         wanted: record.slots_wanted(),
         missing_more: missing.more(),
@@ -304,6 +310,17 @@ fn trial_failed(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observatio
     let failed: Vec<String> = failed.collect();
     let too_many = failed.len() > record.spec.update.max_failures as usize;
     failed.into_iter().next().filter(|_| too_many)
+}
+
+/// In how many slots nothing is started again, as far as their last lines are known or have had their time.
+fn ended_for_good(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> u32 {
+    let has_ended = |(replica, class): &(&ReplicaRecord, ReplicaClass)| {
+        *class == ReplicaClass::Failed
+            && replica.generation == record.target(replica.slot)
+            && observed.ended_for_good(record, replica)
+            && observed.failed_at(replica).is_none_or(|at| at <= observed.now())
+    };
+    count(slots.open.values().filter(|all| !record.deleted && all.iter().any(has_ended)).count())
 }
 
 fn probation_view(record: &ServiceRecord, observed: &Observations) -> Option<ProbationView> {

@@ -91,6 +91,7 @@ pub(crate) fn service(name: &str, nodes: &[&str]) -> (ServiceName, Option<Servic
         observed_generation: None,
         on_trial: 0,
         trial_failed: None,
+        ended_for_good: 0,
         rollout: None,
         last_rollout: None,
         probation: None,

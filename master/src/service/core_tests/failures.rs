@@ -248,16 +248,49 @@ fn a_job_whose_process_ends_with_an_error_has_failed_its_trial() {
         ..ReplicaStatus::new(id, ReplicaState::Failed, model.now.wall)
     };
     model.hear(ended.clone());
-    assert_eq!(model.shown().trial_failed, None, "its last lines may still come");
+    assert_eq!(
+        (&model.shown().trial_failed, model.shown().ended_for_good),
+        (&None, 0),
+        "its last lines may still come"
+    );
     assert_eq!(model.shown().replica_states[0].health, Health::Unhealthy);
     let lines = ReplicaStatus { last_log_lines: vec!["no space".to_owned()], ..ended };
     model.hear(lines);
+    assert_eq!(model.shown().ended_for_good, 1);
     let why = model.shown().trial_failed.clone().unwrap();
     assert!(
         why.ends_with("exited with code 7; its restart condition is never; its last line: no space"),
         "{why}"
     );
     assert!(model.shown().missing[0].ends_with("; its last line: no space"), "{:?}", model.shown().missing);
+}
+
+#[test]
+fn a_job_whose_replicas_ended_for_good_wakes_its_service_though_they_wrote_nothing() {
+    for (replicas, max_failures) in [(1, 0), (2, 0), (3, 0), (2, 2)] {
+        let mut model = Model::new(2);
+        let mut spec = with(replicas, "app:1", Update { max_failures, ..GATED });
+        std::sync::Arc::make_mut(&mut spec.template).restart.condition = RestartCondition::Never;
+        model.ask(Request::Create { spec });
+        model.settle();
+        for id in model.wanted() {
+            model.now.mono = model.now.mono + shef_common::clock::DurationMs(100);
+            model.wake_at = None;
+            model.hear(ReplicaStatus {
+                reason: Some("exited with code 7; its restart condition is never".to_owned()),
+                exit_code: Some(7),
+                ..ReplicaStatus::new(id, ReplicaState::Failed, model.now.wall)
+            });
+        }
+        // Nothing else is to come of them: no report, and no event.
+        while let Some(at) = model.wake_at.take() {
+            model.sleep(at.0.saturating_sub(model.now.mono.0));
+        }
+        let shown = model.shown();
+        assert_eq!(shown.ended_for_good, replicas, "{replicas} of which {max_failures} may fail");
+        let said = shown.trial_failed.as_ref();
+        assert_eq!(said.is_some_and(|said| said.contains("exited with code 7")), replicas > max_failures);
+    }
 }
 
 #[test]

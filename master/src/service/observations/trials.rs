@@ -53,7 +53,7 @@ impl Observations {
     }
 
     /// When the reported failure of `replica` counts.
-    fn failed_at(&self, replica: &ReplicaRecord) -> Option<MonoMs> {
+    pub fn failed_at(&self, replica: &ReplicaRecord) -> Option<MonoMs> {
         let status = self.statuses.get(&replica.id);
         let failure = self.trials.get(&replica.id)?.failure.as_ref();
         failure.map(|failure| failure.counts_at(status))
