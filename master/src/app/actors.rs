@@ -83,6 +83,7 @@ impl Actors {
         let options = ClusterOptions {
             report_interval: settings.report_interval,
             history_limit: config.history_limit as usize,
+            wave: crate::service::WAVE,
             forgotten_limit: FORGOTTEN_LIMIT,
             takes_over,
             seed: random(),

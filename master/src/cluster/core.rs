@@ -39,6 +39,8 @@ pub struct ClusterOptions {
     pub report_interval: DurationMs,
     /// How many earlier generations a service keeps.
     pub history_limit: usize,
+    /// The most slots of a service that one commit fills, and the most replicas that it retires.
+    pub wave: usize,
     /// How many forgotten hosts are remembered.
     pub forgotten_limit: usize,
     /// Whether an operator wants this master to lead, whoever leads besides: it restored the store, or said
@@ -239,6 +241,7 @@ impl ClusterCore {
         effects: &mut Vec<Effect>,
     ) {
         core.keep_generations(self.options.history_limit);
+        core.set_wave(self.options.wave);
         self.services.insert(name.clone(), BTreeMap::new());
         self.members.services_are(self.services.len());
         effects.push(Effect::SpawnService { name, core: Box::new(core), initial });

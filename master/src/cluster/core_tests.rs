@@ -82,6 +82,7 @@ fn options() -> ClusterOptions {
     ClusterOptions {
         report_interval: DurationMs(500),
         history_limit: 10,
+        wave: crate::service::WAVE,
         forgotten_limit: FORGOTTEN_LIMIT,
         takes_over: false,
         seed: 1,

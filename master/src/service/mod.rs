@@ -43,7 +43,7 @@ mod volumes;
 
 pub use actor::{ServiceActor, ServiceOutlets, ToService};
 pub use conflict::Conflict;
-pub use core::ServiceCore;
+pub use core::{ServiceCore, WAVE};
 pub use diff::FieldChange;
 pub use effects::ServiceEffects;
 pub use events::{Effect as ServiceEffect, Event as ServiceEvent, Tally, Ticket};

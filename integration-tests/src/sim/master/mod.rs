@@ -25,7 +25,7 @@ use shef_master::{
     membership::{MembershipCore, Settings},
     runner::NodeView,
     scheduler::{PlacementResult, QuestionTicket, SchedulerCore, SchedulerEffects},
-    service::{ServiceEvent, ServiceView},
+    service::{ServiceEvent, ServiceView, WAVE},
     store::{CoreOptions, Leadership, Store as _, core::Core as StoreCore},
 };
 
@@ -219,6 +219,8 @@ impl World {
         let options = ClusterOptions {
             report_interval: SETTINGS.report_interval,
             history_limit: HISTORY_LIMIT,
+            // Few services here have as many replicas as usually fit in one commit.
+            wave: [3, WAVE, 1][usize::try_from(inc % 3).unwrap_or_default()],
             forgotten_limit: FORGOTTEN_LIMIT,
             takes_over: false,
             seed: self.rng.u64(..),

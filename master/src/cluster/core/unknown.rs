@@ -76,6 +76,7 @@ mod tests {
         let options = ClusterOptions {
             report_interval: DurationMs(500),
             history_limit: 10,
+            wave: crate::service::WAVE,
             forgotten_limit: 10,
             takes_over: false,
             seed: 1,

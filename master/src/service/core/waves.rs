@@ -39,7 +39,6 @@ impl Plan {
 
 impl ServiceCore {
     /// Has a commit fill, and retire, at most so many.
-    #[cfg(test)]
     pub const fn set_wave(&mut self, most: usize) {
         self.wave = most;
     }
