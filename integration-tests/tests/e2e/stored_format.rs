@@ -120,10 +120,8 @@ async fn everything_is_there(master: &Master, epoch: u32) {
     assert_eq!(counts["services"], json!({ "Created": 2, "Deleted": 1 }));
 
     // It goes on from there: versions, generations, and what the leadership before had counted.
-    let scaled = master
-        .api
-        .raw("PATCH", "/v1/services/web", &[("if-match", "\"3\"")], br#"{"replicas":1}"#.to_vec())
-        .await;
+    let headers = [("if-match", "\"3\""), ("content-type", "application/json")];
+    let scaled = master.api.raw("PATCH", "/v1/services/web", &headers, br#"{"replicas":1}"#.to_vec()).await;
     assert_eq!(
         (scaled.status, &scaled.body["version"], &scaled.body["generation"]),
         (200, &json!(4), &json!(2)),
