@@ -94,7 +94,7 @@ impl KnownNames {
     /// Whether the request may be answered.
     ///
     /// # Errors
-    /// Why not.
+    /// The header that forbids it.
     pub fn admit(&self, caller: Caller<'_>) -> Result<(), Refusal> {
         let shown = |text: &str| text.escape_debug().take(SHOWN).collect::<String>();
         let Some(host) = caller.host.filter(|host| !host.is_empty()) else {
