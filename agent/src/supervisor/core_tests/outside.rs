@@ -243,6 +243,19 @@ fn a_signal_explains_the_end_of_its_own_run_alone() {
 }
 
 #[test]
+fn an_engine_may_tell_of_a_stop_before_the_end() {
+    let mut world = running(|_| {});
+    signals(&mut world, 15);
+    let container = world.containers[ID].clone();
+    world.event(&container, EventKind::Stopped);
+    ends(&mut world, 0);
+    world.carry_out();
+    comes_back(&mut world);
+    let after = status(&world);
+    assert_eq!((after.state, after.health, after.restarts), (ReplicaState::Running, Health::Healthy, 0));
+}
+
+#[test]
 fn a_list_that_shows_it_before_its_end_does_not_make_that_a_failure() {
     let mut world = running(|template| template.stop_grace_s = 300);
     is_listed(&mut world);

@@ -111,6 +111,11 @@ impl Outside {
         (now <= until).then_some(until + DurationMs(1))
     }
 
+    /// Whether the end is still to come that a signal explains.
+    pub const fn awaits_end(&self) -> bool {
+        self.signalled.is_some()
+    }
+
     /// Whether it was stopped and has not run since.
     pub const fn has_stopped_it(&self) -> bool {
         self.stopped_by.is_some()

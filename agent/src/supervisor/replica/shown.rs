@@ -154,6 +154,8 @@ impl Replica {
             }
             EventKind::Signalled { .. } => {}
             EventKind::OutOfMemory => self.runs_out_of_memory(),
+            // Newer engines (26 and 28 do) tell of it before the end, which says more.
+            EventKind::Stopped if self.outside.awaits_end() => {}
             EventKind::Stopped => {
                 *state = ContainerState::Exited;
                 let by_rule = !self.rule().is_default();
