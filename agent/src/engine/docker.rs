@@ -101,7 +101,7 @@ impl DockerEngine {
     }
 }
 
-/// `error`, with the address that was tried, if nobody answered there: a look's error is shown to people.
+/// `error`, with the address that was tried, if there was no answer: a look's error is shown to people.
 fn of_look(address: &DockerAddress, error: EngineError) -> EngineError {
     match error {
         EngineError::Unreachable(why) => EngineError::Unreachable(format!(

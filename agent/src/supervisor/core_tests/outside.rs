@@ -1,8 +1,8 @@
 //! Containers that somebody else stops: `docker stop`, `docker kill`, `docker rm -f`, `docker restart`.
 
 mod checks;
+mod property;
 
-use proptest::prelude::*;
 use shef_common::{
     clock::WallMs,
     protocol::Assignment,
@@ -54,7 +54,7 @@ fn checked(test: HealthTest, on_unhealthy: OnUnhealthy) -> World {
     world
 }
 
-/// The checks that are due pass or fail, whoever makes them.
+/// The checks that are due pass or fail: the agent's and the engine's.
 fn checks(world: &mut World, passes: bool) {
     let says = if passes { Check::Healthy } else { Check::Unhealthy };
     let container = world.containers.get_mut(ID).unwrap();
@@ -66,7 +66,7 @@ fn checks(world: &mut World, passes: bool) {
     world.answer_checks(passes);
 }
 
-/// Its checks fail for so long while its process shuts down, and nobody takes that for a failure.
+/// Its checks fail for so long while its process shuts down, and none of that counts as a failure.
 fn drains(world: &mut World, ms: u64) {
     for _ in 0..ms / 500 {
         world.pass(500);
@@ -81,7 +81,7 @@ fn signals(world: &mut World, signal: u8) {
     world.deliver_events(true);
 }
 
-/// Its process ends with this code, and nobody starts it again.
+/// Its process ends with this code and is not started again.
 fn ends(world: &mut World, exit_code: i64) {
     let container = world.containers.get_mut(ID).unwrap();
     (container.state, container.exit_code) = (ContainerState::Exited, Some(exit_code));
@@ -445,67 +445,4 @@ fn a_job_that_somebody_stops_is_not_run_twice() {
 
 fn health_tests() -> [HealthTest; 2] {
     [HealthTest::Tcp { port: 80 }, HealthTest::Shell("check".into())]
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Act {
-    Drains(u8, u16),
-    Stopped(u8),
-    Crashes,
-    Handles,
-    Waits(u16),
-}
-
-fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let act = prop_oneof![
-        2 => (0..4_u8).prop_map(Act::Stopped),
-        2 => (0..4_u8, 0..20_000_u16).prop_map(|(way, ms)| Act::Drains(way, ms)),
-        2 => Just(Act::Crashes),
-        1 => Just(Act::Handles),
-        3 => any::<u16>().prop_map(Act::Waits),
-    ];
-    prop::collection::vec(act, 0..25)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn each_end_counts_once_and_what_somebody_stopped_does_not(test in 0..2_usize, acts in acts()) {
-        let mut world = checked(health_tests()[test].clone(), OnUnhealthy::Report);
-        let mut crashed = 0;
-        let mut excused_until = None;
-        for act in acts {
-            comes_back(&mut world);
-            checks(&mut world, true);
-            if let Act::Drains(_, ms) = act && status(&world).health == Health::Healthy {
-                signals(&mut world, 15);
-                drains(&mut world, ms.into());
-            }
-            match act {
-                Act::Stopped(way) | Act::Drains(way, _) => {
-                    [is_killed, is_stopped, is_removed, is_restarted][usize::from(way)](&mut world);
-                    excused_until = None;
-                    let after = status(&world);
-                    prop_assert!(after.state == ReplicaState::Starting || after.health != Health::Unhealthy);
-                }
-                Act::Crashes => {
-                    crashes(&mut world);
-                    crashed += u32::from(excused_until.take().is_none_or(|until| until < world.now.mono.0));
-                }
-                Act::Handles => {
-                    signals(&mut world, 15);
-                    excused_until = Some(world.now.mono.0 + WITHIN_MS);
-                }
-                Act::Waits(ms) => world.pass(u64::from(ms)),
-            }
-            prop_assert_eq!(status(&world).restarts, crashed, "{:?}", status(&world));
-        }
-        comes_back(&mut world);
-        world.pass(60_000);
-        checks(&mut world, true);
-        prop_assert!(runs(&world));
-        let after = status(&world);
-        prop_assert_eq!((after.state, after.health), (ReplicaState::Running, Health::Healthy));
-    }
 }

@@ -1,5 +1,5 @@
-//! Starts of a container that nobody heard, nor the end before: as by an engine that was restarted while the
-//! agent missed its events.
+//! Starts of a container whose events were missed, as were those of the end before: as by an engine that was
+//! restarted while the agent did not hear it.
 
 use std::collections::BTreeSet;
 

@@ -228,7 +228,7 @@ impl Replica {
         self.runtime_info.image_check
     }
 
-    /// Its process has begun, and nobody heard it: a check of the agent's begins anew, those of the run before do
+    /// Its process has begun, and that was missed: a check of the agent's begins anew, those of the run before do
     /// not count. What the engine checks, its list shows.
     pub(super) fn runs_anew(&mut self) {
         let is_ours =
