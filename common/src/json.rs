@@ -64,7 +64,8 @@ impl<'de> Visitor<'de> for Reader {
         let mut all = Map::new();
         while let Some(name) = fields.next_key::<String>()? {
             if all.contains_key(&name) {
-                return Err(A::Error::custom(format_args!("field {name} is there twice")));
+                let shown: String = name.chars().take(80).collect();
+                return Err(A::Error::custom(format_args!("field {shown} is there twice")));
             }
             let Unique(value) = fields.next_value()?;
             all.insert(name, value);

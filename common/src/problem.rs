@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The most wrong fields that one answer names.
+pub const MAX_ERRORS: usize = 100;
 /// The media type of a [`Problem`].
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -97,7 +99,7 @@ pub struct Problem {
     pub code: Code,
     /// What was wrong with which value, and what to do.
     pub detail: String,
-    /// Which fields are wrong.
+    /// Which fields are wrong: the first 100 of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
     /// Seconds after which another try makes sense; sent as `Retry-After` too.

@@ -152,19 +152,22 @@ impl HttpCheck {
         let rule = "must begin with / and hold at most 1024 visible ASCII characters without #";
         rules.check(fits, "health.test.http.path", rule, path);
         rules.count("health.test.http.headers", headers.len(), MAX_CHECK_HEADERS);
-        for (name, value) in headers {
+        for (name, value) in headers.iter().take(MAX_CHECK_HEADERS) {
             let rule = "must be a header that a check may set: letters, digits and hyphens, and none of \
                         the connection's own";
             rules.check(is_header(name), "health.test.http.headers", rule, name);
-            let namesakes = headers.keys().filter(|other| other.eq_ignore_ascii_case(name)).count();
+            let namesakes = headers
+                .keys()
+                .take(MAX_CHECK_HEADERS)
+                .filter(|other| other.eq_ignore_ascii_case(name))
+                .count();
             let rule = "must be there once, whatever the case of its letters";
             rules.check(namesakes == 1, format!("health.test.http.headers.{name}"), rule, name);
             let fits = value.len() <= 1_024 && value.bytes().all(|c| c == b' ' || c.is_ascii_graphic());
             let rule = "must hold at most 1024 visible ASCII characters and spaces";
             rules.check(fits, format!("health.test.http.headers.{name}"), rule, value);
         }
-        rules.count("health.test.http.status", status.len(), MAX_CHECK_HEADERS);
-        for status in status {
+        for status in rules.entries("health.test.http.status", status, MAX_CHECK_HEADERS) {
             let rule = "must be statuses from 100 to 599";
             rules.check((100..600).contains(status), "health.test.http.status", rule, status);
         }

@@ -106,7 +106,7 @@ fn read_mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error
 impl Mount {
     /// The rules of all mounts of a container.
     pub(super) fn rules(mounts: &[Self], rules: &mut Rules) {
-        rules.count("mounts", mounts.len(), MAX_MOUNTS);
+        let mounts = rules.entries("mounts", mounts, MAX_MOUNTS);
         let mut targets = BTreeSet::new();
         for (at, mount) in mounts.iter().enumerate() {
             let path = format!("mounts[{at}]");
@@ -138,9 +138,10 @@ impl Mount {
                     rules.check(is_absolute(source), format!("{path}.source"), PATH, source);
                 }
                 Self::Tmpfs { size_bytes, mode, mount_options, .. } => {
-                    rules.count(&format!("{path}.mount_options"), mount_options.len(), MAX_ENTRIES);
+                    let options = format!("{path}.mount_options");
+                    let mount_options = rules.entries(&options, mount_options, MAX_ENTRIES);
                     for (nth, option) in mount_options.iter().enumerate() {
-                        let path = format!("{path}.mount_options[{nth}]");
+                        let path = format!("{options}[{nth}]");
                         rules.check(is_tmpfs_option(option), path, TMPFS, option);
                     }
                     if let Some(bytes) = size_bytes {

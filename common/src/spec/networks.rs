@@ -47,7 +47,7 @@ impl Network {
 
     /// The rules of all networks of a container.
     pub(super) fn rules(networks: &[Self], rules: &mut Rules) {
-        rules.count("networks", networks.len(), MAX_ENTRIES);
+        let networks = rules.entries("networks", networks, MAX_ENTRIES);
         for (at, network) in networks.iter().enumerate() {
             let Self { name, aliases, ipv4_address, ipv6_address } = network;
             let path = format!("networks[{at}]");
@@ -62,8 +62,8 @@ impl Network {
                 rules
                     .wrong(format!("{path}.name"), format!("must be joined once, but {name} is named twice"));
             }
-            rules.count(&format!("{path}.aliases"), aliases.len(), MAX_ENTRIES);
-            for (nth, alias) in aliases.iter().enumerate() {
+            let checked = rules.entries(&format!("{path}.aliases"), aliases, MAX_ENTRIES);
+            for (nth, alias) in checked.iter().enumerate() {
                 rules.check(is_host(alias), format!("{path}.aliases[{nth}]"), HOST, alias);
             }
             if matches!(name.as_str(), "bridge" | "host" | "none") && !aliases.is_empty() {

@@ -12,6 +12,8 @@ use super::rules::Rules;
 
 /// The most ports that a replica may publish.
 pub const MAX_PORTS: usize = 64;
+/// The most ports that are read: a short range stands for many, and no reader makes more of them than this.
+const MAX_READABLE_PORTS: usize = 4_096;
 
 /// One port of the container, published on the host that runs it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -39,7 +41,7 @@ pub fn addresses_overlap(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
 impl Port {
     /// The rules of all ports of a container.
     pub(super) fn rules(ports: &[Self], rules: &mut Rules) {
-        rules.count("ports", ports.len(), MAX_PORTS);
+        let ports = rules.entries("ports", ports, MAX_PORTS);
         for (at, port) in ports.iter().enumerate() {
             let path = format!("ports[{at}]");
             rules.check(port.target != 0, format!("{path}.target"), "must be 1 to 65535", port.target);
@@ -155,6 +157,10 @@ pub(super) fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Port>, D::E
     }
 
     let read = Vec::<Single>::deserialize(from)?;
+    let ports: usize = read.iter().map(|single| single.0.len()).sum();
+    if ports > MAX_READABLE_PORTS {
+        return Err(de::Error::custom(format!("must hold at most {MAX_PORTS}, but holds {ports}")));
+    }
     Ok(read.into_iter().flat_map(|single| single.0).collect())
 }
 

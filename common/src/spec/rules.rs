@@ -8,7 +8,7 @@ mod tests;
 
 use std::fmt::Display;
 
-use crate::problem::FieldError;
+use crate::problem::{FieldError, MAX_ERRORS};
 
 /// The most entries of a list or map that has no bound of its own.
 pub(super) const MAX_ENTRIES: usize = 64;
@@ -17,7 +17,11 @@ pub(super) const MAX_BYTES: u64 = 1 << 50;
 /// An hour in milliseconds.
 pub(super) const HOUR_MS: u64 = 3_600_000;
 
-/// What is wrong with a spec.
+/// The longest path and the longest message of an error, in characters.
+const LONGEST: (usize, usize) = (200, 500);
+
+/// What is wrong with a spec: one error more than an answer names, so that the answer can say that there are
+/// more.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     pub found: Vec<FieldError>,
@@ -26,7 +30,12 @@ pub(super) struct Rules {
 impl Rules {
     /// Notes that the field at `path` is wrong.
     pub fn wrong(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.found.push(FieldError { field: path.into(), message: message.into() });
+        if self.found.len() > MAX_ERRORS {
+            return;
+        }
+        let shown = |text: String, most| text.chars().take(most).collect();
+        let (field, message) = (shown(path.into(), LONGEST.0), shown(message.into(), LONGEST.1));
+        self.found.push(FieldError { field, message });
     }
 
     /// Notes it unless `holds`; `rule` is completed by the value.
@@ -49,6 +58,12 @@ impl Rules {
     pub fn range(&mut self, path: impl Into<String>, value: u64, least: u64, most: u64, unit: &str) {
         let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
         self.check((least..=most).contains(&value), path, &format!("must be {least} to {most}{unit}"), value);
+    }
+
+    /// The entries of a list that are checked: no more than there may be.
+    pub fn entries<'a, T>(&mut self, path: &str, list: &'a [T], most: usize) -> &'a [T] {
+        self.count(path, list.len(), most);
+        list.get(..most).unwrap_or(list)
     }
 
     /// How many there may be.

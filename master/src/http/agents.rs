@@ -23,6 +23,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 async fn read<T: DeserializeOwned>(request: &HttpRequest, payload: web::Payload) -> Result<T, ApiError> {
     let bytes = body::read(request, payload, MAX_BYTES).await?;
     serde_json::from_slice(&bytes).map_err(|error| {
+        let error: String = error.to_string().chars().take(300).collect();
         let detail = format!("the body is not what this version of the protocol takes: {error}");
         Problem::new(Code::InvalidBody, detail).into()
     })

@@ -6,7 +6,7 @@ use actix_web::{
 };
 use shef_common::{
     ids::{ServiceName, Slot},
-    problem::{Code, FieldError, MEDIA_TYPE, Problem},
+    problem::{Code, FieldError, MAX_ERRORS, MEDIA_TYPE, Problem},
     query::InvalidParameter,
 };
 
@@ -36,13 +36,18 @@ impl From<Vec<FieldError>> for ApiError {
 }
 
 impl ApiError {
-    /// A body with wrong fields.
-    pub fn fields(errors: Vec<FieldError>) -> Self {
-        let detail = errors
+    /// A body with wrong fields, of which the first [`MAX_ERRORS`] are named.
+    pub fn fields(mut errors: Vec<FieldError>) -> Self {
+        let has_more = errors.len() > MAX_ERRORS;
+        errors.truncate(MAX_ERRORS);
+        let mut detail = errors
             .iter()
             .map(|error| format!("{}: {}", error.field, error.message))
             .collect::<Vec<_>>()
             .join("; ");
+        if has_more {
+            detail = format!("{detail}; there are more errors than these {MAX_ERRORS}");
+        }
         Problem::new(Code::InvalidBody, detail).with_errors(errors).into()
     }
 
@@ -93,5 +98,23 @@ impl ResponseError for ApiError {
         }
         // A plain struct always serialises.
         answer.body(serde_json::to_vec(&self.0).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_errors_the_first_hundred_are_named_and_the_answer_says_that_there_are_more() {
+        let errors = |count: usize| -> Vec<FieldError> {
+            let error = |n| FieldError { field: format!("cap_add[{n}]"), message: "is wrong".to_owned() };
+            (0..count).map(error).collect()
+        };
+        let ApiError(problem) = ApiError::fields(errors(101));
+        assert_eq!(problem.errors, errors(100));
+        assert!(problem.detail.ends_with("cap_add[99]: is wrong; there are more errors than these 100"));
+        let ApiError(problem) = ApiError::fields(errors(100));
+        assert!(problem.detail.ends_with("cap_add[99]: is wrong"), "{}", problem.detail);
     }
 }

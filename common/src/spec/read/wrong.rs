@@ -162,6 +162,9 @@ impl Wrong {
     }
 
     fn check(&mut self, schema: &Value, value: &Value, path: &str) {
+        if self.0.len() >= MAX_WRONG {
+            return;
+        }
         let choices = choices(schema);
         if !choices.is_empty() {
             return self.check_choice(schema, &choices, value, path);
@@ -212,6 +215,9 @@ impl Wrong {
         let none = Map::new();
         let known = schema["properties"].as_object().unwrap_or(&none);
         for (name, value) in fields {
+            if self.0.len() >= MAX_WRONG {
+                return;
+            }
             let path = below(path, &shown(name, 80));
             match (known.get(name), &schema["additionalProperties"]) {
                 (Some(schema), _) => self.check(schema, value, &path),

@@ -150,13 +150,13 @@ impl Template {
             );
         }
         for (field, capabilities) in [("cap_add", &self.cap_add), ("cap_drop", &self.cap_drop)] {
-            rules.count(field, capabilities.len(), MAX_ENTRIES);
+            let capabilities = rules.entries(field, capabilities, MAX_ENTRIES);
             for (at, capability) in capabilities.iter().enumerate() {
                 rules.check(is_capability(capability), format!("{field}[{at}]"), CAPABILITY, capability);
             }
         }
-        rules.count("group_add", self.group_add.len(), MAX_ENTRIES);
-        for (at, group) in self.group_add.iter().enumerate() {
+        let groups = rules.entries("group_add", &self.group_add, MAX_ENTRIES);
+        for (at, group) in groups.iter().enumerate() {
             let group_rule = "must be a group by name or number, without spaces";
             rules.check(is_account(group), format!("group_add[{at}]"), group_rule, group);
         }
@@ -167,13 +167,13 @@ impl Template {
             rules.range("shm_bytes", bytes, 4_096, MAX_BYTES, "bytes");
         }
         rules.count("extra_hosts", self.extra_hosts.len(), MAX_ENTRIES);
-        for name in self.extra_hosts.keys() {
+        for name in self.extra_hosts.keys().take(MAX_ENTRIES) {
             rules.check(is_host(name), "extra_hosts", HOST, name);
         }
-        rules.count("host_gateway", self.host_gateway.len(), MAX_ENTRIES);
-        for (at, name) in self.host_gateway.iter().enumerate() {
+        let gateways = rules.entries("host_gateway", &self.host_gateway, MAX_ENTRIES);
+        for (at, name) in gateways.iter().enumerate() {
             rules.check(is_host(name), format!("host_gateway[{at}]"), HOST, name);
-            let is_twice = self.extra_hosts.contains_key(name) || self.host_gateway[..at].contains(name);
+            let is_twice = self.extra_hosts.contains_key(name) || gateways[..at].contains(name);
             rules.check(
                 !is_twice,
                 format!("host_gateway[{at}]"),
@@ -186,8 +186,8 @@ impl Template {
             let rule = "must be a logging driver such as json-file, local, journald or syslog";
             rules.check(is_driver(&logging.driver), "logging.driver", rule, &logging.driver);
         }
-        rules.count("devices", self.devices.len(), MAX_ENTRIES);
-        for (at, device) in self.devices.iter().enumerate() {
+        let devices = rules.entries("devices", &self.devices, MAX_ENTRIES);
+        for (at, device) in devices.iter().enumerate() {
             let path = format!("devices[{at}]");
             rules.check(is_absolute(&device.source), format!("{path}.source"), PATH, &device.source);
             let target = &device.target;
@@ -202,8 +202,8 @@ impl Template {
                 &device.permissions,
             );
         }
-        rules.count("device_requests", self.device_requests.len(), MAX_ENTRIES);
-        for (at, request) in self.device_requests.iter().enumerate() {
+        let requests = rules.entries("device_requests", &self.device_requests, MAX_ENTRIES);
+        for (at, request) in requests.iter().enumerate() {
             request.rules(&format!("device_requests[{at}]"), rules);
         }
     }

@@ -64,7 +64,7 @@ impl Placement {
         for (path, constraints) in
             [("placement.constraints", &self.constraints), ("placement.preferences", &self.preferences)]
         {
-            rules.count(path, constraints.len(), MAX_CONSTRAINTS);
+            let constraints = rules.entries(path, constraints, MAX_CONSTRAINTS);
             for (at, constraint) in constraints.iter().enumerate() {
                 constraint.rules(&format!("{path}[{at}]"), rules);
             }
@@ -90,7 +90,7 @@ impl Constraint {
                 format!("must hold {words}, but holds {}", self.values.len()),
             );
         }
-        for (at, value) in self.values.iter().enumerate() {
+        for (at, value) in self.values.iter().take(most).enumerate() {
             let fits = value.len() <= 255 && !value.chars().any(char::is_control);
             rules.check(
                 fits,

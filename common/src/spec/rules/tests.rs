@@ -1,5 +1,6 @@
 //! Whole bodies in, and what they become or why they are refused.
 
+mod many;
 mod patch;
 mod wrong;
 
