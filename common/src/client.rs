@@ -6,7 +6,10 @@ use std::{io::ErrorKind, net::SocketAddrV4, time::Duration};
 use awc::{
     Client, Connector,
     error::{ConnectError, SendRequestError},
-    http::StatusCode,
+    http::{
+        StatusCode,
+        header::{HeaderMap, RETRY_AFTER},
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -51,6 +54,8 @@ pub enum CallError {
         status: StatusCode,
         /// The body as it came.
         body: Vec<u8>,
+        /// After how long another try makes sense, if the other side says so in seconds.
+        retry_after: Option<Duration>,
     },
     /// The answer is not what was expected.
     #[error("{url} answered something else than expected: {why}")]
@@ -100,9 +105,11 @@ impl HostClient {
             let request = if self.keep_alive { request } else { request.force_close() };
             let mut answer = request.send_json(body).await.map_err(|e| not_sent(url, &e))?;
             let status = answer.status();
+            let retry_after = retry_after(answer.headers());
             let bytes = answer.body().limit(MAX_ANSWER_BYTES).await.map_err(|e| unreachable(url, &e))?;
             if !status.is_success() {
-                return Err(CallError::Refused { url: url.to_owned(), status, body: bytes.to_vec() });
+                let (url, body) = (url.to_owned(), bytes.to_vec());
+                return Err(CallError::Refused { url, status, body, retry_after });
             }
             serde_json::from_slice(&bytes)
                 .map_err(|e| CallError::Unexpected { url: url.to_owned(), why: e.to_string() })
@@ -162,6 +169,11 @@ impl Default for HostClient {
 pub fn agent_address(agent_url: &str) -> Option<SocketAddrV4> {
     let address: SocketAddrV4 = agent_url.strip_prefix("http://")?.parse().ok()?;
     (address.port() != 0).then_some(address)
+}
+
+/// `Retry-After` in seconds; as a date it is not read.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 fn unreachable(url: &str, error: &dyn std::fmt::Display) -> CallError {

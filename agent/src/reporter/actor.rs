@@ -6,9 +6,10 @@ use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
     SpawnHandle, WrapFuture as _, prelude::SendError,
 };
+use awc::http::StatusCode;
 use shef_common::{
     client::{CallError, HostClient},
-    clock::{MonoMs, Now},
+    clock::{DurationMs, MonoMs, Now},
     ids::{ClusterId, ReplicaId},
     problem::Problem,
     protocol::{Push, REGISTER_PATH, REPORT_PATH, Registered, Report, ReportAck},
@@ -93,22 +94,48 @@ impl Reporter {
     }
 
     fn failure(&mut self, error: &CallError) -> Failure {
-        let refusal = match error {
-            CallError::Refused { status, body, .. } if status.is_client_error() => Some(
-                serde_json::from_slice::<Problem>(body)
-                    .map_or_else(|_| error.to_string(), |problem| problem.detail),
-            ),
-            CallError::Unexpected { why, .. } => Some(why.clone()),
-            CallError::Refused { .. } | CallError::Unreachable { .. } | CallError::NoSocket { .. } => None,
-        };
-        if let Some(why) = refusal {
-            log::error!(why; "the master refuses this host; asking again in 5 s");
-            return Failure::Refused;
+        let failure = failure_of(error);
+        match &failure {
+            Failure::Refused => {
+                log::error!(why = reason(error); "the master refuses this host; asking again in 5 s");
+            }
+            Failure::Unreachable | Failure::Later { .. } => {
+                if !std::mem::replace(&mut self.silent, true) {
+                    log::warn!(
+                        why:% = error;
+                        "the master does not answer or is busy; what runs here runs on, asking again"
+                    );
+                }
+            }
         }
-        if !std::mem::replace(&mut self.silent, true) {
-            log::warn!(why:% = error; "the master does not answer; what runs here runs on, asking again");
+        failure
+    }
+}
+
+/// What the core is told of a failed call. Of the client's errors three pass by themselves: the master, or what
+/// stands before it, takes the same message when it has time or room again.
+fn failure_of(error: &CallError) -> Failure {
+    const PASSING: [StatusCode; 3] =
+        [StatusCode::REQUEST_TIMEOUT, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::TOO_MANY_REQUESTS];
+    match error {
+        CallError::Refused { status, retry_after, .. } if PASSING.contains(status) => {
+            Failure::Later { retry_after: retry_after.map(DurationMs::from) }
         }
-        Failure::Unreachable
+        CallError::Refused { status, .. } if status.is_client_error() => Failure::Refused,
+        CallError::Unexpected { .. } => Failure::Refused,
+        CallError::Refused { .. } | CallError::Unreachable { .. } | CallError::NoSocket { .. } => {
+            Failure::Unreachable
+        }
+    }
+}
+
+/// Why, in the master's own words if these are known.
+fn reason(error: &CallError) -> String {
+    match error {
+        CallError::Refused { body, .. } => serde_json::from_slice::<Problem>(body)
+            .map_or_else(|_| error.to_string(), |problem| problem.detail),
+        CallError::Unexpected { why, .. } => why.clone(),
+        CallError::Unreachable { .. } | CallError::NoSocket { .. } => error.to_string(),
     }
 }
 
@@ -229,5 +256,32 @@ impl Handler<Shutdown> for Reporter {
 
     fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) {
         ctx.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_that_passes_by_itself_is_no_refusal() {
+        let of = |status: u16, retry_after: Option<u64>| {
+            failure_of(&CallError::Refused {
+                url: "http://m".to_owned(),
+                status: StatusCode::from_u16(status).unwrap(),
+                body: Vec::new(),
+                retry_after: retry_after.map(Duration::from_secs),
+            })
+        };
+        for status in [408, 413, 429] {
+            assert_eq!(of(status, None), Failure::Later { retry_after: None }, "{status}");
+        }
+        assert_eq!(of(429, Some(7)), Failure::Later { retry_after: Some(DurationMs(7_000)) });
+        for status in [500, 502, 503, 504] {
+            assert_eq!(of(status, Some(7)), Failure::Unreachable, "{status}");
+        }
+        for status in [400, 403, 404, 409] {
+            assert_eq!(of(status, Some(7)), Failure::Refused, "{status}");
+        }
     }
 }

@@ -19,6 +19,8 @@ const ENGINE_GRACE: DurationMs = DurationMs(2_000);
 const REFUSED_WAIT: DurationMs = DurationMs(5_000);
 /// Between calls to masters that do not answer: 100 ms doubling to 1 s.
 const UNREACHABLE: Backoff = Backoff { first: Backoff::CALL.first, most: DurationMs(1_000) };
+/// What the master has not taken goes out again after this: 1 s doubling to 30 s, while heartbeats go on.
+const NOT_TAKEN: Backoff = Backoff { first: DurationMs(1_000), most: DurationMs(30_000) };
 /// The most reports in flight.
 const MAX_IN_FLIGHT: usize = 2;
 /// A report in flight for longer than this, and than two of the latest round trips, is
@@ -67,8 +69,13 @@ pub enum Event {
 /// Why a call to a master failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// No answer, or one that says to come back later.
+    /// No answer, or that of a master that fails, starts, or does not lead.
     Unreachable,
+    /// The master does not take it now: it is too busy, or the message too large.
+    Later {
+        /// After how long the master wants to be asked again.
+        retry_after: Option<DurationMs>,
+    },
     /// The master does not want it.
     Refused,
 }
@@ -192,6 +199,10 @@ pub struct Core {
     applying_push: bool,
     failures: u32,
     not_before: MonoMs,
+    /// How many reports with more than a heartbeat the master has not taken, one after the other.
+    not_taken: u32,
+    /// Until then reports are mere heartbeats.
+    heartbeats_until: MonoMs,
     seq: u64,
 }
 
@@ -220,6 +231,8 @@ impl Core {
             applying_push: false,
             failures: 0,
             not_before: MonoMs(0),
+            not_taken: 0,
+            heartbeats_until: MonoMs(0),
             seq: 0,
         }
     }
@@ -254,13 +267,12 @@ impl Core {
         match (&self.registration, &self.in_flight[..]) {
             (Registration::InFlight { .. }, _) => None,
             (Registration::Done(member), []) => {
-                let changed = self.changed_at.map(|at| at + self.settings.debounce);
+                let changed = self.change_due();
                 Some(changed.map_or(member.heartbeat_at, |at| at.min(member.heartbeat_at)))
             }
             // A heartbeat goes past a report that hangs, and a report past a heartbeat that does.
             (Registration::Done(member), [hangs]) => {
-                let changed =
-                    self.changed_at.filter(|_| hangs.is_heartbeat()).map(|at| at + self.settings.debounce);
+                let changed = self.change_due().filter(|_| hangs.is_heartbeat());
                 let due = changed.map_or(member.heartbeat_at, |at| at.min(member.heartbeat_at));
                 Some(due.max(hangs.at + self.patience()))
             }
@@ -268,6 +280,11 @@ impl Core {
             (Registration::Due, []) => self.grace_ends,
             (Registration::Due | Registration::Done(_), [_, ..]) => None,
         }
+    }
+
+    /// When what has changed should be reported.
+    fn change_due(&self) -> Option<MonoMs> {
+        self.changed_at.map(|at| (at + self.settings.debounce).max(self.heartbeats_until))
     }
 
     /// Something that a registration contains has changed.
@@ -343,7 +360,7 @@ impl Core {
         self.seq += 1;
         let (mut statuses, mut full) = (Vec::new(), false);
         // What passes a report that hangs is a mere heartbeat, unless the other is one.
-        if self.in_flight.iter().all(Sent::is_heartbeat) {
+        if self.in_flight.iter().all(Sent::is_heartbeat) && self.heartbeats_until <= now.mono {
             // Before the engine has shown its containers, what is missing here says nothing.
             full = self.want_full && self.listed;
             statuses = if full {
@@ -401,8 +418,14 @@ impl Core {
             Ok(ack) => ack,
             Err(_) if seq < self.answered => return self.schedule_unreported(now),
             Err(failure) => {
-                if failure == Failure::Refused {
-                    self.register_again();
+                match failure {
+                    Failure::Refused => self.register_again(),
+                    Failure::Later { retry_after } if !sent.is_heartbeat() => {
+                        self.not_taken += 1;
+                        let asked = retry_after.map_or(DurationMs(0), |wait| wait.min(NOT_TAKEN.most));
+                        self.heartbeats_until = now.mono + NOT_TAKEN.after(self.not_taken).max(asked);
+                    }
+                    Failure::Later { .. } | Failure::Unreachable => {}
                 }
                 self.schedule_unreported(now);
                 return self.failed(&failure, now);
@@ -416,6 +439,9 @@ impl Core {
         }
         effects.push(Effect::MasterAnswered);
         self.failures = 0;
+        if !sent.is_heartbeat() {
+            self.not_taken = 0;
+        }
         if let (Some(ms), Registration::Done(member)) = (ack.report_interval_ms, &mut self.registration) {
             member.interval = within_bounds(ms);
             member.heartbeat_at = member.heartbeat_at.min(now.mono + member.interval);
@@ -464,6 +490,15 @@ impl Core {
         self.master = (self.master + 1) % self.settings.masters.max(1);
         let wait = match failure {
             Failure::Unreachable => UNREACHABLE.after(self.failures),
+            // A member is silent for no longer than its interval, whatever somebody on the way asks for.
+            Failure::Later { retry_after } => {
+                let most = match &self.registration {
+                    Registration::Done(member) => member.interval,
+                    Registration::Due | Registration::InFlight { .. } => NOT_TAKEN.most,
+                };
+                let asked = retry_after.map_or(DurationMs(0), |wait| wait.min(most));
+                UNREACHABLE.after(self.failures).max(asked)
+            }
             Failure::Refused => REFUSED_WAIT,
         };
         self.not_before = now.mono + wait;

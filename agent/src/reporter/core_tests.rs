@@ -210,6 +210,57 @@ fn masters_take_turns_and_a_refusal_waits_five_seconds() {
     assert!(matches!(core.handle(Event::Tick, at(5_100))[..], [Effect::Register { master: 0, .. }]));
 }
 
+/// The newest report is not taken for now.
+fn not_taken(core: &Core, retry_after: Option<u64>) -> Event {
+    let later = Failure::Later { retry_after: retry_after.map(DurationMs) };
+    Event::Reported { seq: core.newest(), outcome: Err(later) }
+}
+
+#[test]
+fn heartbeats_go_on_while_a_report_is_not_taken() {
+    let mut core = member();
+    core.handle(observed(&[status(1, ReplicaState::Running)]), at(10));
+    assert_eq!(report(&core.handle(Event::Tick, at(30))).unwrap().statuses.len(), 1);
+    core.handle(not_taken(&core, Some(3_600_000)), at(40));
+    // Without its statuses, and not in the hour that was asked for.
+    let mut now = 40;
+    loop {
+        let wake = core.next_wake().unwrap().0;
+        assert!(wake <= now + 1_200, "silent from {now} to {wake}");
+        now = wake;
+        let effects = core.handle(Event::Tick, at(now));
+        if report(&effects).unwrap().statuses.len() == 1 {
+            break;
+        }
+        core.handle(acked(&core), at(now));
+    }
+    assert_eq!(now, 30_040);
+}
+
+#[test]
+fn a_member_that_is_told_to_come_later_is_silent_for_one_interval_at_most() {
+    let mut core = member();
+    core.handle(Event::Tick, at(1_100));
+    core.handle(not_taken(&core, Some(60_000)), at(1_100));
+    assert_eq!(core.next_wake(), Some(MonoMs(2_100)));
+    assert!(report(&core.handle(Event::Tick, at(2_100))).is_some());
+    core.handle(not_taken(&core, None), at(2_100));
+    assert_eq!(core.next_wake(), Some(MonoMs(2_300)), "doubling from 100 ms");
+}
+
+#[test]
+fn a_registration_that_is_not_taken_waits_as_asked_within_30_s() {
+    let mut core = Core::new(settings(1));
+    core.handle(Event::Begin, at(0));
+    core.handle(ready(), at(0));
+    let later = |ms| Event::Registered(Err(Failure::Later { retry_after: Some(DurationMs(ms)) }));
+    core.handle(later(7_000), at(0));
+    assert_eq!(core.next_wake(), Some(MonoMs(7_000)));
+    core.handle(Event::Tick, at(7_000));
+    core.handle(later(3_600_000), at(7_000));
+    assert_eq!(core.next_wake(), Some(MonoMs(37_000)));
+}
+
 #[test]
 fn heartbeats_keep_their_interval_within_a_tenth_and_do_not_march_in_step() {
     let mut core = member();
@@ -372,7 +423,12 @@ proptest! {
                     flying.make_contiguous().sort_by_key(|report| report.seq);
                     continue;
                 }
-                let outcome = if lost { Err(Failure::Unreachable) } else { Ok(ack()) };
+                let failure = if wait % 2 == 0 {
+                    Failure::Unreachable
+                } else {
+                    Failure::Later { retry_after: Some(DurationMs(10 * wait)) }
+                };
+                let outcome = if lost { Err(failure) } else { Ok(ack()) };
                 if (!lost || wait % 2 == 0) && report.seq > read {
                     read = report.seq;
                     arrived.extend(report.statuses.into_iter().map(|s| (s.replica.clone(), s)));
