@@ -4,12 +4,11 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{Read as _, Seek as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
-use shef_common::docker::DockerTls;
+use shef_common::{docker::DockerTls, files};
 
 use crate::{Failure, engine::DEFAULT_URL};
 
@@ -45,14 +44,8 @@ impl Claim {
     pub(crate) fn take(data_dir: &Path) -> Result<Self, Failure> {
         let path = data_dir.join(FILE_NAME);
         let failed = |error| Failure::because(format!("cannot write {}", path.display()), &error);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed)?;
+        let file =
+            files::open(&path, OpenOptions::new().read(true).write(true).create(true)).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { file, path }),
             Err(TryLockError::WouldBlock) => {
@@ -109,7 +102,8 @@ pub(crate) fn is_known(data_dir: &Path) -> bool {
 
 /// Looks who has the directory.
 pub(crate) fn look(data_dir: &Path) -> State {
-    let Ok(mut file) = File::open(data_dir.join(FILE_NAME)) else { return State::Free };
+    let open = files::open(&data_dir.join(FILE_NAME), OpenOptions::new().read(true));
+    let Ok(mut file) = open else { return State::Free };
     // A shared lock is enough to find out, and two who look do not mislead each other.
     if file.try_lock_shared().is_ok() {
         return State::Free;

@@ -1,11 +1,101 @@
-//! Files that are there whole or not at all.
+//! Files that are there whole or not at all, and that their owner alone may read.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs::{self, DirBuilder, File, Metadata, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
+
+use rustix::fs::OFlags;
+
+/// The mode of files that only their owner reads: they hold passwords, or environments with passwords.
+pub const PRIVATE: u32 = 0o600;
+/// The mode of directories of such files.
+const PRIVATE_DIR: u32 = 0o700;
+/// What others may do, in a mode.
+const OTHERS: u32 = 0o077;
+/// How the names in a data directory begin. One with other names in it is not shef's alone.
+const OWN_NAMES: [&str; 5] = ["shef", "agent", "secret.key", "dockerd.log", "lost+found"];
+
+/// Opens a file of shef's own. One that is made has the mode [`PRIVATE`], and one that others may read is taken
+/// from them.
+///
+/// # Errors
+/// What the system says, or that it is no regular file: opening a pipe would wait for its other end.
+pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let no_waiting = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = options.mode(PRIVATE).custom_flags(no_waiting).open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        let is = kind(&found);
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("must be a regular file, but is {is}"),
+        ));
+    }
+    take_from_others(path, &found);
+    Ok(file)
+}
+
+/// Reads a file of shef's own, as [`open`] opens it.
+///
+/// # Errors
+/// As [`open`].
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path, OpenOptions::new().read(true))?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Makes a data directory that only its owner enters. One that is there is taken from others if it holds nothing
+/// but shef's own files.
+///
+/// # Errors
+/// What the system says.
+pub fn make_data_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(path)?;
+    let found = fs::metadata(path)?;
+    let is_own = |name: &str| OWN_NAMES.iter().any(|own| name.starts_with(own));
+    if fs::read_dir(path)?
+        .all(|entry| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(is_own)))
+    {
+        take_from_others(path, &found);
+    } else if found.permissions().mode() & OTHERS != 0 {
+        log::warn!(
+            path:% = path.display();
+            "the data directory holds other files too, and others may enter it; give shef one of its own"
+        );
+    }
+    Ok(())
+}
+
+fn take_from_others(path: &Path, found: &Metadata) {
+    let mode = found.permissions().mode() & 0o7777;
+    if mode & OTHERS == 0 {
+        return;
+    }
+    let (path_shown, was, now) = (path.display(), format!("{mode:04o}"), format!("{:04o}", mode & !OTHERS));
+    match fs::set_permissions(path, fs::Permissions::from_mode(mode & !OTHERS)) {
+        Ok(()) => log::warn!(path:% = path_shown, was, now; "others could read this; they no longer can"),
+        Err(error) => {
+            log::warn!(path:% = path_shown, mode = was, why:% = error; "others can read this; let it have the mode {now}");
+        }
+    }
+}
+
+fn kind(found: &Metadata) -> &'static str {
+    let kind = found.file_type();
+    if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
 
 /// Writes `content` so that `path` has either its old content or the new one, whatever
 /// happens in between. It is on the disk when this returns. Its permissions are `mode`.
@@ -38,9 +128,58 @@ fn write_new(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_its_owners_alone_also_if_it_was_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("shef.redb");
+        open(&path, OpenOptions::new().write(true).create(true)).unwrap();
+        assert_eq!(mode(&path), PRIVATE);
+        for was in [0o644, 0o640, 0o606, 0o400] {
+            set_mode(&path, was);
+            assert_eq!(read(&path).unwrap(), b"");
+            assert_eq!(mode(&path), was & 0o700, "{was:o}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_or_a_directory_in_a_files_place_is_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret.key");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let refused = read(&path).unwrap_err().to_string();
+        assert_eq!(refused, "must be a regular file, but is a named pipe");
+        let refused = open(&path, OpenOptions::new().read(true).write(true).create(true)).unwrap_err();
+        assert_eq!(refused.to_string(), "must be a regular file, but is a named pipe");
+        open(&path, OpenOptions::new().write(true)).unwrap_err();
+        let refused = read(directory.path()).unwrap_err().to_string();
+        assert_eq!(refused, "must be a regular file, but is a directory");
+    }
+
+    #[test]
+    fn a_data_directory_is_its_owners_alone_unless_it_holds_files_of_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("deeper/data");
+        make_data_dir(&path).unwrap();
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o700, 0o700));
+        fs::write(path.join("agent-ledger.json"), "").unwrap();
+        set_mode(&path, 0o755);
+        make_data_dir(&path).unwrap();
+        assert_eq!(mode(&path), 0o700);
+        fs::write(path.join("index.html"), "").unwrap();
+        set_mode(&path, 0o755);
+        make_data_dir(&path).unwrap();
+        assert_eq!(mode(&path), 0o755);
+    }
 
     #[test]
     fn a_file_is_replaced_with_its_permissions_and_nothing_is_left_beside_it() {
@@ -51,7 +190,7 @@ mod tests {
             replace(&path, 0o600, content.as_bytes()).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
         }
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(mode(&path), 0o600);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 

@@ -4,7 +4,7 @@
 use std::{
     cell::RefCell,
     collections::BTreeSet,
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -24,7 +24,7 @@ impl Pulled {
     #[must_use]
     pub fn open(directory: &Path) -> Self {
         let path = directory.join(FILE);
-        let read = match fs::read(&path) {
+        let read = match files::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::other),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -60,7 +60,7 @@ impl Pulled {
         let mut images = self.images.borrow_mut();
         change(&mut images);
         let bytes = serde_json::to_vec(&*images).unwrap_or_default();
-        let written = files::replace(&self.path, 0o644, &bytes);
+        let written = files::replace(&self.path, files::PRIVATE, &bytes);
         if let Err(error) = written {
             log::warn!(path:? = self.path, why:% = error; "the list of pulled images cannot be written");
         }
@@ -80,6 +80,8 @@ pub(super) fn unneeded(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn image(name: &str) -> ImageRef {

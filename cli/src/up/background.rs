@@ -2,10 +2,11 @@
 
 use std::{
     fs::{self, OpenOptions},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
+
+use shef_common::files;
 
 use super::{ASK_EVERY, READY_LIMIT, own_program};
 use crate::{
@@ -25,7 +26,7 @@ pub(super) async fn start(config: &UpConfig, flags: &UpFlags) -> Result<Running,
     let log = log_path(&config.data_dir);
     let failed = |error| Failure::because(format!("cannot write {}", log.display()), &error);
     _ = fs::rename(&log, log.with_extension("log.1"));
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&log).map_err(failed)?;
+    let file = files::open(&log, OpenOptions::new().create(true).append(true)).map_err(failed)?;
     let copy = file.try_clone().map_err(failed)?;
     let mut child = Command::new(own_program()?)
         .args(arguments(config, flags))

@@ -15,9 +15,7 @@ pub mod plan;
 pub(crate) mod prepare;
 
 use std::{
-    fs::DirBuilder,
     net::{SocketAddr, TcpListener},
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -25,6 +23,7 @@ use std::{
 use shef_agent::EngineChoice;
 use shef_common::{
     config::{Layers, Origin},
+    files,
     logging::{self, LogConfig},
     open_files,
 };
@@ -76,8 +75,7 @@ pub enum Mode {
 pub async fn up(request: UpRequest) -> Result<(), Failure> {
     let mut config = UpConfig::load(&request.flags)?;
     let dir = &config.data_dir;
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|error| {
+    files::make_data_dir(dir).map_err(|error| {
         Failure::because(format!("cannot make {}: choose another by --data-dir", dir.display()), &error)
     })?;
 

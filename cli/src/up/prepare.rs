@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::{self, OpenOptions},
     io::{BufRead as _, IsTerminal as _, Write as _},
     os::unix::{net::UnixStream, process::CommandExt as _},
     path::{Path, PathBuf},
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use shef_common::docker::DockerTls;
+use shef_common::{docker::DockerTls, files};
 
 use super::plan::{Plan, Rights, Situation, Step, plan};
 use crate::{
@@ -180,7 +180,7 @@ fn program(command: &[String]) -> Command {
 fn start_daemon(command: &[String], log: &Path) -> Result<(), Failure> {
     let failed = |error| Failure::because(format!("cannot write {}", log.display()), &error);
     _ = fs::rename(log, log.with_extension("log.1"));
-    let file = File::create(log).map_err(failed)?;
+    let file = files::open(log, OpenOptions::new().create(true).append(true)).map_err(failed)?;
     let copy = file.try_clone().map_err(failed)?;
     say::step(format_args!(
         "start the Docker engine: {} (log: {}, pid: /var/run/docker.pid)",

@@ -1,8 +1,7 @@
 //! The key that passwords are encrypted with: 32 random bytes in a file that only its owner reads.
 
 use std::{
-    fs, io,
-    os::unix::fs::PermissionsExt as _,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -59,16 +58,13 @@ impl SecretKey {
     /// [`KeyError`] says which file is wrong, how, and what would be right.
     pub fn open(&self) -> Result<Vault, KeyError> {
         let (path, file) = (self.0.display(), || self.0.clone());
-        let bytes = match fs::read(&self.0) {
+        let bytes = match files::read(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 log::info!(path:%; "making a key for the credentials of registries");
                 make(&self.0).map_err(|error| KeyError::Write { path: file(), why: error.to_string() })?
             }
             read => read.map_err(|error| KeyError::Read { path: file(), why: error.to_string() })?,
         };
-        if fs::metadata(&self.0).is_ok_and(|found| found.permissions().mode() & 0o077 != 0) {
-            log::warn!(path:%; "the key for credentials can be read by others; let it have the mode 0600");
-        }
         Vault::new(&bytes).ok_or_else(|| KeyError::Length { path: file(), found: bytes.len() })
     }
 }
@@ -84,14 +80,16 @@ fn make(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; KEY_BYTES];
     SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system gives no random bytes"))?;
     if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
+        files::make_data_dir(directory)?;
     }
-    files::replace(path, 0o600, &bytes)?;
+    files::replace(path, files::PRIVATE, &bytes)?;
     Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
     use shef_common::registry::{Credentials, RegistryHost};
 
     use super::*;

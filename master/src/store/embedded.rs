@@ -16,7 +16,10 @@ use redb::{
     Database, DatabaseError, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable, StorageError,
     TableDefinition, WriteTransaction,
 };
-use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
+use shef_common::{
+    files,
+    ids::{ClusterId, Epoch, Fence, LeaderId, Version},
+};
 
 use super::{
     Backup, Key, LeadOutcome, Leadership, OpenError, Record, Store, StoreError, StoreFuture, Write,
@@ -375,6 +378,8 @@ pub async fn stored_format(directory: &Path) -> Result<Option<u32>, OpenError> {
         if !path.try_exists().map_err(|source| OpenError::Io { path: path.clone(), source })? {
             return Ok(None);
         }
+        files::open(&path, fs::OpenOptions::new().read(true))
+            .map_err(|source| OpenError::Io { path: path.clone(), source })?;
         match ReadOnlyDatabase::open(&path) {
             Ok(db) => format_of(&db, &path),
             // Its last owner crashed: only a writer may repair it.
@@ -414,13 +419,16 @@ fn open_error(error: DatabaseError, path: &Path) -> OpenError {
     }
 }
 
-/// Opens the file and looks at its format, before anything is written into it.
+/// Opens the file, checks every page of it and looks at its format, before a record is written into it.
 fn open_file(directory: &Path, path: &Path) -> Result<Open, OpenError> {
-    fs::create_dir_all(directory).map_err(|source| OpenError::Io { path: directory.to_owned(), source })?;
+    files::make_data_dir(directory).map_err(|source| OpenError::Io { path: directory.to_owned(), source })?;
     let store = || path.display().to_string();
     let io_error = |source| OpenError::Io { path: path.to_owned(), source };
+    files::open(path, fs::OpenOptions::new().read(true).write(true).create(true)).map_err(io_error)?;
+    // redb ends the process at a page that is damaged, unless it has found the damage while opening.
     let db = Database::builder()
         .set_cache_size(CACHE_BYTES)
+        .set_check_integrity_on_open(true)
         .create(path)
         .map_err(|error| open_error(error, path))?;
     match format_of(&db, path)? {

@@ -107,3 +107,49 @@ async fn the_bytes_of_format_1_are_read() {
     assert_eq!(store.commit(&cluster(1), &led.fence, &write).await.unwrap(), [WriteOutcome::Done]);
     assert_eq!(lead(&store, 9).await.records[1].version, Version(3));
 }
+
+#[tokio::test]
+async fn a_damaged_page_is_an_error_that_says_what_to_do() {
+    const PAGE: usize = 4_096;
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(dir.path()).await.unwrap();
+    let fence = lead(&store, 1).await.fence;
+    let value = format!("{:?}", "x".repeat(300));
+    let writes: Vec<_> = (0..200).map(|n| set(&service(&format!("web-{n}")), None, &value)).collect();
+    store.commit(&cluster(1), &fence, &writes).await.unwrap();
+    drop(store);
+    let path = dir.path().join(FILE);
+    let whole = fs::read(&path).unwrap();
+    let is_used = |page: &usize| whole[page * PAGE..][..PAGE].iter().any(|byte| *byte != 0);
+    let mut found = 0;
+    for page in (1..whole.len() / PAGE).filter(is_used) {
+        let mut damaged = whole.clone();
+        damaged[page * PAGE..][..64].fill(0xa5);
+        fs::write(&path, &damaged).unwrap();
+        match EmbeddedStore::open(dir.path()).await {
+            // Nothing that counts lies there.
+            Ok(store) => assert_eq!(lead(&store, 2).await.records.len(), 200, "page {page}"),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(matches!(error, OpenError::Damaged { .. }) && !text.contains("panicked"), "{text}");
+                assert!(text.contains("restore it from a copy, or move it away"), "{text}");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 10, "{found} damaged pages were found");
+}
+
+#[tokio::test]
+async fn the_file_is_for_its_owner_alone_also_one_of_an_earlier_version() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    drop(EmbeddedStore::open(dir.path()).await.unwrap());
+    assert_eq!((mode(&path), mode(dir.path())), (0o600, 0o700));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    drop(EmbeddedStore::open(dir.path()).await.unwrap());
+    assert_eq!((mode(&path), mode(dir.path())), (0o600, 0o700));
+}

@@ -23,7 +23,7 @@ const HEAD: &str = "agent-ledger.json";
 const LOG: &str = "agent-ledger.log";
 const LOCK: &str = "agent.lock";
 /// Only the agent's user reads them: environments hold passwords.
-const MODE: u32 = 0o600;
+const MODE: u32 = files::PRIVATE;
 
 /// Why a ledger cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -105,9 +105,10 @@ impl LedgerFile {
     /// # Errors
     /// [`LedgerError`]; a damaged ledger is an error, never an empty one.
     pub fn open(directory: &Path) -> Result<(Self, Ledger), LedgerError> {
-        fs::create_dir_all(directory).map_err(|source| io_error(directory, source))?;
+        files::make_data_dir(directory).map_err(|source| io_error(directory, source))?;
         let lock_path = directory.join(LOCK);
-        let lock = File::create(&lock_path).map_err(|source| io_error(&lock_path, source))?;
+        let lock = files::open(&lock_path, OpenOptions::new().read(true).write(true).create(true))
+            .map_err(|source| io_error(&lock_path, source))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Err(LedgerError::Locked { path: lock_path }),
@@ -189,7 +190,7 @@ impl LedgerFile {
 
     fn read_head(&self) -> Result<Option<Document>, LedgerError> {
         let path = self.path(HEAD);
-        let bytes = match fs::read(&path) {
+        let bytes = match files::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(io_error(&path, source)),
@@ -209,7 +210,7 @@ impl LedgerFile {
 
     fn read_log(&self, head: &Head) -> Result<Ledger, LedgerError> {
         let path = self.path(LOG);
-        let bytes = match fs::read(&path) {
+        let bytes = match files::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let why = format!("{HEAD} says that it is there, and it is not");
