@@ -24,6 +24,7 @@ pub mod labels;
 pub mod logging;
 pub mod logs;
 pub mod open_files;
+pub mod policy;
 pub mod ports;
 pub mod problem;
 pub mod protocol;

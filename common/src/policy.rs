@@ -1,0 +1,194 @@
+//! A host's policy: what its operator lets services ask of the host. The agent reads it from a file of the host
+//! and enforces it, whoever orders; a master only knows it, and places replicas where they are not refused.
+//!
+//! A policy is a list of what is allowed. What a template asks of a host are its [`Demand`]s; what is no demand
+//! is harmless to the host, and is allowed everywhere.
+
+mod demand;
+mod mounts;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+
+pub use self::demand::Demand;
+use crate::bounds;
+
+/// The most entries of each list of a policy, and the most bytes of each.
+pub const MOST: (usize, usize) = (256, 256);
+
+/// What services may ask of a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct Policy {
+    /// Whether containers may share the host's network.
+    pub host_network: bool,
+    /// Devices, and directories of devices, that containers may have.
+    #[serde(deserialize_with = "bounded")]
+    pub devices: Vec<String>,
+    /// Drivers and capabilities of `device_requests` that containers may name, such as `gpu`.
+    #[serde(deserialize_with = "bounded")]
+    pub device_requests: Vec<String>,
+    /// Capabilities that may be added, without `CAP_`.
+    #[serde(deserialize_with = "bounded")]
+    pub capabilities: Vec<String>,
+    /// Kernel parameters that may be set; a `*` at the end stands for any end.
+    #[serde(deserialize_with = "bounded")]
+    pub sysctls: Vec<String>,
+    /// Directories of the host that may be mounted, with all below them.
+    #[serde(deserialize_with = "bounded")]
+    pub bind_dirs: Vec<String>,
+    /// Volume drivers beside the engine's own.
+    #[serde(deserialize_with = "bounded")]
+    pub volume_drivers: Vec<String>,
+    /// File systems that volumes of the engine's own driver may be made of, such as `nfs`.
+    #[serde(deserialize_with = "bounded")]
+    pub volume_types: Vec<String>,
+    /// Logging drivers.
+    #[serde(deserialize_with = "bounded")]
+    pub logging_drivers: Vec<String>,
+    /// Registries that images may come from; all, if empty.
+    #[serde(deserialize_with = "bounded")]
+    pub registries: Vec<String>,
+    /// Whether images have to be named by their digest.
+    pub digests_only: bool,
+    /// How many replicas the host takes; 0: as many as it is given.
+    pub max_replicas: u32,
+    /// How many bytes of memory all replicas together may take, by their limits; 0: as many as they like.
+    #[serde(deserialize_with = "bounds::number")]
+    pub max_memory_bytes: u64,
+    /// The engine's sockets. None of them and no directory above one may be mounted.
+    #[serde(deserialize_with = "bounded")]
+    pub engine_sockets: Vec<String>,
+}
+
+/// A demand that a policy does not allow, and the line that would allow it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What was asked for, as it follows "refuses".
+    pub what: String,
+    /// The line of the policy that allows it, if one can.
+    pub line: Option<String>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "this host's policy refuses {}", self.what)?;
+        match &self.line {
+            Some(line) => {
+                write!(f, "; the host's operator can allow it: {line} below [policy] in the agent's file")
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Policy {
+    /// The first of `demands` that is not allowed.
+    #[must_use]
+    pub fn refuses<'a>(&self, demands: &'a [Demand]) -> Option<&'a Demand> {
+        demands.iter().find(|demand| !self.allows(demand))
+    }
+
+    /// Why `demand` is refused, if it is.
+    #[must_use]
+    pub fn refusal(&self, demand: &Demand) -> Option<Refusal> {
+        (!self.allows(demand)).then(|| Refusal { what: demand.to_string(), line: self.line(demand) })
+    }
+
+    /// Why a host that has so many replicas, which may take so many bytes, takes no further one with this limit
+    /// of memory (0: none).
+    #[must_use]
+    pub fn has_no_room(&self, replicas: usize, taken_bytes: u64, limit_bytes: u64) -> Option<Refusal> {
+        let refusal = |what: String, line: String| Some(Refusal { what, line: Some(line) });
+        if self.max_replicas > 0 && replicas >= self.max_replicas as usize {
+            let what = format!("more than {} replicas", self.max_replicas);
+            return refusal(what, format!("max_replicas = {}", replicas + 1));
+        }
+        let most = self.max_memory_bytes;
+        if most == 0 {
+            return None;
+        }
+        if limit_bytes == 0 {
+            let what = format!(
+                "replicas without resources.limit.memory_bytes, as all together may take {most} bytes of memory"
+            );
+            return refusal(what, "max_memory_bytes = 0".to_owned());
+        }
+        let wanted = taken_bytes.saturating_add(limit_bytes);
+        if wanted <= most {
+            return None;
+        }
+        let what = format!("more than {most} bytes of memory for all replicas together ({wanted} with this one)");
+        refusal(what, format!("max_memory_bytes = {wanted}"))
+    }
+
+    fn allows(&self, demand: &Demand) -> bool {
+        let has = |list: &[String], word: &str| list.iter().any(|allowed| allowed == word);
+        match demand {
+            Demand::HostNetwork => self.host_network,
+            Demand::Device(path) => self.devices.iter().any(|allowed| mounts::is_below(path, allowed)),
+            Demand::DeviceRequest(word) => has(&self.device_requests, word),
+            Demand::Capability(name) => has(&self.capabilities, name),
+            Demand::Sysctl(name) => self.sysctls.iter().any(|allowed| match allowed.strip_suffix('*') {
+                Some(start) => name.starts_with(start),
+                None => name == allowed,
+            }),
+            Demand::Bind(path) => {
+                !self.leads_to_engine(path) && self.bind_dirs.iter().any(|dir| mounts::is_below(path, dir))
+            }
+            Demand::VolumeDriver(driver) => has(&self.volume_drivers, driver),
+            Demand::VolumeType(file_system) => has(&self.volume_types, file_system),
+            Demand::VolumeOption(_) => false,
+            Demand::LoggingDriver(driver) => has(&self.logging_drivers, driver),
+            Demand::Registry(registry) => {
+                self.registries.is_empty() || has(&self.registries, registry.as_str())
+            }
+            Demand::Tag(_) => !self.digests_only,
+        }
+    }
+
+    /// Whether whoever has `path` mounted has an engine's socket.
+    #[must_use]
+    pub fn leads_to_engine(&self, path: &str) -> bool {
+        self.engine_sockets.iter().any(|socket| mounts::is_below(socket, path))
+    }
+
+    /// The line that would allow `demand` beside what is allowed now.
+    fn line(&self, demand: &Demand) -> Option<String> {
+        let with = |key: &str, list: &[String], word: &str| {
+            let words: Vec<String> =
+                list.iter().map(String::as_str).chain([word]).map(|word| format!("\"{word}\"")).collect();
+            Some(format!("{key} = [{}]", words.join(", ")))
+        };
+        match demand {
+            Demand::HostNetwork => Some("host_network = true".to_owned()),
+            Demand::Device(path) => with("devices", &self.devices, path),
+            Demand::DeviceRequest(word) => with("device_requests", &self.device_requests, word),
+            Demand::Capability(name) => with("capabilities", &self.capabilities, name),
+            Demand::Sysctl(name) => with("sysctls", &self.sysctls, name),
+            Demand::Bind(path) if self.leads_to_engine(path) => None,
+            Demand::Bind(path) => with("bind_dirs", &self.bind_dirs, path),
+            Demand::VolumeDriver(driver) => with("volume_drivers", &self.volume_drivers, driver),
+            Demand::VolumeType(file_system) => with("volume_types", &self.volume_types, file_system),
+            Demand::VolumeOption(_) => None,
+            Demand::LoggingDriver(driver) => with("logging_drivers", &self.logging_drivers, driver),
+            Demand::Registry(registry) => with("registries", &self.registries, registry.as_str()),
+            Demand::Tag(_) => Some("digests_only = false".to_owned()),
+        }
+    }
+}
+
+/// Reads a list within its bounds.
+fn bounded<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let (most, longest) = MOST;
+    let words = Vec::<String>::deserialize(from)?;
+    if words.len() > most || words.iter().any(|word| word.len() > longest) {
+        return Err(D::Error::custom(format!(
+            "a list of a policy holds at most {most} words of at most {longest} bytes each"
+        )));
+    }
+    Ok(words)
+}

@@ -1,0 +1,142 @@
+//! What a template asks of its host that a policy may refuse.
+
+use std::fmt;
+
+use super::mounts;
+use crate::{
+    registry::RegistryHost,
+    spec::{DeviceRequest, Logging, Template},
+};
+
+/// One thing that a template asks of its host. Its display follows "refuses".
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Demand {
+    /// To share the host's network.
+    HostNetwork,
+    /// A device of the host.
+    Device(String),
+    /// A driver or a capability of `device_requests`.
+    DeviceRequest(String),
+    /// A capability, without `CAP_`.
+    Capability(String),
+    /// A kernel parameter.
+    Sysctl(String),
+    /// A path of the host, whichever way it is mounted.
+    Bind(String),
+    /// A volume driver beside the engine's own.
+    VolumeDriver(String),
+    /// A file system that the engine's own driver mounts.
+    VolumeType(String),
+    /// An option of the engine's own driver that is none of those that are known.
+    VolumeOption(String),
+    /// A logging driver.
+    LoggingDriver(String),
+    /// The registry that its image comes from.
+    Registry(RegistryHost),
+    /// An image that is not named by its digest.
+    Tag(String),
+}
+
+impl Demand {
+    /// Everything that `template` asks of its host.
+    #[must_use]
+    pub fn of(template: &Template) -> Vec<Self> {
+        // Whoever adds a field says here whether a host may refuse it.
+        let Template {
+            image,
+            pull: _,
+            platform: _,
+            command: _,
+            entrypoint: _,
+            env: _,
+            working_dir: _,
+            user: _,
+            hostname: _,
+            labels: _,
+            init: _,
+            tty: _,
+            read_only: _,
+            stop_signal: _,
+            stop_grace_s: _,
+            ulimits: _,
+            sysctls,
+            cap_add,
+            cap_drop: _,
+            group_add: _,
+            oom_score_adj: _,
+            shm_bytes: _,
+            extra_hosts: _,
+            host_gateway: _,
+            dns: _,
+            logging,
+            devices,
+            device_requests,
+            ports: _,
+            mounts,
+            networks,
+            resources: _,
+            health: _,
+            restart: _,
+            forced: _,
+            not_understood: _,
+        } = template;
+        let mut demands = vec![Self::Registry(image.registry())];
+        if !image.has_digest() {
+            demands.push(Self::Tag(image.as_str().to_owned()));
+        }
+        if networks.iter().any(|network| network.name == "host") {
+            demands.push(Self::HostNetwork);
+        }
+        demands.extend(sysctls.keys().map(|name| Self::Sysctl(name.replace('/', "."))));
+        let bare = |name: &String| name.strip_prefix("CAP_").unwrap_or(name).to_owned();
+        demands.extend(cap_add.iter().map(|name| Self::Capability(bare(name))));
+        demands.extend(devices.iter().map(|device| Self::Device(device.source.clone())));
+        demands.extend(device_requests.iter().flat_map(words_of).map(Self::DeviceRequest));
+        demands.extend(mounts.iter().flat_map(mounts::demands));
+        if let Some(Logging { driver, options: _ }) = logging {
+            demands.push(Self::LoggingDriver(driver.clone()));
+        }
+        demands
+    }
+
+    /// The field of a spec that asks for it.
+    #[must_use]
+    pub const fn field(&self) -> &'static str {
+        match self {
+            Self::HostNetwork => "networks",
+            Self::Device(_) => "devices",
+            Self::DeviceRequest(_) => "device_requests",
+            Self::Capability(_) => "cap_add",
+            Self::Sysctl(_) => "sysctls",
+            Self::Bind(_) | Self::VolumeDriver(_) | Self::VolumeType(_) | Self::VolumeOption(_) => "mounts",
+            Self::LoggingDriver(_) => "logging.driver",
+            Self::Registry(_) | Self::Tag(_) => "image",
+        }
+    }
+}
+
+impl fmt::Display for Demand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HostNetwork => f.write_str("the host's network"),
+            Self::Device(path) => write!(f, "the device {path}"),
+            Self::DeviceRequest(word) => write!(f, "{word} devices"),
+            Self::Capability(name) => write!(f, "the capability {name}"),
+            Self::Sysctl(name) => write!(f, "the kernel parameter {name}"),
+            Self::Bind(path) => write!(f, "the mount of {path}"),
+            Self::VolumeDriver(driver) => write!(f, "the volume driver {driver}"),
+            Self::VolumeType(file_system) => write!(f, "volumes of the type {file_system}"),
+            Self::VolumeOption(option) => write!(f, "the volume option {option}"),
+            Self::LoggingDriver(driver) => write!(f, "the logging driver {driver}"),
+            Self::Registry(registry) => write!(f, "images of {registry}"),
+            Self::Tag(image) => write!(f, "images that are not named by their digest, such as {image}"),
+        }
+    }
+}
+
+/// What a request for devices names.
+fn words_of(request: &DeviceRequest) -> Vec<String> {
+    let DeviceRequest { driver, count: _, device_ids: _, capabilities } = request;
+    let driver = Some(driver.clone()).filter(|driver| !driver.is_empty());
+    driver.into_iter().chain(capabilities.iter().flatten().cloned()).collect()
+}
