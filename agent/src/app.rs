@@ -35,7 +35,7 @@ use crate::{
     images::{Cleaner, EngineDisk, Pulled, clean_up},
     reporter::{Identity, Reporter, Settings, SupervisorLinks},
     supervisor::{
-        Limits, Shutdown, Supervisor,
+        Binds, Limits, Shutdown, Supervisor,
         ledger::{LedgerError, LedgerFile},
     },
 };
@@ -73,6 +73,9 @@ pub enum StartError {
     /// A master's address is none.
     #[error("masters must be http://host:port, but one is {0:?}")]
     Master(String),
+    /// It cannot be noted that this host has a policy.
+    #[error("the data directory cannot be written: {0}")]
+    Policy(#[source] std::io::Error),
     /// A random number was not a valid identity.
     #[error(transparent)]
     Identity(#[from] InvalidId),
@@ -154,7 +157,9 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         http::bind(config.listen).map_err(|source| StartError::Listen { address: config.listen, source })?;
     let address =
         listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let is_new = !LedgerFile::exists(&config.data_dir);
     let (file, ledger) = LedgerFile::open(&config.data_dir)?;
+    let policy = config.policy.in_force(&config.data_dir, is_new).map_err(StartError::Policy)?;
     let file = Arc::new(file);
     let held = Arc::downgrade(&file);
     let identity = Identity {
@@ -164,6 +169,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         address: config.host_ip,
         agent_url: format!("http://{}:{}", config.host_ip, address.port()),
         labels: config.labels.clone(),
+        policy: policy.clone(),
     };
     let alive = Alive { node: node.clone(), uid: identity.uid.clone(), boot: identity.boot.clone() };
     let settings = Settings {
@@ -183,10 +189,19 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
     // The two know each other by recipients alone: the reporter's address exists before the reporter.
     let reporter = Context::<Reporter>::new();
     let pulled = Rc::new(Pulled::open(&config.data_dir));
-    let supervisor =
-        Supervisor::new(ledger, file, limits, engine.clone(), pulled.clone(), reporter.address().recipient())
-            .start();
     let engine_address = DockerAddress::parse(&config.docker_host, &config.docker_tls)?;
+    let host_root = engine_address.is_on(config.host_ip).then(|| config.policy.host_root.clone());
+    let binds = policy.map(|policy| Binds::new(policy, host_root));
+    let supervisor = Supervisor::new(
+        ledger,
+        file,
+        limits,
+        engine.clone(),
+        pulled.clone(),
+        binds,
+        reporter.address().recipient(),
+    )
+    .start();
     let disk = EngineDisk::new(config.engine_disk_dir.clone(), engine_address.is_on(config.host_ip));
     let images = Rc::new(Cleaner {
         client: HostClient::new(),

@@ -1,5 +1,7 @@
 //! The agent's configuration: its keys, and what they mean to it.
 
+mod policy;
+
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
@@ -12,6 +14,8 @@ use shef_common::{
     ids::NodeName,
     logging,
 };
+
+pub use self::policy::PolicyConfig;
 
 /// The agent's port, as docker-shef's.
 pub const DEFAULT_PORT: u16 = 11044;
@@ -55,6 +59,8 @@ pub struct AgentConfig {
     pub image_cleanup_interval_ms: u64,
     /// How long a change waits for more before it is reported, in milliseconds.
     pub report_debounce_ms: u64,
+    /// What services may ask of the host.
+    pub policy: PolicyConfig,
 }
 
 const KEYS: &[Key] = &[
@@ -180,6 +186,22 @@ const KEYS: &[Key] = &[
     logging::KEYS[0],
     logging::KEYS[1],
     logging::KEYS[2],
+    policy::KEYS[0],
+    policy::KEYS[1],
+    policy::KEYS[2],
+    policy::KEYS[3],
+    policy::KEYS[4],
+    policy::KEYS[5],
+    policy::KEYS[6],
+    policy::KEYS[7],
+    policy::KEYS[8],
+    policy::KEYS[9],
+    policy::KEYS[10],
+    policy::KEYS[11],
+    policy::KEYS[12],
+    policy::KEYS[13],
+    policy::KEYS[14],
+    policy::KEYS[15],
 ];
 
 /// The agent's keys.
@@ -226,6 +248,7 @@ impl AgentConfig {
             engine_disk_dir: effective.non_empty("engine_disk_dir").map(PathBuf::from),
             image_cleanup_interval_ms: effective.integer("image_cleanup_interval_ms"),
             report_debounce_ms: effective.integer("report_debounce_ms"),
+            policy: PolicyConfig::from_effective(effective)?,
         })
     }
 }

@@ -201,7 +201,7 @@ impl BootstrapConfig {
         // It goes another way than the rest: a container's variables are no secret.
         config.redis_password = config.master_env.remove("SHEF_REDIS_PASSWORD").map(Secret::new);
         config.master_env.remove("SHEF_REDIS_PASSWORD_FILE");
-        let given = std::mem::replace(&mut config.agent_env, handed_on(&["SHEF_AGENT_"]));
+        let given = std::mem::replace(&mut config.agent_env, handed_on(&["SHEF_AGENT_", "SHEF_POLICY_"]));
         config.agent_env.extend(given);
         if let Some(level) = layers.env.get("LOG_LEVEL") {
             for env in [&mut config.master_env, &mut config.agent_env] {

@@ -36,6 +36,8 @@ pub const MASTER_USER: u32 = 65_532;
 pub const AGENT_PORT: u16 = 11_044;
 /// Where the agent keeps its ledger.
 pub const AGENT_DIR: &str = "/var/lib/shef/agent";
+/// Where the agent sees the host's root directory.
+const HOST_ROOT: &str = "/host";
 /// The volume of it.
 pub const AGENT_VOLUME: &str = "shef-agent";
 /// The log of a system container: the engine starts a new file at this size, …
@@ -235,6 +237,8 @@ fn agent(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
         ("MASTER_HOST".to_owned(), masters.join(",")),
         // It does not see the engine's own directory; its volume lies on the same disk.
         ("SHEF_AGENT_ENGINE_DISK_DIR".to_owned(), AGENT_DIR.to_owned()),
+        ("SHEF_POLICY_HOST_ROOT".to_owned(), HOST_ROOT.to_owned()),
+        ("SHEF_POLICY_ENGINE_SOCKETS".to_owned(), facts.socket.clone()),
     ]);
     env.extend(config.agent_env.clone());
     Wanted {
@@ -248,6 +252,8 @@ fn agent(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
         mounts: vec![
             (facts.socket.clone(), SOCKET.to_owned(), false),
             (AGENT_VOLUME.to_owned(), AGENT_DIR.to_owned(), false),
+            // Symbolic links on the way to what services mount are the host's.
+            ("/".to_owned(), HOST_ROOT.to_owned(), true),
         ],
         health: health(config.host_ip, AGENT_PORT, "health"),
         listens: (config.host_ip, AGENT_PORT),

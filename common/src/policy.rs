@@ -98,31 +98,45 @@ impl Policy {
         (!self.allows(demand)).then(|| Refusal { what: demand.to_string(), line: self.line(demand) })
     }
 
+    /// How many replicas more with this limit of memory (0: none) a host takes that has so many, which may take
+    /// so many bytes.
+    #[must_use]
+    pub fn room(&self, replicas: usize, taken_bytes: u64, limit_bytes: u64) -> u64 {
+        let by_count = match self.max_replicas {
+            0 => u64::MAX,
+            most => u64::from(most).saturating_sub(replicas as u64),
+        };
+        let by_memory = match self.max_memory_bytes {
+            0 => u64::MAX,
+            most => most.saturating_sub(taken_bytes).checked_div(limit_bytes).unwrap_or(0),
+        };
+        by_count.min(by_memory)
+    }
+
     /// Why a host that has so many replicas, which may take so many bytes, takes no further one with this limit
     /// of memory (0: none).
     #[must_use]
     pub fn has_no_room(&self, replicas: usize, taken_bytes: u64, limit_bytes: u64) -> Option<Refusal> {
-        let refusal = |what: String, line: String| Some(Refusal { what, line: Some(line) });
-        if self.max_replicas > 0 && replicas >= self.max_replicas as usize {
-            let what = format!("more than {} replicas", self.max_replicas);
-            return refusal(what, format!("max_replicas = {}", replicas + 1));
-        }
-        let most = self.max_memory_bytes;
-        if most == 0 {
+        if self.room(replicas, taken_bytes, limit_bytes) > 0 {
             return None;
         }
-        if limit_bytes == 0 {
-            let what = format!(
-                "replicas without resources.limit.memory_bytes, as all together may take {most} bytes of memory"
-            );
-            return refusal(what, "max_memory_bytes = 0".to_owned());
-        }
+        let (most_replicas, most_bytes) = (self.max_replicas, self.max_memory_bytes);
         let wanted = taken_bytes.saturating_add(limit_bytes);
-        if wanted <= most {
-            return None;
-        }
-        let what = format!("more than {most} bytes of memory for all replicas together ({wanted} with this one)");
-        refusal(what, format!("max_memory_bytes = {wanted}"))
+        let (what, line) = if most_replicas > 0 && replicas >= most_replicas as usize {
+            (format!("more than {most_replicas} replicas"), format!("max_replicas = {}", replicas + 1))
+        } else if limit_bytes == 0 {
+            let what = format!(
+                "replicas without resources.limit.memory_bytes, as all together may take {most_bytes} bytes of \
+                 memory"
+            );
+            (what, "max_memory_bytes = 0".to_owned())
+        } else {
+            let what = format!(
+                "more than {most_bytes} bytes of memory for all replicas together ({wanted} with this one)"
+            );
+            (what, format!("max_memory_bytes = {wanted}"))
+        };
+        Some(Refusal { what, line: Some(line) })
     }
 
     fn allows(&self, demand: &Demand) -> bool {

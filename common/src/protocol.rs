@@ -23,6 +23,7 @@ use crate::{
     fields,
     ids::{BootId, ClusterId, EngineId, Fence, NodeName, NodeUid},
     image::ImageRef,
+    policy::Policy,
     status::ReplicaStatus,
 };
 
@@ -151,6 +152,9 @@ pub struct HostInfo {
     /// say, nor does one whose engine is away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine_id: Option<EngineId>,
+    /// What services may ask of the host; without one, everything. Agents of versions before 0.2 have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
 }
 
 /// Master → agent: you are in.

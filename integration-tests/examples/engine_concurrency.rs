@@ -12,7 +12,11 @@ use bollard::{
     query_parameters::{CreateContainerOptions, RemoveContainerOptions, StopContainerOptions},
 };
 use futures_util::StreamExt as _;
-use shef_agent::{EngineChoice, config::AgentConfig, start};
+use shef_agent::{
+    EngineChoice,
+    config::{AgentConfig, PolicyConfig},
+    start,
+};
 use shef_common::{clock::Now, docker::DockerTls, ids::NodeName, status::ReplicaState};
 use shef_integration_tests::lab::{
     engine::{BUSYBOX, LabEngine},
@@ -138,6 +142,7 @@ async fn agent(engine: &LabEngine, bound: u32) -> (u64, u64, u64) {
         engine_disk_dir: None,
         image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
+        policy: PolicyConfig::open(),
     };
     let began = Now::read().mono;
     let agent = start(config, EngineChoice::Docker).await.expect("the agent starts");

@@ -10,7 +10,11 @@ use std::{
 
 use awc::{Client, http::Method};
 use serde_json::Value;
-use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, engine::fake::FakeEngineOptions};
+use shef_agent::{
+    AgentHandle, EngineChoice,
+    config::{AgentConfig, PolicyConfig},
+    engine::fake::FakeEngineOptions,
+};
 use shef_common::{browser_guard::KnownNames, docker::DockerTls, ids::NodeName};
 use shef_master::{MasterHandle, config::MasterConfig, store::StoreOptions};
 use tempfile::TempDir;
@@ -64,6 +68,7 @@ pub fn agent_config(dir: &Path, name: &str, master: SocketAddr, docker_host: &st
         engine_disk_dir: None,
         image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
+        policy: PolicyConfig::open(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use shef_agent::{
     AgentHandle, EngineChoice, StartError,
-    config::AgentConfig,
+    config::{AgentConfig, PolicyConfig},
     engine::{
         ContainerState, EngineError, RestartPolicy,
         fake::{CrashLoop, FakeEngineOptions, FakeHost, FakeLatency},
@@ -46,6 +46,7 @@ fn config(masters: &[&str], data_dir: &std::path::Path) -> AgentConfig {
         engine_disk_dir: None,
         image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
+        policy: PolicyConfig::open(),
     }
 }
 

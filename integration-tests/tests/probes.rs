@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, engine::fake::FakeEngineOptions, start};
+use shef_agent::{
+    AgentHandle, EngineChoice,
+    config::{AgentConfig, PolicyConfig},
+    engine::fake::FakeEngineOptions,
+    start,
+};
 use shef_common::{
     client::HostClient,
     docker::DockerTls,
@@ -38,6 +43,7 @@ async fn agent(name: &str, data: &tempfile::TempDir) -> (AgentHandle, String) {
         engine_disk_dir: None,
         image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
+        policy: PolicyConfig::open(),
     };
     let agent = start(config, EngineChoice::Fake(FakeEngineOptions::default())).await.unwrap();
     let url = format!("http://{}", agent.address());

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use shef_common::{
     fields,
     ids::{BootId, NodeName, NodeUid},
+    policy::Policy,
     protocol::{HostInfo, Registration, Understands},
 };
 
@@ -25,6 +26,8 @@ pub struct Identity {
     pub agent_url: String,
     /// The operator's labels.
     pub labels: BTreeMap<String, String>,
+    /// What services may ask of the host; `None`: everything.
+    pub policy: Option<Policy>,
 }
 
 impl Identity {
@@ -51,6 +54,7 @@ impl Identity {
                 arch: facts.arch,
                 shef_version: env!("CARGO_PKG_VERSION").to_owned(),
                 engine_id: facts.id,
+                policy: self.policy,
             },
             leader_silent_ms: Some(description.leader_silent_ms),
             complete: Some(description.complete),

@@ -18,10 +18,12 @@ use shef_common::{
     ids::{ClusterId, ReplicaId},
     image::ImageRef,
     protocol::{Accepted, PushRefused, Refusal},
+    spec::Template,
 };
 use tokio::sync::oneshot;
 
 use super::{
+    binds::Binds,
     core::{Core, Description, EffectHandler, Event, Limits, Operation, Outcome},
     ledger::{Ledger, LedgerFile, LedgerWrite, NotWritten},
     messages::{Acknowledged, ApplyPush, Describe, Joined, MasterAnswered, Shutdown, WhichCluster},
@@ -43,6 +45,7 @@ pub struct Supervisor {
     core: Core,
     engine: Rc<dyn Engine>,
     pulled: Rc<Pulled>,
+    binds: Option<Binds>,
     file: Arc<LedgerFile>,
     reporter: Recipient<Observed>,
     /// What did not fit into the reporter's mailbox.
@@ -65,12 +68,15 @@ impl Supervisor {
         limits: Limits,
         engine: Rc<dyn Engine>,
         pulled: Rc<Pulled>,
+        binds: Option<Binds>,
         reporter: Recipient<Observed>,
     ) -> Self {
+        let policy = binds.as_ref().map(|binds| binds.policy().clone());
         Self {
-            core: Core::new(ledger, limits, Now::read()),
+            core: Core::new(ledger, limits, Now::read()).under(policy),
             engine,
             pulled,
+            binds,
             file,
             reporter,
             unsent: Observed::default(),
@@ -203,11 +209,24 @@ impl EffectHandler for Shell<'_> {
 
     fn run(&mut self, replica: ReplicaId, operation: Operation) {
         let engine = self.act.engine.clone();
+        let binds = self.act.binds.clone();
         let target = replica.clone();
         let run = async move {
             match operation {
-                Operation::Create(order) => Outcome::Create(engine.create(*order).await),
-                Operation::Start { id, joins } => Outcome::Start(engine.start(&id, &joins).await),
+                Operation::Create(order) => {
+                    Outcome::Create(match follow(binds, Some(&order.template)).await {
+                        Ok(()) => engine.create(*order).await,
+                        Err(refused) => Err(refused),
+                    })
+                }
+                Operation::Start { id, template } => {
+                    let networks = template.as_ref().map(|template| template.networks.as_slice());
+                    let joins = networks.and_then(|networks| networks.get(1..)).unwrap_or_default();
+                    Outcome::Start(match follow(binds, template.as_ref()).await {
+                        Ok(()) => engine.start(&id, joins).await,
+                        Err(refused) => Err(refused),
+                    })
+                }
                 Operation::Stop { id, grace_s } => Outcome::Stop(engine.stop(&id, grace_s).await),
                 Operation::Remove(id) => Outcome::Remove(engine.remove(&id).await),
                 Operation::SetPolicy { id, policy } => {
@@ -392,5 +411,13 @@ impl Handler<Shutdown> for Supervisor {
 
     fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) {
         ctx.stop();
+    }
+}
+
+/// Whether what `template` mounts leads to where the host's policy allows it.
+async fn follow(binds: Option<Binds>, template: Option<&Arc<Template>>) -> Result<(), EngineError> {
+    match (binds, template) {
+        (Some(binds), Some(template)) => binds.check(template.clone()).await,
+        (None, _) | (_, None) => Ok(()),
     }
 }

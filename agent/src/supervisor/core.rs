@@ -11,6 +11,7 @@ mod ledger_digest;
 mod ledger_writer;
 mod logs;
 mod orders;
+mod policy;
 mod pull_queue;
 mod removal_delay;
 mod report;
@@ -23,6 +24,7 @@ use shef_common::{
     clock::{DurationMs, MonoMs, Now},
     ids::ReplicaId,
     image::ImageRef,
+    policy::Policy,
     protocol::{Assignment, LedgerDigest},
     registry::{Credentials, RegistryHost},
 };
@@ -69,6 +71,8 @@ pub struct Core {
     /// Whether the image has a health check of its own, of those that a look has shown.
     image_checks: BTreeMap<ImageRef, bool>,
     disconnect: DisconnectTimer,
+    /// What services may ask of the host; `None`: everything.
+    policy: Option<Policy>,
     /// The `turns` of new replicas: above those of every replica that was forgotten, as its id may come again.
     turns: u32,
     /// What was last reported.
@@ -119,6 +123,7 @@ impl Core {
             checks: Checks::default(),
             image_checks: BTreeMap::new(),
             disconnect: DisconnectTimer::new(&ledger, now.mono),
+            policy: None,
             turns: 0,
             reported: Reported::default(),
             unreported: Observed::default(),

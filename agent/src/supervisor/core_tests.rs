@@ -7,6 +7,7 @@ mod disk;
 mod engine;
 mod garbage;
 mod health;
+mod host_policy;
 mod identity;
 mod images;
 mod outside;

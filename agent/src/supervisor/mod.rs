@@ -21,6 +21,7 @@
 
 mod actor;
 mod admission;
+mod binds;
 mod core;
 #[cfg(test)]
 mod core_tests;
@@ -31,4 +32,5 @@ mod restarts;
 
 pub use self::core::{Core, Description, Effect, EffectHandler, Event, Limits, Operation, Outcome};
 pub use actor::Supervisor;
+pub use binds::Binds;
 pub use messages::{Acknowledged, ApplyPush, Describe, Joined, MasterAnswered, Shutdown, WhichCluster};

@@ -247,6 +247,11 @@ impl Replica {
         self.order.assignment().map(|assignment| assignment.template.restart).unwrap_or_default()
     }
 
+    /// Whether it takes what its container takes of the host, or is about to.
+    pub fn has_or_makes_container(&self) -> bool {
+        matches!(self.seen, Seen::Present { .. }) || self.step() == Some(Step::Create)
+    }
+
     pub fn container_id(&self) -> Option<&str> {
         match &self.seen {
             Seen::Present { id, .. } => Some(id),

@@ -138,6 +138,7 @@ fn json(rows: &[Row]) -> String {
         Value::Secret(secret) if secret.expose().is_empty() => "".into(),
         Value::Secret(_) => shef_common::config::HIDDEN.into(),
         Value::Integer(number) => (*number).into(),
+        Value::Switch(is_on) => (*is_on).into(),
         Value::List(items) => items.clone().into(),
         Value::Map(map) => serde_json::json!(map),
     };

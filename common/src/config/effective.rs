@@ -88,6 +88,13 @@ impl Effective {
         u32::try_from(self.integer(name))
             .unwrap_or_else(|_| panic!("the bounds of {name} do not fit into 32 bits"))
     }
+    /// `true` or `false`.
+    pub fn switch(&self, name: &str) -> bool {
+        match self.entry(name).value {
+            Value::Switch(is_on) => is_on,
+            ref other => panic!("{name} is no switch but {other:?}"),
+        }
+    }
     /// Texts.
     pub fn list(&self, name: &str) -> &[String] {
         match &self.entry(name).value {

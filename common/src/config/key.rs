@@ -36,6 +36,8 @@ pub enum Kind {
     List,
     /// Names and texts; in an environment variable `a=1,b=2`.
     Map,
+    /// `true` or `false`.
+    Switch,
     /// One of a few words.
     Choice(&'static [&'static str]),
     /// A whole number.
@@ -58,6 +60,8 @@ pub enum Value {
     Secret(Secret),
     /// For [`Kind::Integer`].
     Integer(u64),
+    /// For [`Kind::Switch`].
+    Switch(bool),
     /// For [`Kind::List`].
     List(Vec<String>),
     /// For [`Kind::Map`].
@@ -76,6 +80,7 @@ impl Kind {
             Self::Listen => "ADDRESS:PORT, or :PORT for this host's address".into(),
             Self::List => "a list of texts".into(),
             Self::Map => "a table of texts".into(),
+            Self::Switch => "true or false".into(),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Integer { min, max, unit } => format!("a whole number of {unit} from {min} to {max}"),
         }
@@ -91,6 +96,7 @@ impl Kind {
                 Value::Text((text.is_empty() || text.parse::<Ipv4Addr>().is_ok()).then(|| text.to_owned())?)
             }
             Self::Listen => Value::Text(is_listen(text).then(|| text.to_owned())?),
+            Self::Switch => Value::Switch(text.trim().parse().ok()?),
             Self::Choice(words) => Value::Text(words.contains(&text).then(|| text.to_owned())?),
             Self::Integer { .. } => return self.integer(i128::from(text.trim().parse::<i64>().ok()?)),
             Self::List => Value::List(items(text).map(str::to_owned).collect()),
@@ -130,6 +136,7 @@ impl Value {
             Self::Text(text) => quoted(text),
             Self::Secret(secret) => if secret.expose().is_empty() { "\"\"" } else { "\"****\"" }.into(),
             Self::Integer(number) => number.to_string(),
+            Self::Switch(is_on) => is_on.to_string(),
             Self::List(items) => {
                 format!("[{}]", items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", "))
             }

@@ -329,7 +329,7 @@ fn read_env(
 /// The program whose key a variable was meant to be: what has the prefix of another program, is for that one.
 fn program_of<'a>(variable: &str, program: &'a Program) -> &'a str {
     match variable {
-        name if name.starts_with("SHEF_AGENT_") => "agent",
+        name if name.starts_with("SHEF_AGENT_") || name.starts_with("SHEF_POLICY_") => "agent",
         name if name.starts_with("SHEF_MASTER_") || name.starts_with("SHEF_REDIS_") => "master",
         _ => program.name,
     }
@@ -352,6 +352,7 @@ fn parse(key: &Key, value: &ValueKind) -> Option<Value> {
     match (key.kind, value) {
         (Kind::Integer { .. }, ValueKind::I64(number)) => key.kind.integer(i128::from(*number)),
         (Kind::Integer { .. }, ValueKind::U64(number)) => key.kind.integer(i128::from(*number)),
+        (Kind::Switch, ValueKind::Boolean(is_on)) => Some(Value::Switch(*is_on)),
         (Kind::List, ValueKind::Array(items)) => {
             items.iter().map(plain_text).collect::<Option<_>>().map(Value::List)
         }

@@ -115,9 +115,13 @@ fn the_engines_socket_is_mounted_by_no_name_that_leads_to_it() {
         engine_sockets: words(&["/var/run/docker.sock"]),
         ..Policy::default()
     };
-    for (path, is_allowed) in
-        [("/", false), ("/var", false), ("/var/run/", false), ("/var/run/docker.sock", false), ("/var/lib", true)]
-    {
+    for (path, is_allowed) in [
+        ("/", false),
+        ("/var", false),
+        ("/var/run/", false),
+        ("/var/run/docker.sock", false),
+        ("/var/lib", true),
+    ] {
         let refusal = policy.refusal(&Demand::Bind(path.to_owned()));
         assert_eq!(refusal.is_none(), is_allowed, "{path}");
         assert!(refusal.is_none_or(|refusal| refusal.line.is_none()), "no line allows {path}");

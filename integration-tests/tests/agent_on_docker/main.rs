@@ -9,7 +9,7 @@ use bollard::query_parameters::{
 };
 use shef_agent::{
     AgentHandle, EngineChoice,
-    config::AgentConfig,
+    config::{AgentConfig, PolicyConfig},
     engine::{Engine as _, docker::DockerEngine},
     start,
 };
@@ -47,6 +47,7 @@ fn config(master: &ScriptedMaster, docker_host: String, data_dir: &std::path::Pa
         engine_disk_dir: None,
         image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
+        policy: PolicyConfig::open(),
     }
 }
 

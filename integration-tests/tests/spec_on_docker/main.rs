@@ -10,7 +10,11 @@ use bollard::{
     models::{ContainerInspectResponse, HostConfig},
 };
 use serde_json::{Value, json};
-use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, start};
+use shef_agent::{
+    AgentHandle, EngineChoice,
+    config::{AgentConfig, PolicyConfig},
+    start,
+};
 use shef_common::{
     docker::DockerTls,
     ids::{NodeName, ServiceName},
@@ -53,6 +57,7 @@ impl Bench {
             engine_disk_dir: None,
             image_cleanup_interval_ms: 60_000,
             report_debounce_ms: 20,
+            policy: PolicyConfig::open(),
         };
         let before = self.master.received().registrations.len();
         let agent = start(config, EngineChoice::Docker).await.unwrap();

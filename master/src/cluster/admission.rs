@@ -230,6 +230,7 @@ mod tests {
                 arch: String::new(),
                 shef_version: String::new(),
                 engine_id: None,
+                policy: None,
             },
         })
     }

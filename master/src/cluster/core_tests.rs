@@ -54,6 +54,7 @@ fn host() -> HostInfo {
         arch: String::new(),
         shef_version: String::new(),
         engine_id: None,
+        policy: None,
     }
 }
 fn uid() -> NodeUid {

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use shef_common::{ids::NodeName, protocol::HostInfo};
+use shef_common::{ids::NodeName, policy::Policy, protocol::HostInfo};
 
 /// What a host is, as its agent described it when it registered last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct HostFacts {
     pub labels: BTreeMap<String, String>,
     /// Which fields of templates its agent understands beyond those of the first version.
     pub understands: BTreeSet<String>,
+    /// What services may ask of it; `None`: everything.
+    pub policy: Option<Policy>,
 }
 
 impl From<&HostInfo> for HostFacts {
@@ -33,6 +35,7 @@ impl From<&HostInfo> for HostFacts {
             arch: host.arch.clone(),
             labels: host.labels.clone(),
             understands: BTreeSet::new(),
+            policy: host.policy.clone(),
         }
     }
 }

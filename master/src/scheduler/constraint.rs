@@ -5,6 +5,7 @@ use std::fmt;
 use shef_common::{
     fields,
     ids::NodeName,
+    policy::Demand,
     spec::{Constraint, Operator, Placement, Platform, Template},
 };
 
@@ -40,6 +41,12 @@ pub fn never_takes(
     if let Some(platform) = template.platform.as_ref().filter(|platform| !runs(platform, host)) {
         return Some(Unfit::Platform(platform.to_string()));
     }
+    if let Some(policy) = &host.policy {
+        let demands = Demand::of(template);
+        if let Some(demand) = policy.refuses(&demands) {
+            return Some(Unfit::Policy(demand.clone()));
+        }
+    }
     // Where every agent is of this version nothing need be asked of the template.
     let newer = fields::newer();
     let understands =
@@ -66,6 +73,8 @@ pub enum Unfit {
     Cpu(u64),
     /// It runs no images of this platform.
     Platform(String),
+    /// Its policy refuses this.
+    Policy(Demand),
     /// Its agent does not understand all of the template.
     OldAgent,
 }
@@ -79,6 +88,7 @@ impl Unfit {
             Self::Memory(_) => "resources.reserve.memory_bytes",
             Self::Cpu(_) => "resources.reserve.cpu_millis",
             Self::Platform(_) => "platform",
+            Self::Policy(demand) => demand.field(),
             Self::OldAgent => "",
         }
     }
@@ -91,6 +101,7 @@ impl fmt::Display for Unfit {
             Self::Memory(bytes) => write!(f, "has only {bytes} bytes of memory"),
             Self::Cpu(millis) => write!(f, "has only {millis} millis of cpu"),
             Self::Platform(platform) => write!(f, "runs no images of {platform}"),
+            Self::Policy(demand) => write!(f, "has a policy that refuses {demand}"),
             Self::OldAgent => f.write_str(
                 "runs an agent of an older version, which does not understand all of the service's fields",
             ),

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use shef_common::{
     ids::{NodeName, NodeUid, ReplicaId, ServiceName, Slot},
+    policy::{self, Policy},
     spec::{Constraint, Operator, Placement, Platform, Protocol, Strategy},
 };
 
@@ -416,6 +417,43 @@ fn a_platform_goes_to_hosts_of_it_and_to_hosts_that_say_they_run_it() {
         reason(place(&on("linux/s390x"))),
         "no host can take the replica: 3 of 3 hosts run no images of linux/s390x"
     );
+}
+
+#[test]
+fn what_a_hosts_policy_refuses_goes_to_other_hosts() {
+    let mut core = SchedulerCore::default();
+    let mut host = |n, policy: Option<Policy>| {
+        let facts = HostFacts { memory_bytes: 1_000 * MB, cpu_millis: 2_000, policy, ..HostFacts::default() };
+        let (uid, agent_url) = (NodeUid::parse("00000000000000c1").unwrap(), String::new());
+        let facts = Arc::new(facts);
+        core.host_known(HostKnown { node: node(n), uid, agent_url, intent: Intent::Active, facts });
+        core.host_changed(node(n), UP);
+    };
+    host(0, Some(Policy { max_replicas: 1, ..Policy::default() }));
+    host(1, Some(Policy { bind_dirs: vec!["/etc".into()], max_memory_bytes: 10 * MB, ..Policy::default() }));
+    let place = |requires: &Requirements, count| {
+        core.clone().place(
+            &service(0),
+            &anywhere(),
+            &demands(&service(0), 0, count, requires),
+            &BTreeMap::new(),
+        )
+    };
+    let mount = Requirements {
+        demands: [policy::Demand::Bind("/etc".into())].into(),
+        memory_limit_bytes: 5 * MB,
+        ..nothing()
+    };
+    assert_eq!(counts(&place(&mount, 2)), [(node(1), 2)].into());
+    let third = reason(place(&mount, 3));
+    assert_eq!(
+        third,
+        "no host can take the replica: 1 of 2 hosts has a policy that refuses the mount of /etc, 1 has no room \
+         left by policy (max_replicas, max_memory_bytes)"
+    );
+    let limited = Requirements { memory_limit_bytes: MB, ..nothing() };
+    assert_eq!(counts(&place(&limited, 5)), [(node(0), 1), (node(1), 4)].into());
+    assert_eq!(counts(&place(&nothing(), 1)), [(node(0), 1)].into(), "without a limit of memory");
 }
 
 #[test]

@@ -34,6 +34,10 @@ pub enum Dropped {
     OldAgent,
     /// It runs no images of the template's platform.
     Platform,
+    /// Its policy refuses the demand of this index.
+    Policy(usize),
+    /// Its policy lets it take no more.
+    PolicyFull,
     /// It does not meet the constraint of this index.
     Constraint(usize),
     /// It has not the memory.
@@ -111,6 +115,16 @@ impl Asked<'_> {
             if self.requires.platform.as_ref().is_some_and(|platform| !constraint::runs(platform, facts)) {
                 return Err(Dropped::Platform);
             }
+            if let Some(policy) = &facts.policy {
+                let refused = |demand| policy.refusal(demand).is_some();
+                if let Some(index) = self.requires.demands.iter().position(refused) {
+                    return Err(Dropped::Policy(index));
+                }
+            }
+        }
+        let by_policy = host.room_by_policy(self.requires);
+        if by_policy == 0 {
+            return Err(Dropped::PolicyFull);
         }
         let (memory, cpu) = host.room(self.requires);
         if memory == 0 {
@@ -129,7 +143,7 @@ impl Asked<'_> {
         let most =
             self.placement.max_per_host.map_or(u64::MAX, u64::from).saturating_sub(self.own(node).into());
         let by_port = if self.requires.ports.is_empty() { u64::MAX } else { 1 };
-        match most.min(memory).min(cpu).min(by_port).min(assignments) {
+        match most.min(memory).min(cpu).min(by_port).min(assignments).min(by_policy) {
             0 => Err(Dropped::Full),
             room => Ok(room),
         }
@@ -159,6 +173,11 @@ impl Asked<'_> {
                 let platform = self.requires.platform.as_ref().map(ToString::to_string).unwrap_or_default();
                 format!("{} no images of {platform}", if count == 1 { "runs" } else { "run" })
             }
+            Dropped::Policy(index) => {
+                let what = self.requires.demands.get(index).map(ToString::to_string).unwrap_or_default();
+                have(&format!("a policy that refuses {what}"))
+            }
+            Dropped::PolicyFull => have("no room left by policy (max_replicas, max_memory_bytes)"),
             Dropped::Constraint(index) => {
                 let constraint =
                     self.placement.constraints.get(index).map(constraint::words).unwrap_or_default();
@@ -242,7 +261,12 @@ impl Asked<'_> {
         hosts.iter().any(|(node, host)| {
             matches!(
                 self.room(node, host),
-                Err(Dropped::Memory | Dropped::Cpu | Dropped::Port(_) | Dropped::Assignments | Dropped::Full)
+                Err(Dropped::Memory
+                    | Dropped::Cpu
+                    | Dropped::Port(_)
+                    | Dropped::Assignments
+                    | Dropped::PolicyFull
+                    | Dropped::Full)
             )
         })
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use shef_common::ids::ReplicaId;
+use shef_common::{ids::ReplicaId, policy::Policy};
 
 use super::requirements::{HostPort, MAX_ASSIGNMENT_BYTES, Requirements};
 use crate::membership::{HostCondition, HostFacts, Standing};
@@ -30,6 +30,8 @@ pub struct Host {
     pub cpu_millis: u64,
     /// Bytes of memory that are claimed.
     pub memory_bytes: u64,
+    /// Bytes of memory that the replicas may take by their limits.
+    memory_limit_bytes: u64,
     /// Bytes of the assignments that it holds.
     pub assignment_bytes: u64,
     ports: Vec<HostPort>,
@@ -46,6 +48,7 @@ impl Default for Host {
             total: 0,
             cpu_millis: 0,
             memory_bytes: 0,
+            memory_limit_bytes: 0,
             assignment_bytes: 0,
             ports: Vec::new(),
             held: BTreeMap::new(),
@@ -59,6 +62,7 @@ impl Host {
         let counted = self.remove(replica).is_some_and(|held| held.counts);
         self.cpu_millis = self.cpu_millis.saturating_add(requires.cpu_millis);
         self.memory_bytes = self.memory_bytes.saturating_add(requires.memory_bytes);
+        self.memory_limit_bytes = self.memory_limit_bytes.saturating_add(requires.memory_limit_bytes);
         self.assignment_bytes = self.assignment_bytes.saturating_add(requires.assignment_bytes);
         self.ports.extend(&requires.ports);
         self.total += 1;
@@ -84,6 +88,7 @@ impl Host {
         self.total -= u32::from(held.counts);
         self.cpu_millis = self.cpu_millis.saturating_sub(held.requires.cpu_millis);
         self.memory_bytes = self.memory_bytes.saturating_sub(held.requires.memory_bytes);
+        self.memory_limit_bytes = self.memory_limit_bytes.saturating_sub(held.requires.memory_limit_bytes);
         self.assignment_bytes = self.assignment_bytes.saturating_sub(held.requires.assignment_bytes);
         for port in &held.requires.ports {
             if let Some(at) = self.ports.iter().position(|taken| taken == port) {
@@ -115,6 +120,15 @@ impl Host {
             times(memory, self.memory_bytes, requires.memory_bytes),
             times(cpu, self.cpu_millis, requires.cpu_millis),
         )
+    }
+
+    /// How many replicas more that take this its policy lets it have.
+    pub fn room_by_policy(&self, requires: &Requirements) -> u64 {
+        let policy = self.facts.as_ref().and_then(|facts| facts.policy.as_ref());
+        let room = |policy: &Policy| {
+            policy.room(self.held.len(), self.memory_limit_bytes, requires.memory_limit_bytes)
+        };
+        policy.map_or(u64::MAX, room)
     }
 
     /// How full it is, in millionths: the shares of memory and of processors that are claimed, added.

@@ -1,10 +1,11 @@
 //! What a replica takes of its host, and what it occupies there.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use shef_common::{
     fields,
     ids::{NodeName, ReplicaId},
+    policy::Demand,
     spec::{Platform, Protocol, Template, addresses_overlap},
 };
 
@@ -43,6 +44,10 @@ pub struct Requirements {
     pub platform: Option<Platform>,
     /// The fields of its template that only newer agents understand.
     pub needs: BTreeSet<String>,
+    /// What it asks of its host that a policy may refuse.
+    pub demands: Arc<[Demand]>,
+    /// The most memory that it may take, in bytes; 0: without a limit.
+    pub memory_limit_bytes: u64,
 }
 
 /// The most bytes of assignments that a host is given. Agents and masters of every version take messages of
@@ -86,6 +91,8 @@ impl From<&Template> for Requirements {
             assignment_bytes: assignment_bytes(template),
             platform: template.platform.clone(),
             needs: fields::needed(template, fields::newer()),
+            demands: Demand::of(template).into(),
+            memory_limit_bytes: template.resources.limit.memory_bytes,
         }
     }
 }

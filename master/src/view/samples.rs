@@ -39,6 +39,7 @@ pub(crate) fn host(name: &str, last: u8, last_report: u64) -> NodeView {
             arch: String::new(),
             shef_version: String::new(),
             engine_id: None,
+            policy: None,
         },
         joined: WallMs(1),
         last_report: Some(WallMs(last_report)),

@@ -1,12 +1,12 @@
 //! What goes into the core and what comes out of it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use shef_common::{
     ids::{ClusterId, ReplicaId},
     image::{ImageDigest, ImageRef},
     protocol::{Accepted, Assignment, LedgerDigest, Push, PushRefused},
-    spec::Network,
+    spec::Template,
 };
 
 use crate::{
@@ -262,8 +262,8 @@ pub enum Operation {
     Start {
         /// Which container.
         id: String,
-        /// The networks that it joins before that, if it has not yet: all but its first.
-        joins: Vec<Network>,
+        /// What it is made of, if that is known.
+        template: Option<Arc<Template>>,
     },
     /// Stop it.
     Stop {

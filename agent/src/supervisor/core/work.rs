@@ -47,6 +47,10 @@ impl Core {
             replica.published = Some(replica.status.clone());
             self.unreported.statuses.insert(id.clone(), replica.status.clone());
         }
+        if replica.work == Work::Idle && self.refuses_to_make(id, now) {
+            return self.consider(id, now);
+        }
+        let Some(replica) = self.replicas.get_mut(id) else { return };
         if replica.not_before <= now.mono && replica.work == Work::Idle && replica.pulls_first(now) {
             self.await_image(id);
             return self.consider(id, now);
@@ -99,13 +103,11 @@ impl Core {
             // The desired state has changed since the step was queued.
             return self.consider(id, now);
         }
-        if step == Step::Create
-            && let Some(newer) =
-                replica.order.assignment().and_then(|assignment| assignment.template.not_understood.clone())
-        {
-            replica.fail_as_not_understood(&newer.fields, now);
+        // Since it was queued others may have been made.
+        if self.refuses_to_make(id, now) {
             return self.consider(id, now);
         }
+        let Some(replica) = self.replicas.get_mut(id) else { return };
         let container = replica.container_id().map(str::to_owned);
         let operation = match (step, container) {
             (Step::Create, _) => match (replica.order.assignment(), &self.ledger.ledger().cluster) {
@@ -119,9 +121,8 @@ impl Core {
                 (Some(_), None) | (None, _) => return,
             },
             (Step::Start, Some(id)) => {
-                let networks =
-                    replica.order.assignment().map(|assignment| assignment.template.networks.as_slice());
-                Operation::Start { id, joins: networks.unwrap_or_default().iter().skip(1).cloned().collect() }
+                let template = replica.order.assignment().map(|assignment| assignment.template.clone());
+                Operation::Start { id, template }
             }
             (Step::Stop { grace_s }, Some(container)) => Operation::Stop { id: container, grace_s },
             (Step::Remove, Some(container)) => Operation::Remove(container),

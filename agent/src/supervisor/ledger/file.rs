@@ -99,6 +99,12 @@ struct State {
 }
 
 impl LedgerFile {
+    /// Whether the directory has a ledger.
+    #[must_use]
+    pub fn exists(directory: &Path) -> bool {
+        directory.join(HEAD).exists()
+    }
+
     /// Takes the directory (made if need be) and reads its ledger. A new host gets its identity here, durable
     /// before anybody hears of it. A ledger of an older format is rewritten.
     ///

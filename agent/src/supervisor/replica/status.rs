@@ -128,15 +128,8 @@ impl Replica {
         if self.is_prepared_only() { ReplicaState::Prepared } else { ReplicaState::Starting }
     }
 
-    /// Its template is of a newer version: nothing is made of it.
-    pub fn fail_as_not_understood(&mut self, fields: &str, now: Now) {
-        self.fail(
-            format!("this host's agent is of an older version and does not understand {fields}: upgrade it"),
-            now,
-        );
-    }
-
-    pub(super) fn fail(&mut self, reason: String, now: Now) {
+    /// It is not to run, or cannot, for this reason.
+    pub fn fail(&mut self, reason: String, now: Now) {
         // The desired state may have changed during the operation: its failure no longer matters then.
         if !self.desired.is_to_run() {
             return;

@@ -60,6 +60,7 @@ impl World {
             address,
             agent_url: format!("http://{address}:11044"),
             labels: labels(host),
+            policy: None,
         };
         // One whose engine is away does not know its name.
         let away = || EngineFacts { id: None, ..super::super::engine::facts(host) };

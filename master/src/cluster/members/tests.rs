@@ -50,6 +50,7 @@ fn registration() -> Registration {
             arch: "x86_64".into(),
             shef_version: "0.1.0".into(),
             engine_id: None,
+            policy: None,
         },
     }
 }

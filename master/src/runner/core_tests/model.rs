@@ -67,6 +67,7 @@ pub fn record() -> NodeRecord {
             arch: "x86_64".into(),
             shef_version: "0".into(),
             engine_id: None,
+            policy: None,
         },
         understands: BTreeSet::new(),
         joined: WallMs(0),

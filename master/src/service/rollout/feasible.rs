@@ -40,7 +40,7 @@ pub fn impediment(record: &ServiceRecord, observed: &Observations) -> Option<Fie
         return None;
     }
     too_large(record, &hosts)
-        .or_else(|| wrong_platform(record, &hosts))
+        .or_else(|| fits_nowhere(record, &hosts))
         .or_else(|| leaves_bound_node(record, observed))
         .or_else(|| no_room_beside(record, observed, &hosts))
 }
@@ -66,18 +66,30 @@ fn too_large(record: &ServiceRecord, hosts: &[(&NodeName, &HostFacts)]) -> Optio
     }
 }
 
-/// A platform of which no host runs images.
-fn wrong_platform(record: &ServiceRecord, hosts: &[(&NodeName, &HostFacts)]) -> Option<FieldError> {
+/// A platform of which no host runs images, or what every host's policy refuses.
+fn fits_nowhere(record: &ServiceRecord, hosts: &[(&NodeName, &HostFacts)]) -> Option<FieldError> {
     let unfit = |(node, facts): &(&NodeName, &HostFacts)| {
         scheduler::never_takes(&record.spec.placement, &record.spec.template, node, facts)
     };
-    let runs_none = |host: &(&NodeName, &HostFacts)| matches!(unfit(host), Some(Unfit::Platform(_)));
-    let platform = record.spec.template.platform.as_ref().filter(|_| hosts.iter().all(runs_none))?;
-    let message = format!(
-        "must be a platform of a host that may run the service, but none runs images of {platform} (a \
-         host's label platforms names what it runs beside its own)"
-    );
-    Some(FieldError { field: "platform".to_owned(), message })
+    let all: Vec<Unfit> = hosts.iter().map(unfit).collect::<Option<_>>()?;
+    let first = all.first()?;
+    let message = match first {
+        Unfit::Platform(platform) if all.iter().all(|unfit| unfit == first) => format!(
+            "must be a platform of a host that may run the service, but none runs images of {platform} (a \
+             host's label platforms names what it runs beside its own)"
+        ),
+        Unfit::Policy(demand) if all.iter().all(|unfit| matches!(unfit, Unfit::Policy(_))) => format!(
+            "must be what a host that may run the service allows, but the policy of each of them refuses \
+             {demand} (see [policy] in the file of their agents)"
+        ),
+        Unfit::Constraint(_)
+        | Unfit::Memory(_)
+        | Unfit::Cpu(_)
+        | Unfit::Platform(_)
+        | Unfit::Policy(_)
+        | Unfit::OldAgent => return None,
+    };
+    Some(FieldError { field: first.field().to_owned(), message })
 }
 
 /// A slot has its volume on a host that cannot take the new replica.

@@ -1,0 +1,298 @@
+//! The host's policy as its operator writes it.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use shef_common::{
+    config::{ConfigError, Effective, Key, Kind, Origin},
+    files,
+    policy::{MOST, Policy},
+};
+
+/// Nothing is asked of a policy.
+const OPEN: &str = "open";
+/// What the policy does not allow is refused.
+const RESTRICTED: &str = "restricted";
+/// In the data directory: this host has had a policy from its first start on.
+const MARK: &str = "agent-policy";
+
+/// The keys below `[policy]`.
+pub(super) const KEYS: [Key; 16] = [
+    Key {
+        name: "policy.mode",
+        kind: Kind::Choice(&[RESTRICTED, OPEN]),
+        default: RESTRICTED,
+        env: &[],
+        doc: "Whether what the other keys here do not allow is refused, whoever orders it; open: nothing is. What \
+              runs already\nis never stopped by a policy. A host of an earlier version without any key here is \
+              open, and says so at each start.",
+    },
+    Key {
+        name: "policy.host_network",
+        kind: Kind::Switch,
+        default: "false",
+        env: &[],
+        doc: "Whether containers may share the host's network.",
+    },
+    Key {
+        name: "policy.devices",
+        kind: Kind::List,
+        default: "",
+        env: &[],
+        doc: "Devices that containers may have, and directories of devices, such as /dev/dri.",
+    },
+    Key {
+        name: "policy.device_requests",
+        kind: Kind::List,
+        default: "",
+        env: &[],
+        doc: "Drivers and capabilities that device_requests may name, such as gpu.",
+    },
+    Key {
+        name: "policy.capabilities",
+        kind: Kind::List,
+        default: "AUDIT_WRITE,CHOWN,DAC_OVERRIDE,FOWNER,FSETID,KILL,MKNOD,NET_BIND_SERVICE,NET_RAW,SETFCAP,\
+                  SETGID,SETPCAP,SETUID,SYS_CHROOT",
+        env: &[],
+        doc: "Capabilities that cap_add may name, without CAP_. The default are those that Docker gives anyway.",
+    },
+    Key {
+        name: "policy.sysctls",
+        kind: Kind::List,
+        default: "net.*,kernel.msg*,kernel.sem,kernel.shm*,fs.mqueue.*",
+        env: &[],
+        doc: "Kernel parameters that may be set in a container; a * at the end stands for any end.",
+    },
+    Key {
+        name: "policy.bind_dirs",
+        kind: Kind::List,
+        default: "/srv,/mnt,/data",
+        env: &[],
+        doc: "Directories of the host that may be mounted with all below them: by bind mounts, and by options of \
+              volumes.\nSymbolic links are followed first. No mount leads to the engine's socket, whatever stands \
+              here.",
+    },
+    Key {
+        name: "policy.volume_drivers",
+        kind: Kind::List,
+        default: "",
+        env: &[],
+        doc: "Volume drivers beside the engine's own.",
+    },
+    Key {
+        name: "policy.volume_types",
+        kind: Kind::List,
+        default: "nfs,nfs4,cifs",
+        env: &[],
+        doc: "File systems that volumes of the engine's own driver may be made of by their options.",
+    },
+    Key {
+        name: "policy.logging_drivers",
+        kind: Kind::List,
+        default: "json-file,local,journald,none",
+        env: &[],
+        doc: "Logging drivers.",
+    },
+    Key {
+        name: "policy.registries",
+        kind: Kind::List,
+        default: "",
+        env: &[],
+        doc: "Registries that images may come from, such as registry.local:5000; empty: all.",
+    },
+    Key {
+        name: "policy.digests_only",
+        kind: Kind::Switch,
+        default: "false",
+        env: &[],
+        doc: "Whether images have to be named by their digest, as in app@sha256:….",
+    },
+    Key {
+        name: "policy.max_replicas",
+        kind: Kind::Integer { min: 0, max: 100_000, unit: "replicas" },
+        default: "0",
+        env: &[],
+        doc: "How many replicas the host takes; 0: as many as it is given.",
+    },
+    Key {
+        name: "policy.max_memory_bytes",
+        kind: Kind::Integer { min: 0, max: 1 << 50, unit: "bytes" },
+        default: "0",
+        env: &[],
+        doc: "How much memory all replicas together may take, by their limits; 0: as much as there is. Above 0 \
+              each replica has\nto have a limit.",
+    },
+    Key {
+        name: "policy.engine_sockets",
+        kind: Kind::List,
+        default: "",
+        env: &[],
+        doc: "Sockets of engines beside the usual ones and the agent's own, as paths of the host: no mount leads to \
+              them.",
+    },
+    Key {
+        name: "policy.host_root",
+        kind: Kind::Path,
+        default: "/",
+        env: &[],
+        doc: "Where the host's own root directory is seen, to follow symbolic links of mounts: another one than / \
+              for an agent\nin a container.",
+    },
+];
+
+/// What the operator has said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyConfig {
+    /// The policy, unless the host is open.
+    pub policy: Option<Policy>,
+    /// Whether any key of it was set.
+    pub is_chosen: bool,
+    /// Where the host's own root directory is seen.
+    pub host_root: PathBuf,
+}
+
+impl PolicyConfig {
+    /// Nothing is refused, and that is what the operator wants.
+    #[must_use]
+    pub fn open() -> Self {
+        Self { policy: None, is_chosen: true, host_root: PathBuf::from("/") }
+    }
+
+    pub(super) fn from_effective(effective: &Effective) -> Result<Self, ConfigError> {
+        let list = |name: &str| {
+            let (most, longest) = MOST;
+            let words = effective.list(name);
+            if words.len() > most || words.iter().any(|word| word.len() > longest) {
+                let rule = format!("at most {most} texts of at most {longest} bytes each");
+                return Err(effective.refuse(name, rule));
+            }
+            Ok(words.to_vec())
+        };
+        let paths = |name: &str| {
+            let paths = list(name)?;
+            let is_plain = |path: &String| path.starts_with('/') && !path.split('/').any(|part| part == "..");
+            if paths.iter().all(is_plain) {
+                Ok(paths)
+            } else {
+                Err(effective.refuse(name, "absolute paths without .."))
+            }
+        };
+        let policy = Policy {
+            host_network: effective.switch("policy.host_network"),
+            devices: paths("policy.devices")?,
+            device_requests: list("policy.device_requests")?,
+            capabilities: list("policy.capabilities")?,
+            sysctls: list("policy.sysctls")?,
+            bind_dirs: paths("policy.bind_dirs")?,
+            volume_drivers: list("policy.volume_drivers")?,
+            volume_types: list("policy.volume_types")?,
+            logging_drivers: list("policy.logging_drivers")?,
+            registries: list("policy.registries")?,
+            digests_only: effective.switch("policy.digests_only"),
+            max_replicas: effective.integer_u32("policy.max_replicas"),
+            max_memory_bytes: effective.integer("policy.max_memory_bytes"),
+            engine_sockets: engine_sockets(effective.text("docker_host"), paths("policy.engine_sockets")?),
+        };
+        Ok(Self {
+            policy: (effective.text("policy.mode") == RESTRICTED).then_some(policy),
+            is_chosen: KEYS.iter().any(|key| effective.entry(key.name).origin != Origin::Default),
+            host_root: effective.path("policy.host_root"),
+        })
+    }
+
+    /// The policy in force on a host with this data directory. `is_new`: it has held nothing before this start.
+    ///
+    /// # Errors
+    /// The mark of a new host cannot be written.
+    pub fn in_force(&self, data_dir: &Path, is_new: bool) -> std::io::Result<Option<Policy>> {
+        let mark = data_dir.join(MARK);
+        if is_new && !mark.exists() {
+            files::replace(&mark, 0o600, b"This host has had a policy from its first start on.\n")?;
+        }
+        let in_force = self.policy.clone().filter(|_| self.is_chosen || mark.exists());
+        match (&in_force, self.is_chosen) {
+            (Some(_), _) => log::info!("the host's policy is restricted: see [policy] of the agent's file"),
+            (None, true) => log::warn!("the host's policy is open: services may take all of the host"),
+            (None, false) => log::warn!(
+                "this host has no policy, as it is older than policies: services may take all of the host. Set \
+                 mode = \"restricted\" (or \"open\") below [policy] of the agent's file, or \
+                 SHEF_POLICY_MODE=restricted; what runs is left alone"
+            ),
+        }
+        Ok(in_force)
+    }
+}
+
+/// The sockets of engines, as paths of the host.
+fn engine_sockets(docker_host: &str, further: Vec<String>) -> Vec<String> {
+    let usual = ["/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock"];
+    let own = docker_host.strip_prefix("unix://");
+    let all: BTreeSet<String> = usual.into_iter().chain(own).map(str::to_owned).chain(further).collect();
+    all.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use shef_common::{config::Layers, policy::Demand};
+
+    use super::*;
+    use crate::config::AgentConfig;
+
+    fn with(env: &[(&str, &str)]) -> Result<PolicyConfig, ConfigError> {
+        let mut layers = Layers::default();
+        layers.env.insert("HOST_IP".into(), "10.0.0.5".into());
+        layers.env.extend(env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
+        AgentConfig::load(&layers, &[]).map(|(config, _)| config.policy)
+    }
+
+    #[test]
+    fn a_new_host_is_restricted_for_good_and_an_older_one_when_its_operator_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let unsaid = with(&[]).unwrap();
+        let in_force = |config: &PolicyConfig, is_new| config.in_force(directory.path(), is_new).unwrap();
+        assert!(in_force(&unsaid, false).is_none(), "a host of an earlier version");
+        let chosen = with(&[("SHEF_POLICY_MODE", "restricted")]).unwrap();
+        assert!(in_force(&chosen, false).is_some());
+        assert!(in_force(&unsaid, true).is_some(), "a new host");
+        assert!(in_force(&unsaid, false).is_some(), "its later starts");
+        assert!(in_force(&with(&[("SHEF_POLICY_MODE", "open")]).unwrap(), false).is_none());
+    }
+
+    #[test]
+    fn the_default_allows_the_usual_directories_and_what_docker_gives_anyway() {
+        let policy = with(&[]).unwrap().policy.unwrap();
+        let allows = |demand: Demand| policy.refusal(&demand).is_none();
+        assert!(allows(Demand::Bind("/srv/www".into())) && allows(Demand::Capability("CHOWN".into())));
+        assert!(allows(Demand::Sysctl("net.core.somaxconn".into())));
+        assert!(!allows(Demand::Bind("/etc".into())) && !allows(Demand::HostNetwork));
+        assert!(
+            !allows(Demand::Capability("SYS_ADMIN".into())) && !allows(Demand::Device("/dev/sda".into()))
+        );
+    }
+
+    #[test]
+    fn the_engines_socket_is_out_of_reach_wherever_it_lies() {
+        let root = [("SHEF_POLICY_BIND_DIRS", "/"), ("DOCKER_HOST", "unix:///opt/engine.sock")];
+        let policy = with(&root).unwrap().policy.unwrap();
+        for path in ["/", "/run", "/var/run", "/opt", "/opt/engine.sock"] {
+            assert!(policy.refusal(&Demand::Bind(path.into())).is_some(), "{path}");
+        }
+        assert!(policy.refusal(&Demand::Bind("/etc".into())).is_none());
+    }
+
+    #[test]
+    fn lists_of_a_policy_are_checked_where_they_enter() {
+        for (name, value) in [
+            ("SHEF_POLICY_BIND_DIRS", "srv"),
+            ("SHEF_POLICY_BIND_DIRS", "/srv/../etc"),
+            ("SHEF_POLICY_DEVICES", "sda"),
+            ("SHEF_POLICY_HOST_NETWORK", "yes"),
+            ("SHEF_POLICY_MODE", "off"),
+        ] {
+            let refused = with(&[(name, value)]).unwrap_err().to_string();
+            assert!(refused.contains(&format!("env {name}")), "{refused}");
+        }
+    }
+}
