@@ -156,12 +156,13 @@ async fn ls(client: &Client, json: bool) -> Result<(), Failure> {
     }
     let rows =
         nodes.into_iter().map(|node| read(node).map(|node| row(&node))).collect::<Result<Vec<_>, _>>()?;
-    let head = ["HOST", "ADDRESS", "STATE", "TAKES REPLICAS", "REPLICAS", "ENGINE", "LABELS", "REASON"];
+    let head =
+        ["HOST", "ADDRESS", "STATE", "TAKES REPLICAS", "REPLICAS", "ENGINE", "POLICY", "LABELS", "REASON"];
     table(head, &rows).iter().for_each(say::line);
     Ok(())
 }
 
-fn row(node: &NodeView) -> [String; 8] {
+fn row(node: &NodeView) -> [String; 9] {
     let takes = match node.intent.intent {
         IntentWord::Cordoned => "no, cordoned",
         IntentWord::Drained => "no, drained",
@@ -179,6 +180,7 @@ fn row(node: &NodeView) -> [String; 8] {
         takes.to_owned(),
         format!("{}{removing}", node.wanted),
         node.host.engine_version.clone(),
+        if node.host.policy.is_some() { "restricted" } else { "open" }.to_owned(),
         if labels.is_empty() { "-".to_owned() } else { labels.join(",") },
         node.reason.clone().unwrap_or_default(),
     ]

@@ -28,6 +28,7 @@ use shef_integration_tests::lab::{
 };
 
 mod adopted;
+mod host_policy;
 mod outside;
 
 fn config(master: &ScriptedMaster, docker_host: String, data_dir: &std::path::Path) -> AgentConfig {

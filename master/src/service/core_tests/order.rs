@@ -2,6 +2,7 @@
 
 use shef_common::{
     ids::Generation,
+    policy::Policy,
     spec::{Device, Network, Order, Port, Protocol, ServiceSpec, Template, Update},
 };
 
@@ -16,9 +17,19 @@ type Change = fn(&mut ServiceSpec);
 const AUTO: Update = Update { monitor_ms: 1_000, parallelism: 1, order: Order::Auto, ..GATED };
 
 fn hosts(n: usize) -> Model {
+    under(n, |_| None)
+}
+
+/// So many hosts, each with its policy.
+fn under(n: usize, policy: fn(usize) -> Option<Policy>) -> Model {
     let mut model = Model::new(n);
-    let facts = HostFacts { cpu_millis: 1_000, memory_bytes: 1_000, ..HostFacts::default() };
-    (0..n).for_each(|n| model.describe(n, facts.clone()));
+    for n in 0..n {
+        let policy = policy(n);
+        model.describe(
+            n,
+            HostFacts { cpu_millis: 1_000, memory_bytes: 1_000, policy, ..HostFacts::default() },
+        );
+    }
     model
 }
 
@@ -189,6 +200,29 @@ fn an_update_that_no_host_could_ever_take_is_refused_with_its_field() {
         "platform",
         "must be a platform of a host that may run the service, but none runs images of linux/s390x",
     );
+}
+
+#[test]
+fn an_update_that_every_hosts_policy_refuses_is_refused_with_its_field() {
+    let mut model = under(2, |n| Some(Policy { host_network: n == 0, ..Policy::default() }));
+    model.ask(Request::Create { spec: with(2, "app:1", AUTO) });
+    model.pass(6);
+    let mut put = |change: fn(&mut Template)| {
+        let mut spec = with(2, "app:1", AUTO);
+        change(template(&mut spec));
+        let asked = model.ask(Request::Put { spec, expect: Expect::Any });
+        model.pass(60);
+        model.answers[&asked].clone()
+    };
+    let Err(Refused::Invalid(errors)) = put(|template| template.cap_add = vec!["SYS_ADMIN".into()]) else {
+        panic!("it is taken")
+    };
+    assert_eq!(errors[0].field, "cap_add");
+    let rule = "must be what a host that may run the service allows, but the policy of each of them refuses the \
+                capability SYS_ADMIN";
+    assert!(errors[0].message.starts_with(rule), "{errors:?}");
+    let taken = put(|template| template.networks = vec![Network::named("host")]);
+    assert!(taken.is_ok(), "one host allows it: {taken:?}");
 }
 
 #[test]
