@@ -140,10 +140,13 @@ async fn what_fails_after_its_trial_is_rolled_back_by_itself() {
     let first = lan.master.api.call("PUT", "/v1/services/web?wait=60s", brief(2, &json!({}))).await;
     assert!(first.status == 201 && first.body["converged"] == true, "{first:?}");
     let exits = json!({"WORKLOAD_EXIT_AFTER": "2", "WORKLOAD_EXIT_CODE": "3"});
+    // A busy engine tells of the end some time after the check has begun to fail: the check waits for it.
+    let patient = json!({"retries": 100});
+    let stops_first = json!({"order": "stop-first"});
     let updates = [
-        ("a process that ends", json!({"env": exits}), "code 3"),
-        ("the same, stopping first", json!({"env": exits, "update": {"order": "stop-first"}}), "code 3"),
-        ("the same as a canary", json!({"env": exits, "update": {"canary": 1}}), "code 3"),
+        ("a process that ends", json!({"env": exits, "health": patient}), "code 3"),
+        ("stopping first", json!({"env": exits, "health": patient, "update": stops_first}), "code 3"),
+        ("as a canary", json!({"env": exits, "health": patient, "update": {"canary": 1}}), "code 3"),
         ("a check that fails later", json!({"env": {"WORKLOAD_UNHEALTHY_AFTER": "3"}}), "health check fails"),
     ];
     for (what, update, why) in updates {
