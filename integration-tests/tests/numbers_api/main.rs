@@ -117,6 +117,7 @@ async fn whatever_numbers_a_message_brings_the_cluster_works_on() {
     (own["cluster"], own["accepted"], own["holds"]) = (id.clone(), Value::Null, json!([]));
     (own["node"], own["uid"], own["boot"]) = (json!("h0"), alive["uid"].clone(), alive["boot"].clone());
     own["host"]["agent_url"] = json!(agent.url);
+    own["host"]["policy"] = Value::Null;
     let registered = cluster.api.call("POST", shef_common::protocol::REGISTER_PATH, own.clone()).await;
     assert_eq!(registered.status, 200, "{registered:?}");
     let fence = registered.body["fence"].clone();
@@ -172,6 +173,12 @@ async fn whatever_numbers_a_message_brings_the_cluster_works_on() {
                 };
                 assert!(is_answer(answer.status), "{what} {place:?} {extreme}: {answer:?}");
             }
+        }
+        if what == "registration" {
+            // What the host said last of what it takes is kept, and lets it take next to nothing.
+            own["accepted"] = accepted().await;
+            let answer = cluster.api.call("POST", shef_common::protocol::REGISTER_PATH, own.clone()).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
         }
         if what == "host" {
             // Nobody serves there: nothing is to be placed on it.

@@ -98,7 +98,8 @@ pub fn host() -> Value {
     json!({
         "address": "127.0.0.1", "agent_url": "http://127.0.0.1:1", "labels": {}, "cpus": 2,
         "memory_bytes": 4_000_000_000_u64,
-        "engine_version": "20.10", "engine_api": "1.41", "os": "linux", "arch": "x86_64", "shef_version": "0"
+        "engine_version": "20.10", "engine_api": "1.41", "os": "linux", "arch": "x86_64", "shef_version": "0",
+        "policy": {"max_replicas": 7, "max_memory_bytes": 8}
     })
 }
 
