@@ -7,6 +7,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use shef_common::{
     backoff::Backoff,
     clock::DurationMs,
+    config::TOKEN_ENV,
     protocol::{Alive, PROBE_PATH},
 };
 
@@ -95,7 +96,10 @@ async fn counts_on(master: &str, alive: &Alive) -> bool {
 async fn page<T: DeserializeOwned>(url: &str) -> Option<T> {
     let client = Client::builder().timeout(LOOK_LIMIT).disable_redirects().finish();
     // A master answers by the names that it knows; this host may have been given another one.
-    let request = client.get(url).insert_header((HOST, "localhost")).force_close();
+    let mut request = client.get(url).insert_header((HOST, "localhost")).force_close();
+    if let Some(token) = std::env::var(TOKEN_ENV).ok().filter(|token| !token.is_empty()) {
+        request = request.bearer_auth(token);
+    }
     let mut answer = request.send().await.ok()?;
     if !answer.status().is_success() {
         return None;

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, net::Ipv6Addr};
 
 use shef_master::config::DEFAULT_PORT;
 
+use crate::transport::SOCKET;
+
 /// Why a text is no address of the API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidAddress {
@@ -11,17 +13,26 @@ pub(crate) enum InvalidAddress {
     Scheme { scheme: String, rest: String },
     #[error("must be an address such as 10.0.0.5:{DEFAULT_PORT}, but is {0:?}")]
     Host(String),
+    #[error("a socket must be unix:///PATH, but is {0:?}")]
+    Socket(String),
     #[error("the port must be a number from 1 to 65535, but is {0:?}")]
     Port(String),
     #[error("HOST_IP and PORT of the environment: {0}")]
     Environment(Box<Self>),
 }
 
-/// `given` as `http://HOST:PORT`, with what is missing added.
+/// `given` as `http://HOST:PORT`, with what is missing added, or as it is if it is `unix:///PATH`.
 ///
 /// # Errors
 /// [`InvalidAddress`] says what is wrong with it.
 pub(crate) fn parse(given: &str) -> Result<String, InvalidAddress> {
+    if let Some(path) = given.trim().strip_prefix(SOCKET) {
+        return if path.starts_with('/') {
+            Ok(given.trim().to_owned())
+        } else {
+            Err(InvalidAddress::Socket(given.to_owned()))
+        };
+    }
     let rest = match given.trim().split_once("://") {
         None => given.trim(),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,

@@ -14,7 +14,7 @@ use serde_json::Value;
 use shef_common::{client::not_sent_because, problem::FieldError};
 use shef_master::config::DEFAULT_PORT;
 
-use crate::{Failure, api_address};
+use crate::{Failure, api_address, transport};
 
 /// How long a call may take that is not told to wait.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -32,7 +32,8 @@ const MAX_PAGES: usize = 10_000;
 /// Where the API is, as an argument.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApiArgs {
-    /// The master's API [default: `HOST_IP` and `PORT` of the environment, else 127.0.0.1:8044]
+    /// The master's API, or unix:///PATH of its socket [default: `HOST_IP` and `PORT` of the environment, else
+    /// 127.0.0.1:8044]. A token is taken from `SHEF_TOKEN` or the file `SHEF_TOKEN_FILE`
     #[arg(long, value_name = "URL", global = true, value_parser = api_address::parse)]
     api: Option<String>,
 }
@@ -49,7 +50,7 @@ impl ApiArgs {
 
     /// A client of it.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        self.address().map(Client::new)
+        Ok(Client::with(self.address()?, transport::token()?.as_deref()))
     }
 }
 
@@ -117,9 +118,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Of the master at `api`, as `http://HOST:PORT`.
+    /// Of the master at `api`, as `http://HOST:PORT` or `unix://PATH`, showing no token.
     pub(crate) fn new(api: String) -> Self {
-        Self { http: awc::Client::builder().disable_redirects().disable_timeout().finish(), api }
+        Self::with(api, None)
+    }
+
+    fn with(api: String, token: Option<&str>) -> Self {
+        Self { http: transport::client(&api, token), api }
     }
 
     /// For calls that are no plain question and answer.
@@ -129,7 +134,7 @@ impl Client {
 
     /// The whole address of `path`.
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.api)
+        format!("{}{path}", transport::base(&self.api))
     }
 
     /// Reads `path`.

@@ -18,6 +18,7 @@ mod signals;
 mod spec_file;
 mod table;
 mod tail;
+mod transport;
 mod tty;
 pub mod up;
 mod workload_image;

@@ -22,6 +22,9 @@ pub(crate) struct Running {
     pub(crate) pid: i32,
     /// The API's address.
     pub(crate) api: String,
+    /// The master's socket; earlier versions had none.
+    #[serde(default)]
+    pub(crate) socket: Option<PathBuf>,
     /// The engine's address.
     pub(crate) docker_host: String,
     /// How that is spoken to; earlier versions did not say.
@@ -126,6 +129,7 @@ mod tests {
         let running = Running {
             pid: 7,
             api: "127.0.0.1:1".into(),
+            socket: Some("/d/shef.sock".into()),
             docker_host: "unix:///x".into(),
             docker_tls: Some(DockerTls::new("1", "/certs")),
             log: None,

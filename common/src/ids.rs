@@ -174,6 +174,12 @@ text_id! {
     |t| is_dns_label(t, 63)
 }
 text_id! {
+    /// A token's name: a DNS-1123 label.
+    TokenName, "token name",
+    "be 1 to 63 lower-case letters, digits and hyphens, and start and end with a letter or digit",
+    |t| is_dns_label(t, 63)
+}
+text_id! {
     /// A host's name in the cluster: DNS-1123 labels joined by dots, at most 253 characters.
     NodeName, "node name",
     "be lower-case letters, digits, hyphens and dots (at most 253), each part starting and ending with a \

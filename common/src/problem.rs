@@ -37,6 +37,10 @@ codes! {
     InvalidParameter = "invalid_parameter", 400, "A request parameter is not valid";
     /// The registry does not take the user and the password.
     CredentialsRefused = "credentials_refused", 400, "The registry refuses these credentials";
+    /// The caller shows no token that counts.
+    Unauthenticated = "unauthenticated", 401, "This call needs a token";
+    /// The caller's token does not allow it.
+    Forbidden = "forbidden", 403, "The token does not allow this call";
     /// A web page of another site has a browser send it.
     ForeignPage = "foreign_page", 403, "Web pages of other sites may not call this server";
     /// No such path.
@@ -51,10 +55,14 @@ codes! {
     ReplicaNotFound = "replica_not_found", 404, "There is no such replica";
     /// No credentials are kept for that registry.
     RegistryNotFound = "registry_not_found", 404, "Nothing is kept for this registry";
+    /// There is no such token.
+    TokenNotFound = "token_not_found", 404, "There is no such token";
     /// The path takes other methods.
     MethodNotAllowed = "method_not_allowed", 405, "This address does not take this method";
     /// A service of that name is there.
     ServiceExists = "service_exists", 409, "The service exists already";
+    /// A token of that name is there.
+    TokenExists = "token_exists", 409, "The token exists already";
     /// Another node holds that name, or the host belongs to another cluster.
     NodeConflict = "node_conflict", 409, "The node cannot join under this name";
     /// The node is there, and what was asked is for one that is not.

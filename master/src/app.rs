@@ -13,6 +13,7 @@
 
 mod actors;
 mod server;
+mod socket;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -61,6 +61,10 @@ pub struct MasterConfig {
     pub max_body_bytes: u64,
     /// The names by which web pages and readers may name this master.
     pub api_names: KnownNames,
+    /// Whether the API asks nobody who they are.
+    pub insecure: bool,
+    /// The socket by which whoever may open it is an administrator; `None`: none.
+    pub api_socket: Option<PathBuf>,
     /// Threads that serve HTTP.
     pub http_workers: u32,
 }
@@ -121,13 +125,14 @@ impl MasterConfig {
     pub fn from_effective(effective: &Effective) -> Result<Self, ConfigError> {
         let store = store(effective)?;
         let host_ip = effective.host_ip("host_ip")?;
+        let data_dir = effective.path("data_dir");
         let config = Self {
             listen: effective.listen("listen", host_ip),
             host_ip,
-            data_dir: effective.path("data_dir"),
+            data_dir: data_dir.clone(),
             secret_key_file: effective
                 .non_empty("secret_key_file")
-                .map_or_else(|| effective.path("data_dir").join("secret.key"), PathBuf::from),
+                .map_or_else(|| data_dir.join("secret.key"), PathBuf::from),
             store,
             report_interval_ms: effective.integer("report_interval_ms"),
             suspect_after_ms: effective.integer("suspect_after_ms"),
@@ -148,6 +153,12 @@ impl MasterConfig {
                     format!("host names separated by commas, and {name:?} is none"),
                 )
             })?,
+            insecure: effective.switch("insecure"),
+            api_socket: match effective.text("api_socket") {
+                "" => Some(data_dir.join("shef.sock")),
+                "none" => None,
+                path => Some(path.into()),
+            },
             http_workers: effective.integer_u32("http_workers"),
         };
         if config.suspect_after_ms < 2 * config.report_interval_ms {

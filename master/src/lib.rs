@@ -2,6 +2,7 @@
 //!
 //! [`start`] wires everything; `app.rs` is where to begin reading.
 
+pub mod access;
 mod app;
 mod calls;
 pub mod cluster;

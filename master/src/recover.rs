@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use shef_common::ids::Version;
 
 use crate::{
+    access::RecoveredToken,
     cluster::Recovered,
     registries::RecoveredRegistry,
     service::read_stored,
@@ -42,6 +43,11 @@ pub fn recover(records: &[Record]) -> Result<(Recovered, Option<(Version, Counts
             Key::Node(_) => recovered.nodes.push((record.version, read(record)?)),
             Key::Registry(host) => recovered.registries.push(RecoveredRegistry {
                 host: host.clone(),
+                version: record.version,
+                record: read(record)?,
+            }),
+            Key::Token(name) => recovered.tokens.push(RecoveredToken {
+                name: name.clone(),
                 version: record.version,
                 record: read(record)?,
             }),

@@ -13,7 +13,7 @@ use shef_master::store::Backup;
 use super::on_system;
 use crate::{
     Failure,
-    client::{ApiArgs, no_answer, refusal},
+    client::{ApiArgs, Client, no_answer, refusal},
 };
 
 /// The longest the whole may take.
@@ -34,7 +34,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let api = self.api.address()?;
-        let text = on_system(fetch(&format!("{api}/v1/backup")))?;
+        let text = on_system(fetch(&self.api.client()?))?;
         let backup =
             Backup::read(&text).map_err(|error| Failure::because(format!("{api} sent no backup"), &error))?;
         let written = match &self.out {
@@ -51,10 +51,10 @@ impl Args {
     }
 }
 
-async fn fetch(url: &str) -> Result<Vec<u8>, Failure> {
-    let client = awc::Client::builder().disable_redirects().disable_timeout().finish();
+async fn fetch(client: &Client) -> Result<Vec<u8>, Failure> {
+    let url = &client.url("/v1/backup");
     let call = async {
-        let sent = client.get(url).send().await;
+        let sent = client.http().get(url).send().await;
         let mut answer = sent.map_err(|error| Failure::new(no_answer(url, &error)))?;
         let body = answer.body().limit(MAX_BYTES).await;
         let body = body.map_err(|error| Failure::new(format!("{url} broke off: {error}")))?;

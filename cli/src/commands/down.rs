@@ -79,7 +79,7 @@ impl Args {
             }
         };
         on_system(async move {
-            let api = Api::new(&running.api);
+            let api = Api::of(&running);
             if self.services {
                 api.delete_all_services().await?;
             }

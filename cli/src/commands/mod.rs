@@ -27,6 +27,7 @@ mod scale;
 mod service;
 mod stats;
 mod system;
+mod token;
 mod up;
 mod workload;
 mod workload_image;
@@ -92,6 +93,8 @@ enum Command {
     System(system::Args),
     /// Manages credentials of private registries
     Registry(registry::Args),
+    /// Makes, lists and revokes tokens of the API
+    Token(token::Args),
     /// Writes a backup of the cluster's store, from a running master
     Backup(backup::Args),
     /// Replaces the contents of a store by a backup
@@ -137,6 +140,7 @@ impl Cli {
             Command::Cluster(args) => args.run(),
             Command::System(args) => args.run(),
             Command::Registry(args) => args.run(),
+            Command::Token(args) => args.run(),
             Command::Backup(args) => args.run(),
             Command::Restore(args) => args.run(),
             Command::Bootstrap(args) => args.run(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use awc::http::Method;
 use serde_json::{Value, json};
 
-use crate::{Failure, client::Client, say};
+use crate::{Failure, client::Client, running::Running, say, transport::SOCKET};
 
 /// How long a call may take over what it was told to wait.
 const CALL_SLACK: Duration = Duration::from_secs(5);
@@ -22,9 +22,12 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// Of the master at `address`, as `HOST:PORT`.
-    pub(crate) fn new(address: &str) -> Self {
-        Self::at(&format!("http://{address}"))
+    /// Of a master on this machine: by its socket, where nobody is asked for a token.
+    pub(crate) fn of(running: &Running) -> Self {
+        match running.socket.as_ref().filter(|socket| socket.exists()) {
+            Some(socket) => Self::at(&format!("{SOCKET}{}", socket.display())),
+            None => Self::at(&format!("http://{}", running.api)),
+        }
     }
 
     /// Of the master at this URL.

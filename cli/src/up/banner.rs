@@ -72,6 +72,7 @@ mod tests {
         let running = Running {
             pid: 1,
             api: "127.0.0.1:8044".into(),
+            socket: None,
             docker_host: "unix:///x.sock".into(),
             docker_tls: None,
             log: Some("/d/shef.log".into()),

@@ -93,10 +93,10 @@ pub async fn up(request: UpRequest) -> Result<(), Failure> {
     }
     port_is_free(config.master.0.listen, "--api")?;
     port_is_free(config.agent.0.listen, "--agent")?;
-    if !config.master.0.listen.ip().is_loopback() {
+    if config.master.0.insecure && !config.master.0.listen.ip().is_loopback() {
         say::step(format_args!(
-            "warning: every client that reaches {} can run containers here as root, as there are no logins \
-             yet: allow only trusted machines to reach it",
+            "warning: every client that reaches {} can run containers here: allow only trusted machines to \
+             reach it, or ask for tokens (SHEF_INSECURE=false)",
             config.master.0.listen
         ));
     }
@@ -134,6 +134,7 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
     let mut running = Running {
         pid: rustix::process::getpid().as_raw_nonzero().get(),
         api: reachable(config.master.0.listen, host_ip),
+        socket: config.master.0.api_socket.clone(),
         docker_host: config.agent.0.docker_host.clone(),
         docker_tls: Some(config.agent.0.docker_tls.anywhere()),
         log: (mode == Mode::Background).then(|| background::log_path(&config.data_dir)),
@@ -150,7 +151,7 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
     let agent = started.map_err(|error| Failure::because("the agent does not start", &error))?;
 
     let ready_and_announced = async {
-        let api = Api::new(&running.api);
+        let api = Api::of(&running);
         wait_until_ready(&api).await?;
         wait_for_host(&api, agent.node().as_str()).await;
         running.ready = true;
@@ -214,7 +215,7 @@ async fn wait_until_ready(api: &Api) -> Result<(), Failure> {
 /// up.
 async fn finish(running: &Running, data_dir: &Path, demo: bool, mode: Mode) -> Result<(), Failure> {
     let (engine, tls) = (&running.docker_host, &running.docker_tls.clone().unwrap_or_default());
-    let api = Api::new(&running.api);
+    let api = Api::of(running);
     neighbours::warn(&api, engine, tls).await;
     let deployed = if demo { Some(demo::deploy(&api, engine, tls).await) } else { None };
     let replicas = deployed.as_ref().and_then(|deployed| deployed.as_deref().ok());

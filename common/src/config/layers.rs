@@ -67,6 +67,10 @@ impl fmt::Display for Origin {
 
 /// A variable of the whole container and no key of a program's: what `shef health` asks.
 pub const HEALTH_URL_ENV: &str = "SHEF_HEALTH_URL";
+/// Variables of commands and no keys of a program: the token that they show, and the file of one.
+pub const TOKEN_ENV: &str = "SHEF_TOKEN";
+/// See [`TOKEN_ENV`].
+pub const TOKEN_FILE_ENV: &str = "SHEF_TOKEN_FILE";
 
 /// A value that is set by name: by a preset or a flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -309,7 +313,7 @@ fn read_env(
         }
     }
     let known = |name: &str| {
-        if name == HEALTH_URL_ENV {
+        if matches!(name, HEALTH_URL_ENV | TOKEN_ENV | TOKEN_FILE_ENV) {
             return true;
         }
         let all = std::iter::once(program).chain(others.iter().copied());

@@ -14,7 +14,7 @@ mod layers;
 
 pub use effective::{Effective, Entry};
 pub use key::{Key, Kind, Value};
-pub use layers::{HEALTH_URL_ENV, Layers, Origin, Preset, Program, load};
+pub use layers::{HEALTH_URL_ENV, Layers, Origin, Preset, Program, TOKEN_ENV, TOKEN_FILE_ENV, load};
 
 use std::{fmt, path::PathBuf};
 

@@ -108,16 +108,17 @@ fn page(api: &Value, made: &BTreeMap<String, Exchange>) -> String {
     })
 }
 
-/// One line a call, by what the calls are about.
+/// One line a call, by what the calls are about: with the least role that it needs.
 fn all_calls(api: &Value) -> String {
-    let mut text = "| call | |\n|---|---|\n".to_owned();
+    let mut text = "| call | | role |\n|---|---|---|\n".to_owned();
     for tag in api["tags"].as_array().unwrap() {
         for (path, method, call) in
             calls(api).into_iter().filter(|(_, _, call)| call["tags"][0] == tag["name"])
         {
             let name = format!("{} {path}", method.to_uppercase());
             let summary = call["summary"].as_str().unwrap();
-            _ = writeln!(text, "| [`{name}`](#{}) | {} |", anchor(&name), cell(summary));
+            let role = call["x-role"].as_str().unwrap_or("-");
+            _ = writeln!(text, "| [`{name}`](#{}) | {} | {role} |", anchor(&name), cell(summary));
         }
     }
     text

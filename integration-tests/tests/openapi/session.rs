@@ -100,6 +100,10 @@ pub async fn exchanges() -> (BTreeMap<String, Exchange>, Value) {
     session.make("PUT", "/v1/registries/{name}", registry, login, 201).await;
     session.make("GET", "/v1/registries", "/v1/registries", None, 200).await;
     session.make("DELETE", "/v1/registries/{name}", registry, None, 200).await;
+    let token = Some(json!({ "role": "deployer", "services": "team-a-", "expires_in": "30d" }));
+    session.make("PUT", "/v1/tokens/{name}", "/v1/tokens/ci", token, 201).await;
+    session.make("GET", "/v1/tokens", "/v1/tokens", None, 200).await;
+    session.make("DELETE", "/v1/tokens/{name}", "/v1/tokens/ci", None, 200).await;
     for (method, path) in [
         ("GET", "/v1/system/df"),
         ("POST", "/v1/system/prune"),

@@ -10,6 +10,7 @@ use shef_common::{
 use tokio::sync::watch;
 
 use crate::{
+    access::{AccessActor, AccessOutlets},
     cluster::{
         ClusterActor, ClusterCore, ClusterOptions, ClusterOutlets, FORGOTTEN_LIMIT, Recovered, Succession,
     },
@@ -53,6 +54,7 @@ pub(super) struct Actors {
     pub membership: Addr<MembershipActor>,
     pub cluster: Addr<ClusterActor>,
     pub registries: Addr<RegistriesActor>,
+    pub access: Addr<AccessActor>,
     pub view: Arc<ClusterView>,
     pub counters: Arc<Stats>,
 }
@@ -80,6 +82,7 @@ impl Actors {
         view.show_leadership(led.cluster.clone(), led.fence.clone());
         view.show_interval(settings.report_interval);
         let registries = std::mem::take(&mut recovered.registries);
+        let tokens = std::mem::take(&mut recovered.tokens);
         let options = ClusterOptions {
             report_interval: settings.report_interval,
             history_limit: config.history_limit as usize,
@@ -109,7 +112,20 @@ impl Actors {
             view: view.clone(),
         };
         let registries = RegistriesActor::new(registries, parts.vault, outlets).start();
-        Self { store, store_health, stats, scheduler, membership, cluster, registries, view, counters }
+        let outlets = AccessOutlets { store: store.clone().recipient(), view: view.clone() };
+        let access = AccessActor::new(tokens, outlets).start();
+        Self {
+            store,
+            store_health,
+            stats,
+            scheduler,
+            membership,
+            cluster,
+            registries,
+            access,
+            view,
+            counters,
+        }
     }
 }
 

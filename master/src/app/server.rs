@@ -4,6 +4,7 @@ use std::{
     future::ready,
     io,
     net::SocketAddr,
+    os::unix::net::UnixListener,
     sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Duration,
 };
@@ -15,9 +16,12 @@ use actix_web::{
 };
 use futures_util::future::Either;
 use shef_common::{client::HostClient, open_files::FileBudget};
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    net::UnixStream,
+    sync::{Semaphore, watch},
+};
 
-use super::actors::Actors;
+use super::{actors::Actors, socket};
 use crate::{
     config::MasterConfig,
     http::{self, Api, Connections, Permits, StreamClient},
@@ -31,8 +35,18 @@ const DRAIN_S: u64 = 5;
 
 /// What the handlers work with.
 fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -> Api {
-    let Actors { store, store_health, scheduler, membership, cluster, registries, view, counters, .. } =
-        actors;
+    let Actors {
+        store,
+        store_health,
+        scheduler,
+        membership,
+        cluster,
+        registries,
+        access,
+        view,
+        counters,
+        ..
+    } = actors;
     Api {
         ask: cluster.clone().recipient(),
         copy: cluster.clone().recipient(),
@@ -44,6 +58,7 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
         release_brake: membership.recipient(),
         backup: store.recipient(),
         registries: registries.recipient(),
+        tokens: access.recipient(),
         view,
         stats: counters,
         state: StateBody::default(),
@@ -60,6 +75,18 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
     }
 }
 
+/// The master's own socket. Without it the API is reached all the same.
+fn own_socket(config: &MasterConfig) -> Option<UnixListener> {
+    let path = config.api_socket.as_ref()?;
+    match socket::listen(path) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            log::error!(path:% = path.display(), error:%; "the API has no socket on this machine");
+            None
+        }
+    }
+}
+
 /// Listens, and serves once it is polled: the address, and the server.
 pub(super) fn serve(
     actors: Actors,
@@ -72,22 +99,31 @@ pub(super) fn serve(
     let workers = (config.http_workers as usize).max(1);
     let connections = Connections::new(budget.incoming);
     let known_names = config.api_names.clone();
+    let is_open = config.insecure;
+    if is_open {
+        log::warn!(
+            "the API serves everybody who reaches {listen}: with insecure = false callers need a token"
+        );
+    }
     let counted = connections.clone();
     let server = HttpServer::new(move || {
         // Each worker has clients of its own, one of them for what agents stream.
         let share = budget.user_calls / workers / 2;
         let (streams, calls) =
             (web::Data::new(StreamClient::new(share)), web::Data::new(HostClient::with_calls(share)));
-        let (connections, known_names) = (connections.clone(), known_names.clone());
+        let (connections, known_names, asked) = (connections.clone(), known_names.clone(), api.clone());
         App::new()
             .wrap_fn(move |request, service| {
                 let connections = connections.clone();
                 let answer = service.call(request);
                 async move { Ok(connections.let_go_if_scarce(answer.await?)) }
             })
-            .wrap_fn(move |request, service| match http::admit(&request, &known_names) {
-                Ok(()) => Either::Left(service.call(request)),
-                Err(error) => Either::Right(ready(Err(error.into()))),
+            .wrap_fn(move |request, service| {
+                let admitted = http::admit(&request, &known_names);
+                match admitted.and_then(|()| http::authorise(&request, &asked, is_open)) {
+                    Ok(()) => Either::Left(service.call(request)),
+                    Err(error) => Either::Right(ready(Err(error.into()))),
+                }
             })
             .app_data(api.clone())
             .app_data(streams)
@@ -96,7 +132,12 @@ pub(super) fn serve(
     })
     .workers(workers)
     .max_connections((budget.incoming / workers).max(1))
-    .on_connect(move |_, data| counted.opened(data))
+    .on_connect(move |connection, data| {
+        if connection.is::<UnixStream>() {
+            data.insert(http::BySocket);
+        }
+        counted.opened(data);
+    })
     .keep_alive(KEEP_ALIVE)
     // A client that has gone is noticed, and whatever waited for it gives its place back.
     .h1_allow_half_closed(false)
@@ -106,5 +147,9 @@ pub(super) fn serve(
     .disable_signals()
     .bind(listen)?;
     let address = server.addrs().first().copied().unwrap_or(listen);
+    let server = match own_socket(config) {
+        Some(socket) => server.listen_uds(socket)?,
+        None => server,
+    };
     Ok((address, server.run()))
 }

@@ -6,6 +6,7 @@ use shef_common::ids::{NodeName, ServiceName, Version};
 
 use super::events::{Effect, Event};
 use crate::{
+    access::RecoveredToken,
     registries::RecoveredRegistry,
     runner::{NodeRecord, OperateRefused, RegisterRefused},
     service::{Refused, Stored},
@@ -20,6 +21,8 @@ pub struct Recovered {
     pub nodes: Vec<(Version, NodeRecord)>,
     /// What registries are shown, encrypted.
     pub registries: Vec<RecoveredRegistry>,
+    /// Tokens of the API.
+    pub tokens: Vec<RecoveredToken>,
 }
 
 /// The most that waits until all services are there: every host, and as many users.
@@ -58,7 +61,7 @@ impl Recovery {
     /// Of what the store remembers.
     #[must_use]
     pub fn new(recovered: Recovered) -> Self {
-        let Recovered { services, mut nodes, registries: _ } = recovered;
+        let Recovered { services, mut nodes, registries: _, tokens: _ } = recovered;
         // Of the forgotten, the one that was forgotten first goes first; members come before all services.
         nodes.sort_by_key(|(_, record)| record.forgotten);
         Self {

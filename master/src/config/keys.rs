@@ -158,6 +158,22 @@ pub(super) const KEYS: &[Key] = &[
               those of web pages, are answered 421 if they use another name.",
     },
     Key {
+        name: "insecure",
+        kind: Kind::Switch,
+        default: "true",
+        env: &["SHEF_INSECURE"],
+        doc: "Whether the API serves everybody who reaches it. false: callers need a token (`shef token create`) or the\n\
+              socket. Agents' calls need none yet.",
+    },
+    Key {
+        name: "api_socket",
+        kind: Kind::Path,
+        default: "",
+        env: &[],
+        doc: "The socket by which whoever may open it is an administrator: its owner, and the group docker. Empty:\n\
+              shef.sock in data_dir; none: there is none.",
+    },
+    Key {
         name: "http_workers",
         kind: Kind::Integer { min: 1, max: 64, unit: "threads" },
         default: "2",

@@ -19,7 +19,7 @@ use shef_common::{
     spec::{MAX_REPLICAS, ServiceSpec, Template},
 };
 
-use super::{Api, ApiError, RequestPermit, body, params, slices::Slices};
+use super::{Api, ApiError, RequestPermit, access::may_change, body, params, slices::Slices};
 use crate::{
     membership::Standing,
     runner::IntentWord,
@@ -100,7 +100,7 @@ async fn try_create(request: &HttpRequest, payload: web::Payload, api: &web::Dat
     if replicas > 0 && shown(api, &name).is_none() {
         some_host(api).await?;
     }
-    let accepted = api.ask(name.clone(), Request::Create { spec }).await;
+    let accepted = api.ask(may_change(request, &name)?, Request::Create { spec }).await;
     let version = accepted.map_err(|refused| refusal(&name, refused))?.version;
     settled(api, &name, version).await
 }
@@ -179,7 +179,7 @@ async fn try_scale(request: &HttpRequest, payload: web::Payload, api: &web::Data
             return Err(ShefError::new(409, "Same replica count already exist!"));
         }
         let asked = Request::Scale { replicas, expect: Expect::Exactly(seen.version) };
-        match api.ask(name.clone(), asked).await {
+        match api.ask(may_change(request, &name)?, asked).await {
             Err(Refused::VersionMismatch { current }) if rounds < MAX_ROUNDS => {
                 rounds += 1;
                 let newer = api.view.wait_for(&name, |view| (view.version >= current).then_some(()));
@@ -200,7 +200,7 @@ pub async fn delete(request: HttpRequest, payload: web::Payload, api: web::Data<
 async fn try_delete(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
     let _permit = RequestPermit::take(api)?;
     let name = named(request, payload, api).await?;
-    let accepted = api.ask(name.clone(), Request::Delete { expect: Expect::Any }).await;
+    let accepted = api.ask(may_change(request, &name)?, Request::Delete { expect: Expect::Any }).await;
     accepted.map_err(|refused| refusal(&name, refused))?;
     let mut missing = String::new();
     let gone = api.view.wait_for(&name, |view| {

@@ -1,6 +1,7 @@
 //! The master's HTTP server: docker-shef's API, ours under `/v1`, and the
 //! agents' calls. Handlers parse, ask, and answer; they decide nothing.
 
+mod access;
 mod agent_error;
 mod agents;
 mod answer;
@@ -27,6 +28,7 @@ mod services;
 mod slices;
 mod spec;
 mod streams;
+mod tokens;
 mod usage;
 
 use std::{
@@ -44,6 +46,7 @@ use shef_common::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
+    access::{MayChange, TokenRequest},
     cluster::{AskService, CopyService, PhaseView, ToCluster},
     membership::ReleaseBrake,
     registries::RegistryRequest,
@@ -55,6 +58,7 @@ use crate::{
     view::{Bootstraps, ClusterView, StateBody},
 };
 
+pub use access::{BySocket, authorise};
 pub use connections::Connections;
 pub use error::ApiError;
 pub use plan::MAX_PLANS;
@@ -80,6 +84,8 @@ pub struct Api {
     pub cluster: Recipient<ToCluster>,
     /// Takes what registries are to be shown.
     pub registries: Recipient<RegistryRequest>,
+    /// Takes who may call.
+    pub tokens: Recipient<TokenRequest>,
     /// Gives what is durable.
     pub backup: Recipient<TakeBackup>,
     /// What readers see.
@@ -124,7 +130,8 @@ impl Api {
     }
 
     /// Asks something of a service and waits until it is durable or refused.
-    async fn ask(&self, name: shef_common::ids::ServiceName, request: Request) -> Result<Accepted, Refused> {
+    async fn ask(&self, permitted: MayChange, request: Request) -> Result<Accepted, Refused> {
+        let name = permitted.service().clone();
         match self.ask.send(AskService { name, request }).timeout(self.store_timeout).await {
             Ok(answer) => answer,
             Err(actix::MailboxError::Timeout) => Err(Refused::Store(format!(

@@ -12,7 +12,7 @@ use shef_common::{
 };
 
 use super::{
-    Api, ApiError, RequestPermit,
+    Api, ApiError, RequestPermit, access,
     answer::{Answer, tagged},
     body,
     listing::{self, PageParts, ServiceParts},
@@ -74,7 +74,7 @@ pub async fn create(request: HttpRequest, payload: web::Payload, api: web::Data<
     let wait = params::wait(&query)?;
     let spec = spec::read(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?, None)?;
     let name = spec.name.clone();
-    write(&api, &name, Request::Create { spec }, wait).await
+    write(&api, &request, &name, Request::Create { spec }, wait).await
 }
 
 /// `PUT /v1/services/{name}?wait=&dry_run=`, with `If-Match`
@@ -87,7 +87,11 @@ pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api
     let spec =
         spec::read(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?, Some(&name))?;
     let asked = Request::Put { spec, expect };
-    if dry_run { plan::preview(&api, &name, asked).await } else { write(&api, &name, asked, wait).await }
+    if dry_run {
+        plan::preview(&api, &name, asked).await
+    } else {
+        write(&api, &request, &name, asked, wait).await
+    }
 }
 
 /// `PATCH /v1/services/{name}?wait=&dry_run=`, with `If-Match`: a merge patch of the spec
@@ -99,7 +103,11 @@ pub async fn patch(request: HttpRequest, payload: web::Payload, api: web::Data<A
     let expect = params::expect(&request)?;
     let change = spec::read_change(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?)?;
     let asked = Request::Change { change, expect };
-    if dry_run { plan::preview(&api, &name, asked).await } else { write(&api, &name, asked, wait).await }
+    if dry_run {
+        plan::preview(&api, &name, asked).await
+    } else {
+        write(&api, &request, &name, asked, wait).await
+    }
 }
 
 /// `POST /v1/services/{name}/rebalance`
@@ -110,7 +118,7 @@ pub async fn rebalance(request: HttpRequest, payload: web::Payload, api: web::Da
     let bytes = body::read(&request, payload, api.max_body_bytes).await?;
     let fields = if bytes.is_empty() { serde_json::Map::new() } else { body::object(&bytes)? };
     let per_minute = spec::read_rebalance(fields)?;
-    ask(&api, &name, Request::Rebalance { per_minute }).await?;
+    ask(&api, &request, &name, Request::Rebalance { per_minute }).await?;
     let view = find(&api, &name)?;
     Ok(show(&api, HttpResponse::Accepted(), view))
 }
@@ -121,7 +129,7 @@ pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Answer {
     let name: ServiceName = params::name(&request)?;
     let wait = params::wait(&params::query(&request, &["wait"])?)?;
     let expect = params::expect(&request)?;
-    let accepted = ask(&api, &name, Request::Delete { expect }).await?;
+    let accepted = ask(&api, &request, &name, Request::Delete { expect }).await?;
     let mut missing = Vec::new();
     if let Some(wait) = wait {
         let gone = api.view.wait_for(&name, |view| {
@@ -173,17 +181,24 @@ fn json_stream(
     answer.content_type("application/json").streaming(body)
 }
 
-pub(super) async fn ask(api: &Api, name: &ServiceName, request: Request) -> Result<Accepted, ApiError> {
-    api.ask(name.clone(), request).await.map_err(|refused| ApiError::refused(name, &refused))
+/// Asks for a change of `name`, if the caller of `by` may make it.
+pub(super) async fn ask(
+    api: &Api,
+    by: &HttpRequest,
+    name: &ServiceName,
+    request: Request,
+) -> Result<Accepted, ApiError> {
+    api.ask(access::may_change(by, name)?, request).await.map_err(|refused| ApiError::refused(name, &refused))
 }
 
 pub(super) async fn write(
     api: &Api,
+    by: &HttpRequest,
     name: &ServiceName,
     request: Request,
     wait: Option<std::time::Duration>,
 ) -> Answer {
-    let accepted = ask(api, name, request).await?;
+    let accepted = ask(api, by, name, request).await?;
     let mut missing = Vec::new();
     let mut converged = None;
     if let Some(wait) = wait {

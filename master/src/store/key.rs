@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use shef_common::{
     bounds::{self, InvalidNumber},
-    ids::{Generation, InvalidId, NodeName, ServiceName},
+    ids::{Generation, InvalidId, NodeName, ServiceName, TokenName},
     registry::{InvalidRegistry, RegistryHost},
 };
 
@@ -40,6 +40,7 @@ impl fmt::Display for Key {
             Self::Service(name, Part::Slots(page)) => write!(f, "service/{name}/slots/{page}"),
             Self::Node(name) => write!(f, "node/{name}"),
             Self::Registry(host) => write!(f, "registry/{host}"),
+            Self::Token(name) => write!(f, "token/{name}"),
             Self::Stats => f.write_str("stats"),
         }
     }
@@ -52,6 +53,7 @@ impl FromStr for Key {
             Some(("service", name)) => service_key(text, name),
             Some(("node", name)) => Ok(Self::Node(NodeName::parse(name)?)),
             Some(("registry", host)) => Ok(Self::Registry(RegistryHost::parse(host)?)),
+            Some(("token", name)) => Ok(Self::Token(TokenName::parse(name)?)),
             None if text == "stats" => Ok(Self::Stats),
             _ => Err(unknown(text)),
         }
@@ -95,6 +97,7 @@ mod tests {
             "service/web/slots/0",
             "node/h1.example.org",
             "registry/registry.local:5000",
+            "token/ci",
             "stats",
         ] {
             assert_eq!(text.parse::<Key>().unwrap().to_string(), text);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use shef_common::{
-    ids::{Generation, NodeName, ServiceName, Version},
+    ids::{Generation, NodeName, ServiceName, TokenName, Version},
     registry::RegistryHost,
 };
 
@@ -17,6 +17,8 @@ pub enum Key {
     Node(NodeName),
     /// What a registry is shown.
     Registry(RegistryHost),
+    /// A token of the API.
+    Token(TokenName),
     /// The counters of `/stats`.
     Stats,
 }
@@ -44,7 +46,7 @@ impl Key {
     pub const fn service(&self) -> Option<&ServiceName> {
         match self {
             Self::Service(name, _) => Some(name),
-            Self::Node(_) | Self::Registry(_) | Self::Stats => None,
+            Self::Node(_) | Self::Registry(_) | Self::Token(_) | Self::Stats => None,
         }
     }
 
@@ -53,7 +55,7 @@ impl Key {
     pub const fn is_member(&self) -> bool {
         match self {
             Self::Service(..) | Self::Node(_) => true,
-            Self::Registry(_) | Self::Stats => false,
+            Self::Registry(_) | Self::Token(_) | Self::Stats => false,
         }
     }
 }

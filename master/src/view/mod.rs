@@ -19,6 +19,7 @@ use shef_common::{
 use tokio::sync::watch;
 
 use crate::{
+    access::{TokenTable, TokenView},
     cluster::PhaseView,
     events::{Change, Events, host_changes, service_changes},
     membership::{BrakeState, Standing},
@@ -73,6 +74,7 @@ pub struct ClusterView {
     hosts: RwLock<BTreeMap<NodeName, Host>>,
     cluster: RwLock<ClusterState>,
     registries: RwLock<Arc<[RegistryView]>>,
+    tokens: RwLock<(Arc<[TokenView]>, Arc<TokenTable>)>,
     version: AtomicU64,
     /// What changed from one view to the next.
     events: Events,
@@ -170,6 +172,23 @@ impl ClusterView {
     #[must_use]
     pub const fn events(&self) -> &Events {
         &self.events
+    }
+
+    /// Shows which tokens there are, and goes by them.
+    pub fn show_tokens(&self, views: Arc<[TokenView]>, table: Arc<TokenTable>) {
+        *write(&self.tokens) = (views, table);
+    }
+
+    /// The tokens, in the order of their names.
+    #[must_use]
+    pub fn tokens(&self) -> Arc<[TokenView]> {
+        read(&self.tokens).0.clone()
+    }
+
+    /// The tokens that count.
+    #[must_use]
+    pub fn token_table(&self) -> Arc<TokenTable> {
+        read(&self.tokens).1.clone()
     }
 
     /// Shows for which registries credentials are kept.

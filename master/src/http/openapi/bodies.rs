@@ -7,11 +7,12 @@ use serde::Serialize;
 use serde_json::Value;
 use shef_common::{
     clock::{DurationMs, WallMs},
-    ids::{ClusterId, Epoch, LeaderId, NodeName, ServiceName},
+    ids::{ClusterId, Epoch, LeaderId, NodeName, ServiceName, TokenName},
     registry::RegistryHost,
 };
 
 use crate::{
+    access::TokenView,
     membership::Standing,
     registries::RegistryView,
     runner::NodeView,
@@ -74,6 +75,20 @@ pub struct RegistryList {
 pub struct DeletedRegistry {
     /// The registry.
     deleted: RegistryHost,
+}
+
+/// The tokens of the API.
+#[derive(Serialize, JsonSchema)]
+pub struct TokenList {
+    /// In the order of their names.
+    tokens: Vec<TokenView>,
+}
+
+/// A token that was revoked.
+#[derive(Serialize, JsonSchema)]
+pub struct RevokedToken {
+    /// The token.
+    revoked: TokenName,
 }
 
 /// The cluster as a whole.

@@ -41,7 +41,10 @@ pub fn described(calls: &[Call]) -> Value {
         "servers": [{ "url": "/" }],
         "tags": Tag::ALL.map(|tag| json!({ "name": tag.words().0, "description": tag.words().1 })),
         "paths": paths,
-        "components": { "schemas": answered.take_definitions(true) },
+        "components": {
+            "schemas": answered.take_definitions(true),
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer", "bearerFormat": "shef_ID_SECRET" } },
+        },
     })
 }
 
@@ -110,6 +113,10 @@ fn operation(call: &Call, problem: &Value, answered: &mut SchemaGenerator) -> Va
         "parameters": parameters,
         "responses": responses,
     });
+    if let Some(role) = call.needs.role() {
+        operation["security"] = json!([{ "token": [] }]);
+        operation["x-role"] = json!(role);
+    }
     if let Some(body) = call.body {
         operation["requestBody"] = request_body(body);
     }
@@ -120,6 +127,7 @@ fn in_words(name: &str, path: &str) -> &'static str {
     match name {
         "name" if path.starts_with("/v1/nodes") => "The host's name.",
         "name" if path.starts_with("/v1/registries") => "The registry, as in `registry.example.com:5000`.",
+        "name" if path.starts_with("/v1/tokens") => "The token's name.",
         "name" => "The service's name.",
         "id" => "The replica's id, as in `web-000001`.",
         "slot" => "The slot: a whole number from 0.",

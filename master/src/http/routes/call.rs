@@ -3,6 +3,15 @@
 use actix_web::Route;
 use shef_common::problem::Code;
 
+use crate::access::{Need, Role};
+
+/// A viewer, or more.
+pub const VIEWER: Need = Need::Role(Role::Viewer);
+/// An operator, or more.
+pub const OPERATOR: Need = Need::Role(Role::Operator);
+/// An administrator.
+pub const ADMIN: Need = Need::Role(Role::Admin);
+
 /// What a call is about: documents group calls by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tag {
@@ -18,6 +27,8 @@ pub enum Tag {
     Cluster,
     /// Credentials of registries.
     Registries,
+    /// Tokens of the API.
+    Tokens,
     /// The master's process.
     Server,
     /// docker-shef's API.
@@ -26,13 +37,14 @@ pub enum Tag {
 
 impl Tag {
     /// Every tag, in the order of documents.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Services,
         Self::Rollouts,
         Self::Replicas,
         Self::Nodes,
         Self::Cluster,
         Self::Registries,
+        Self::Tokens,
         Self::Server,
         Self::DockerShef,
     ];
@@ -46,6 +58,7 @@ impl Tag {
             Self::Nodes => ("Nodes", "Hosts: state and maintenance."),
             Self::Cluster => ("Cluster", "The cluster as a whole: leader, events, images, backup, sums."),
             Self::Registries => ("Registries", "Credentials of private registries."),
+            Self::Tokens => ("Tokens", "Who may call, and what for."),
             Self::Server => ("Server", "Health and documents of this master."),
             Self::DockerShef => ("docker-shef", "docker-shef's API, with its bodies and messages."),
         }
@@ -57,6 +70,8 @@ impl Tag {
 pub struct Call {
     /// What it is about.
     pub tag: Tag,
+    /// What its caller has to have.
+    pub needs: Need,
     /// As in `get`.
     pub method: &'static str,
     /// As in `/v1/services/{name}`.
@@ -123,6 +138,7 @@ impl Call {
     /// A call without parameters, body and answers.
     pub fn new(
         tag: Tag,
+        needs: Need,
         method: &'static str,
         path: &'static str,
         route: fn() -> Route,
@@ -130,6 +146,7 @@ impl Call {
     ) -> Self {
         Self {
             tag,
+            needs,
             method,
             path,
             route,
@@ -158,6 +175,8 @@ impl Call {
         let (is_write, has) = (self.method != "get", |part: &str| self.path.contains(part));
         let may = |code: &Code| match code {
             Code::InvalidParameter => has("/v1"),
+            Code::Unauthenticated => self.needs != Need::Nothing,
+            Code::Forbidden => self.needs.role().is_some_and(|role| role != Role::Viewer),
             Code::InvalidBody | Code::BodyTooLarge | Code::UnsupportedMediaType => self.body.is_some(),
             Code::ServiceNotFound => has("/services/{name}"),
             Code::NodeNotFound => has("/nodes/{name}"),

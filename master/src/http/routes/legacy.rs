@@ -4,8 +4,9 @@ use actix_web::web;
 
 use super::{
     super::{legacy, openapi::bodies},
-    call::{Body, Call, Param, Tag},
+    call::{Body, Call, OPERATOR, Param, Tag, VIEWER},
 };
+use crate::access::Need;
 
 const NAME: (&str, &str, &str) = ("serviceName", "string", "The service's name.");
 const IMAGE: (&str, &str, &str) = ("image", "string", "The image that its replicas run.");
@@ -16,12 +17,20 @@ pub fn calls() -> Vec<Call> {
     let name =
         Param { name: "serviceName", about: "The service's name, unless the body says it.", example: "web" };
     vec![
-        Call::new(Tag::DockerShef, "get", "/service", || web::get().to(legacy::get), "Reads a service")
-            .query(&[name])
-            .body(Body::Fields { fields: &[NAME], required: &[] })
-            .json::<bodies::Anything>(200, "The service."),
         Call::new(
             Tag::DockerShef,
+            VIEWER,
+            "get",
+            "/service",
+            || web::get().to(legacy::get),
+            "Reads a service",
+        )
+        .query(&[name])
+        .body(Body::Fields { fields: &[NAME], required: &[] })
+        .json::<bodies::Anything>(200, "The service."),
+        Call::new(
+            Tag::DockerShef,
+            Need::Service,
             "post",
             "/service",
             || web::post().to(legacy::create),
@@ -31,6 +40,7 @@ pub fn calls() -> Vec<Call> {
         .json::<bodies::Anything>(200, "The service."),
         Call::new(
             Tag::DockerShef,
+            Need::Service,
             "put",
             "/service",
             || web::put().to(legacy::scale),
@@ -40,6 +50,7 @@ pub fn calls() -> Vec<Call> {
         .json::<bodies::Anything>(200, "The service."),
         Call::new(
             Tag::DockerShef,
+            Need::Service,
             "delete",
             "/service",
             || web::delete().to(legacy::delete),
@@ -53,6 +64,7 @@ pub fn calls() -> Vec<Call> {
         ),
         Call::new(
             Tag::DockerShef,
+            OPERATOR,
             "post",
             "/node",
             || web::post().to(legacy::node),
@@ -68,6 +80,7 @@ pub fn calls() -> Vec<Call> {
         .json::<bodies::Anything>(200, "The report is accepted."),
         Call::new(
             Tag::DockerShef,
+            VIEWER,
             "get",
             "/state",
             || web::get().to(legacy::state),
@@ -76,6 +89,7 @@ pub fn calls() -> Vec<Call> {
         .json::<bodies::Anything>(200, "The state."),
         Call::new(
             Tag::DockerShef,
+            VIEWER,
             "get",
             "/stats",
             || web::get().to(legacy::stats),

@@ -11,22 +11,24 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 pub use self::call::Call;
-use self::call::Tag;
+use self::call::{Tag, VIEWER};
 use super::{
     openapi::{self, bodies, page},
     wrong_method,
 };
+use crate::access::Need;
 
 /// Every call that is not between master and agents.
 pub fn calls() -> Vec<Call> {
     let mut calls = v1::calls();
     calls.push(
-        Call::new(Tag::Server, "get", "/", || web::get().to(index), "Lists the addresses of the API")
+        Call::new(Tag::Server, VIEWER, "get", "/", || web::get().to(index), "Lists the addresses of the API")
             .json::<bodies::Index>(200, "The addresses."),
     );
     calls.push(
         Call::new(
             Tag::Server,
+            Need::Nothing,
             "get",
             "/openapi.json",
             || web::get().to(document),

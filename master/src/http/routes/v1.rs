@@ -3,13 +3,15 @@
 mod hosts;
 mod replicas;
 mod services;
+mod tokens;
 
 use actix_web::web;
 use shef_common::problem::Code;
 
-use self::{hosts::host_calls, replicas::replica_calls, services::service_calls};
+use self::{hosts::host_calls, replicas::replica_calls, services::service_calls, tokens::token_calls};
 use super::super::{backup, disk, events, health, nodes, openapi::bodies, registries, services::Written};
-use super::call::{Body, Call, Param, Tag};
+use super::call::{ADMIN, Body, Call, OPERATOR, Param, Tag, VIEWER};
+use crate::access::Need;
 
 const LIMIT: Param =
     Param { name: "limit", about: "How many at most, 1 to 1000; by default 100.", example: "10" };
@@ -86,6 +88,7 @@ pub fn calls() -> Vec<Call> {
     calls.extend(replica_calls());
     calls.extend(host_calls());
     calls.extend(other_calls());
+    calls.extend(token_calls());
     calls
 }
 
@@ -93,6 +96,7 @@ fn other_calls() -> Vec<Call> {
     vec![
         Call::new(
             Tag::Cluster,
+            VIEWER,
             "get",
             "/v1/events",
             || web::get().to(events::get),
@@ -107,6 +111,7 @@ fn other_calls() -> Vec<Call> {
         .stream("text/event-stream", "Events without end."),
         Call::new(
             Tag::Registries,
+            VIEWER,
             "get",
             "/v1/registries",
             || web::get().to(registries::list),
@@ -115,6 +120,7 @@ fn other_calls() -> Vec<Call> {
         .json::<bodies::RegistryList>(200, "Registries and users, without passwords."),
         Call::new(
             Tag::Registries,
+            OPERATOR,
             "put",
             "/v1/registries/{name}",
             || web::put().to(registries::put),
@@ -143,6 +149,7 @@ fn other_calls() -> Vec<Call> {
         .json::<registries::RegistrySet>(201, "Stored."),
         Call::new(
             Tag::Registries,
+            OPERATOR,
             "delete",
             "/v1/registries/{name}",
             || web::delete().to(registries::delete),
@@ -152,6 +159,7 @@ fn other_calls() -> Vec<Call> {
         .json::<bodies::DeletedRegistry>(200, "Deleted."),
         Call::new(
             Tag::Cluster,
+            VIEWER,
             "get",
             "/v1/system/df",
             || web::get().to(disk::df),
@@ -160,6 +168,7 @@ fn other_calls() -> Vec<Call> {
         .json::<disk::SystemUsage>(200, "The usage of each host."),
         Call::new(
             Tag::Cluster,
+            OPERATOR,
             "post",
             "/v1/system/prune",
             || web::post().to(disk::prune),
@@ -168,6 +177,7 @@ fn other_calls() -> Vec<Call> {
         .json::<disk::SystemUsage>(200, "For each host, what was removed and what is left."),
         Call::new(
             Tag::Cluster,
+            ADMIN,
             "get",
             "/v1/backup",
             || web::get().to(backup::get),
@@ -177,6 +187,7 @@ fn other_calls() -> Vec<Call> {
         .stream("application/x-ndjson", "The backup, as `shef backup` writes it."),
         Call::new(
             Tag::Cluster,
+            VIEWER,
             "get",
             "/v1/stats",
             || web::get().to(nodes::stats),
@@ -185,6 +196,7 @@ fn other_calls() -> Vec<Call> {
         .json::<bodies::Stats>(200, "The sums."),
         Call::new(
             Tag::Server,
+            Need::Nothing,
             "get",
             "/healthz",
             || web::get().to(health::healthz),
@@ -193,6 +205,7 @@ fn other_calls() -> Vec<Call> {
         .json::<bodies::Status>(200, "The process answers."),
         Call::new(
             Tag::Server,
+            Need::Nothing,
             "get",
             "/readyz",
             || web::get().to(health::readyz),

@@ -3,7 +3,7 @@
 use actix_web::web;
 use shef_common::problem::Code;
 
-use super::super::call::{Body, Call, Param, Tag};
+use super::super::call::{Body, Call, OPERATOR, Param, Tag, VIEWER};
 use super::{AFTER, LIMIT, NOTHING};
 use crate::{
     http::{nodes, openapi::bodies, operator},
@@ -14,6 +14,7 @@ pub(super) fn host_calls() -> Vec<Call> {
     vec![
         Call::new(
             Tag::Nodes,
+            VIEWER,
             "get",
             "/v1/nodes",
             || web::get().to(nodes::list),
@@ -23,6 +24,7 @@ pub(super) fn host_calls() -> Vec<Call> {
         .json::<bodies::NodePage>(200, "A page of hosts."),
         Call::new(
             Tag::Nodes,
+            VIEWER,
             "get",
             "/v1/nodes/{name}",
             || web::get().to(nodes::get),
@@ -31,6 +33,7 @@ pub(super) fn host_calls() -> Vec<Call> {
         .json::<NodeView>(200, "The host."),
         Call::new(
             Tag::Nodes,
+            OPERATOR,
             "delete",
             "/v1/nodes/{name}",
             || web::delete().to(operator::forget),
@@ -46,6 +49,7 @@ pub(super) fn host_calls() -> Vec<Call> {
         .json::<bodies::Forgotten>(200, "The host is removed from the cluster."),
         Call::new(
             Tag::Nodes,
+            OPERATOR,
             "post",
             "/v1/nodes/{name}/cordon",
             || web::post().to(operator::cordon),
@@ -55,6 +59,7 @@ pub(super) fn host_calls() -> Vec<Call> {
         .json::<NodeView>(200, "The host."),
         Call::new(
             Tag::Nodes,
+            OPERATOR,
             "post",
             "/v1/nodes/{name}/drain",
             || web::post().to(operator::drain),
@@ -72,6 +77,7 @@ pub(super) fn host_calls() -> Vec<Call> {
         .json::<NodeView>(200, "The host."),
         Call::new(
             Tag::Nodes,
+            OPERATOR,
             "post",
             "/v1/nodes/{name}/activate",
             || web::post().to(operator::activate),
@@ -81,6 +87,7 @@ pub(super) fn host_calls() -> Vec<Call> {
         .json::<NodeView>(200, "The host."),
         Call::new(
             Tag::Cluster,
+            VIEWER,
             "get",
             "/v1/cluster",
             || web::get().to(operator::cluster),
@@ -89,6 +96,7 @@ pub(super) fn host_calls() -> Vec<Call> {
         .json::<bodies::Overview>(200, "The cluster."),
         Call::new(
             Tag::Cluster,
+            OPERATOR,
             "post",
             "/v1/cluster/resume",
             || web::post().to(operator::resume),
@@ -97,6 +105,7 @@ pub(super) fn host_calls() -> Vec<Call> {
         .json::<bodies::Overview>(200, "The cluster."),
         Call::new(
             Tag::Cluster,
+            OPERATOR,
             "post",
             "/v1/cluster/take-over",
             || web::post().to(operator::take_over),

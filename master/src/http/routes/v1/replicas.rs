@@ -3,8 +3,9 @@
 use actix_web::web;
 use shef_common::problem::Code;
 
-use super::super::call::{Call, Param, Tag};
+use super::super::call::{Call, Param, Tag, VIEWER};
 use super::{ACCEPT, LOGS};
+use crate::access::Need;
 use crate::http::{exec, logs, usage};
 
 pub(super) fn replica_calls() -> Vec<Call> {
@@ -12,6 +13,7 @@ pub(super) fn replica_calls() -> Vec<Call> {
     vec![
         Call::new(
             Tag::Replicas,
+            VIEWER,
             "get",
             "/v1/services/{name}/logs",
             || web::get().to(logs::service),
@@ -22,6 +24,7 @@ pub(super) fn replica_calls() -> Vec<Call> {
         .stream("text/plain", log),
         Call::new(
             Tag::Replicas,
+            VIEWER,
             "get",
             "/v1/services/{name}/replicas/{id}/logs",
             || web::get().to(logs::replica),
@@ -32,6 +35,7 @@ pub(super) fn replica_calls() -> Vec<Call> {
         .stream("text/plain", log),
         Call::new(
             Tag::Replicas,
+            VIEWER,
             "get",
             "/v1/services/{name}/stats",
             || web::get().to(usage::service),
@@ -40,6 +44,7 @@ pub(super) fn replica_calls() -> Vec<Call> {
         .json::<usage::ServiceUsage>(200, "The measurements, and the replicas that could not be measured."),
         Call::new(
             Tag::Replicas,
+            VIEWER,
             "get",
             "/v1/services/{name}/replicas/{id}/stats",
             || web::get().to(usage::replica),
@@ -49,6 +54,7 @@ pub(super) fn replica_calls() -> Vec<Call> {
         .json::<usage::ReplicaUse>(200, "The measurements."),
         Call::new(
             Tag::Replicas,
+            Need::Service,
             "get",
             "/v1/services/{name}/replicas/{id}/exec",
             || web::get().to(exec::get),

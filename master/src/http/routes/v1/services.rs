@@ -3,9 +3,10 @@
 use actix_web::web;
 use shef_common::problem::Code;
 
-use super::super::call::{Body, Call, Tag};
+use super::super::call::{Body, Call, Tag, VIEWER};
 use super::{AFTER, AFTER_REPLICA, DRY_RUN, IF_MATCH, LIMIT, NOTHING, REPLICAS, WAIT};
 use crate::{
+    access::Need,
     http::{listing, openapi::bodies, plan, rollouts, services},
     service::{Preview, ServiceView},
 };
@@ -14,6 +15,7 @@ pub(super) fn service_calls() -> Vec<Call> {
     vec![
         Call::new(
             Tag::Services,
+            VIEWER,
             "get",
             "/v1/services",
             || web::get().to(services::list),
@@ -23,6 +25,7 @@ pub(super) fn service_calls() -> Vec<Call> {
         .json::<bodies::ServicePage>(200, "A page of services."),
         Call::new(
             Tag::Services,
+            Need::Service,
             "post",
             "/v1/services",
             || web::post().to(services::create),
@@ -34,6 +37,7 @@ pub(super) fn service_calls() -> Vec<Call> {
         .json::<services::Written<'static>>(201, "Created and durable."),
         Call::new(
             Tag::Services,
+            VIEWER,
             "get",
             "/v1/services/{name}",
             || web::get().to(services::get),
@@ -42,6 +46,7 @@ pub(super) fn service_calls() -> Vec<Call> {
         .json::<ServiceView>(200, "The service; its version is the ETag."),
         Call::new(
             Tag::Services,
+            Need::Service,
             "put",
             "/v1/services/{name}",
             || web::put().to(services::put),
@@ -56,6 +61,7 @@ pub(super) fn service_calls() -> Vec<Call> {
         .json::<services::Written<'static>>(202, "Stored; the service has not converged within `wait`."),
         Call::new(
             Tag::Services,
+            Need::Service,
             "patch",
             "/v1/services/{name}",
             || web::patch().to(services::patch),
@@ -69,6 +75,7 @@ pub(super) fn service_calls() -> Vec<Call> {
         .json::<services::Written<'static>>(202, "Stored; the service has not converged within `wait`."),
         Call::new(
             Tag::Services,
+            Need::Service,
             "delete",
             "/v1/services/{name}",
             || web::delete().to(services::delete),
@@ -84,6 +91,7 @@ pub(super) fn service_calls() -> Vec<Call> {
         ),
         Call::new(
             Tag::Rollouts,
+            Need::Service,
             "post",
             "/v1/services/{name}/plan",
             || web::post().to(plan::plan),
@@ -94,6 +102,7 @@ pub(super) fn service_calls() -> Vec<Call> {
         .json::<Preview>(200, "The plan. Nothing is changed."),
         Call::new(
             Tag::Rollouts,
+            Need::Service,
             "post",
             "/v1/services/{name}/rebalance",
             || web::post().to(services::rebalance),
@@ -107,6 +116,7 @@ pub(super) fn service_calls() -> Vec<Call> {
         .json::<ServiceView>(202, "The rebalance is accepted."),
         Call::new(
             Tag::Rollouts,
+            Need::Service,
             "post",
             "/v1/services/{name}/slots/{slot}/release",
             || web::post().to(rollouts::release),
@@ -117,6 +127,7 @@ pub(super) fn service_calls() -> Vec<Call> {
         .leads(NOTHING),
         Call::new(
             Tag::Rollouts,
+            Need::Service,
             "post",
             "/v1/services/{name}/rollout/{lead}",
             || web::post().to(rollouts::command),
@@ -126,6 +137,7 @@ pub(super) fn service_calls() -> Vec<Call> {
         .leads(NOTHING),
         Call::new(
             Tag::Rollouts,
+            Need::Service,
             "post",
             "/v1/services/{name}/restart",
             || web::post().to(rollouts::restart),
@@ -135,6 +147,7 @@ pub(super) fn service_calls() -> Vec<Call> {
         .leads(NOTHING),
         Call::new(
             Tag::Rollouts,
+            Need::Service,
             "post",
             "/v1/services/{name}/rollback",
             || web::post().to(rollouts::rollback),
@@ -152,6 +165,7 @@ pub(super) fn service_calls() -> Vec<Call> {
         }),
         Call::new(
             Tag::Replicas,
+            VIEWER,
             "get",
             "/v1/services/{name}/replicas",
             || web::get().to(services::replicas),

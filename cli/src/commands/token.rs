@@ -1,0 +1,129 @@
+//! `shef token`: who may call the API, and what for.
+
+use std::process::ExitCode;
+
+use awc::http::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shef_common::{
+    clock::{Now, WallMs},
+    ids::TokenName,
+};
+use shef_master::access::Role;
+
+use super::on_system;
+use crate::{
+    Failure,
+    client::{ApiArgs, Client, read},
+    say,
+    table::{span, table},
+};
+
+/// Arguments of `shef token`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Lists the tokens, without what proves them
+    Ls {
+        /// Print what the API answers
+        #[arg(long)]
+        json: bool,
+    },
+    /// Makes a token and prints it: it is shown this once
+    Create {
+        /// Its name
+        name: TokenName,
+        /// What its holder may do: viewer, deployer, operator or admin
+        #[arg(long, value_parser = role)]
+        role: Role,
+        /// For a deployer: the beginning of the names of the services that it may change
+        #[arg(long, value_name = "PREFIX")]
+        services: Option<String>,
+        /// For how long it counts, such as 12h or 30d; by default for ever
+        #[arg(long, value_name = "SPAN")]
+        expires_in: Option<String>,
+    },
+    /// Revokes a token at once
+    Revoke {
+        /// Its name
+        name: TokenName,
+    },
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    let all = Role::ALL.map(Role::as_str).join(", ");
+    Role::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(|| format!("must be one of {all}"))
+}
+
+/// What of the API's answer is shown.
+#[derive(Debug, Deserialize)]
+struct Shown {
+    name: TokenName,
+    role: Role,
+    services: String,
+    created: WallMs,
+    expires: Option<WallMs>,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let client = self.api.client()?;
+        match self.verb {
+            Verb::Ls { json } => on_system(ls(&client, json))?,
+            Verb::Create { name, role, services, expires_in } => {
+                let mut body = json!({ "role": role });
+                for (field, given) in [("services", services), ("expires_in", expires_in)] {
+                    if let Some(given) = given {
+                        body[field] = given.into();
+                    }
+                }
+                let path = format!("/v1/tokens/{name}");
+                let answer = on_system(client.send(Method::PUT, &path, Some(&body)))?;
+                say::line(answer["token"].as_str().unwrap_or_default());
+                eprintln!("==> {name}: keep it now, it is not shown again; commands take it from SHEF_TOKEN");
+            }
+            Verb::Revoke { name } => {
+                on_system(client.send(Method::DELETE, &format!("/v1/tokens/{name}"), None))?;
+                say::step(format_args!("{name}: counts no more"));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn ls(client: &Client, json: bool) -> Result<(), Failure> {
+    let answer: Value = client.get("/v1/tokens").await?;
+    if json {
+        say::line(answer);
+        return Ok(());
+    }
+    let tokens: Vec<Shown> = read(answer["tokens"].clone())?;
+    let now = Now::read().wall;
+    let rows: Vec<_> = tokens.into_iter().map(|token| row(token, now)).collect();
+    table(["TOKEN", "ROLE", "SERVICES", "SINCE", "EXPIRES IN"], &rows).iter().for_each(say::line);
+    Ok(())
+}
+
+fn row(token: Shown, now: WallMs) -> [String; 5] {
+    let expires = match token.expires {
+        None => "never".to_owned(),
+        Some(expires) if expires <= now => "expired".to_owned(),
+        Some(expires) => span((expires - now).0),
+    };
+    let services =
+        if token.services.is_empty() { "all".to_owned() } else { format!("{}…", token.services) };
+    [
+        token.name.to_string(),
+        token.role.to_string(),
+        if token.role == Role::Deployer { services } else { "-".to_owned() },
+        span((now - token.created).0),
+        expires,
+    ]
+}

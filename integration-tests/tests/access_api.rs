@@ -1,0 +1,245 @@
+//! Who may call what: every call of the API, by callers of every kind.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde_json::{Value, json};
+use shef_agent::{EngineChoice, engine::fake::FakeEngineOptions};
+use shef_integration_tests::cluster::{Answer, Api, Cluster, agent_config, master_config};
+use shef_master::{MasterHandle, access::Role, config::MasterConfig};
+use tempfile::TempDir;
+
+/// A master that asks who calls, and a token of each role.
+struct Guarded {
+    master: MasterHandle,
+    api: Api,
+    dir: TempDir,
+    tokens: BTreeMap<&'static str, String>,
+}
+
+impl Guarded {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // Tokens are made while everybody is an administrator.
+        let open = Cluster::start(dir).await;
+        let mut tokens = BTreeMap::new();
+        for role in Role::ALL.map(Role::as_str) {
+            tokens.insert(role, make(&open.api, role, &json!({ "role": role }), None).await);
+        }
+        let dir = open.stop().await;
+        let master = shef_master::start(guarded(dir.path())).await.unwrap();
+        let api = Api::new(master.address());
+        let this = Self { master, api, dir, tokens };
+        this.until_ready().await;
+        this
+    }
+
+    async fn until_ready(&self) {
+        while self.call("viewer", "GET", "/v1/services", Value::Null).await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn call(&self, role: &str, method: &str, path: &str, body: Value) -> Answer {
+        with_token(&self.api, &self.tokens[role], method, path, body).await
+    }
+
+    async fn stop(self) {
+        self.master.stop().await;
+        drop(self.dir);
+    }
+}
+
+fn guarded(dir: &Path) -> MasterConfig {
+    MasterConfig { insecure: false, api_socket: Some(dir.join("shef.sock")), ..master_config(dir) }
+}
+
+async fn with_token(api: &Api, token: &str, method: &str, path: &str, body: Value) -> Answer {
+    let authorization = format!("Bearer {token}");
+    let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    api.raw(method, path, &headers, body).await
+}
+
+async fn make(api: &Api, name: &str, body: &Value, by: Option<&str>) -> String {
+    let path = format!("/v1/tokens/{name}");
+    let made = with_token(api, by.unwrap_or_default(), "PUT", &path, body.clone()).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    made.body["token"].as_str().unwrap().to_owned()
+}
+
+fn is(answer: &Answer, status: u16, code: &str) {
+    assert_eq!((answer.status, &answer.body["code"]), (status, &json!(code)), "{answer:?}");
+}
+
+/// What is answered to everybody.
+const OPEN: [&str; 8] = [
+    "get /docs",
+    "get /docs/start.js",
+    "get /docs/swagger-ui-bundle.js",
+    "get /docs/swagger-ui.css",
+    "get /healthz",
+    "get /openapi.json",
+    "get /readyz",
+    "",
+];
+
+/// The least role of what does harm. Everything else that changes something is a deployer's.
+fn expected(method: &str, path: &str) -> Option<&'static str> {
+    let call = format!("{method} {path}");
+    if OPEN.contains(&call.as_str()) {
+        return None;
+    }
+    Some(match (method, path) {
+        ("get", "/v1/backup") => "admin",
+        (_, path) if path.starts_with("/v1/tokens") => "admin",
+        ("get", path) if path.ends_with("/exec") => "deployer",
+        ("get", _) => "viewer",
+        (_, path) if path.starts_with("/v1/services") || path == "/service" => "deployer",
+        (_, _) => "operator",
+    })
+}
+
+#[actix_rt::test]
+async fn every_call_is_served_from_its_role_on_and_to_nobody_else() {
+    let site = Guarded::start().await;
+    let document = site.api.get("/openapi.json").await.body;
+    let roles = Role::ALL.map(Role::as_str);
+    let mut calls = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, call) in methods.as_object().unwrap() {
+            // What streams, or is no JSON, is answered as any other while it is refused.
+            let needed = expected(method, path);
+            assert_eq!(call["x-role"].as_str(), needed, "{method} {path}");
+            let Some(needed) = needed else { continue };
+            let real = path.replace("{name}", "web").replace("{id}", "web-000001").replace("{slot}", "0");
+            let real = real.replace("{lead}", "pause").replace("/registries/web", "/registries/r.example");
+            let verb = method.to_uppercase();
+            is(&site.api.raw(&verb, &real, &[], Vec::new()).await, 401, "unauthenticated");
+            let wrong = with_token(&site.api, "shef_00000000_00", &verb, &real, Value::Null).await;
+            is(&wrong, 401, "unauthenticated");
+            for role in roles {
+                let is_enough =
+                    roles.iter().position(|r| *r == role) >= roles.iter().position(|r| *r == needed);
+                if !is_enough {
+                    is(&site.call(role, &verb, &real, Value::Null).await, 403, "forbidden");
+                }
+            }
+            // Whether it goes on can be seen where the answer comes at once and is JSON.
+            let goes_on = real.ends_with("/events") || path == "/v1/backup" || method == "delete";
+            if !goes_on {
+                let answer = site.call(needed, &verb, &real, Value::Null).await;
+                assert!(!matches!(answer.status, 401 | 403), "{method} {path} as {needed}: {answer:?}");
+            }
+            calls += 1;
+        }
+    }
+    assert!(calls > 45, "only {calls} calls were tried");
+    site.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_deployer_of_some_services_changes_no_other_by_whatever_call_names_it() {
+    let site = Guarded::start().await;
+    let admin = Some(site.tokens["admin"].as_str());
+    let body = json!({ "role": "deployer", "services": "team-a-" });
+    let token = make(&site.api, "team-a", &body, admin).await;
+    let call =
+        async |method: &str, path: &str, body: Value| with_token(&site.api, &token, method, path, body).await;
+    let spec = |name: &str| json!({ "name": name, "image": "app", "replicas": 0 });
+    for name in ["web", "team-ab", "team-"] {
+        let path = format!("/v1/services/{name}");
+        let put = json!({ "image": "app", "replicas": 0 });
+        if name != "team-" {
+            is(&call("POST", "/v1/services", spec(name)).await, 403, "forbidden");
+        }
+        is(&call("PUT", &path, put.clone()).await, 403, "forbidden");
+        is(&call("PUT", &path.replace("team", "%74eam"), put).await, 403, "forbidden");
+        is(&call("PATCH", &path, json!({ "replicas": 1 })).await, 403, "forbidden");
+        is(&call("DELETE", &path, Value::Null).await, 403, "forbidden");
+        is(
+            &call("GET", &format!("{path}/replicas/{name}-000001/exec?cmd=sh"), Value::Null).await,
+            403,
+            "forbidden",
+        );
+        let legacy = json!({ "serviceName": name, "image": "app", "replicas": 0 });
+        if name != "team-" {
+            assert_eq!(call("POST", "/service", legacy).await.status, 403);
+        }
+    }
+    let made = call("POST", "/v1/services", spec("team-a-web")).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let scaled = call("PATCH", "/v1/services/team-a-web", json!({ "replicas": 0, "labels": {} })).await;
+    assert!(!matches!(scaled.status, 401 | 403), "{scaled:?}");
+    let read = call("GET", "/v1/services", Value::Null).await;
+    assert_eq!(read.body["services"].as_array().unwrap().len(), 1, "and reads everything: {read:?}");
+    site.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_token_that_is_revoked_or_has_expired_counts_no_more_and_restarts_change_nothing() {
+    let mut site = Guarded::start().await;
+    let admin = site.tokens["admin"].clone();
+    let body = json!({ "role": "viewer", "expires_in": "1ms" });
+    let expired = make(&site.api, "short", &body, Some(&admin)).await;
+    let token = make(&site.api, "ci", &json!({ "role": "viewer" }), Some(&admin)).await;
+    let again = with_token(&site.api, &admin, "PUT", "/v1/tokens/ci", json!({ "role": "admin" })).await;
+    is(&again, 409, "token_exists");
+    let listed = with_token(&site.api, &admin, "GET", "/v1/tokens", Value::Null).await;
+    assert_eq!(listed.body["tokens"].as_array().unwrap().len(), 6);
+    let secret = token.rsplit('_').next().unwrap();
+    assert!(!listed.body.to_string().contains(secret));
+
+    site.master.stop().await;
+    site.master = shef_master::start(guarded(site.dir.path())).await.unwrap();
+    site.api = Api::new(site.master.address());
+    site.until_ready().await;
+    let read = async |token: &str| with_token(&site.api, token, "GET", "/v1/nodes", Value::Null).await.status;
+    assert_eq!((read(&token).await, read(&expired).await), (200, 401));
+    let revoked = with_token(&site.api, &admin, "DELETE", "/v1/tokens/ci", Value::Null).await;
+    assert_eq!(revoked.status, 200);
+    assert_eq!(read(&token).await, 401);
+    let twice = with_token(&site.api, &admin, "DELETE", "/v1/tokens/ci", Value::Null).await;
+    is(&twice, 404, "token_not_found");
+    site.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_token_counts_in_the_header_alone_and_is_asked_for_with_what_is_right() {
+    let site = Guarded::start().await;
+    let viewer = &site.tokens["viewer"];
+    for path in [format!("/v1/nodes?token={viewer}"), format!("/v1/nodes?access_token={viewer}")] {
+        is(&site.api.get(&path).await, 401, "unauthenticated");
+    }
+    let cookie = format!("token={viewer}");
+    is(&site.api.raw("GET", "/v1/nodes", &[("cookie", &cookie)], Vec::new()).await, 401, "unauthenticated");
+    for wrong in [
+        json!({}),
+        json!({ "role": "root" }),
+        json!({ "role": "viewer", "services": "a-" }),
+        json!({ "role": "deployer", "services": "Team A" }),
+        json!({ "role": "viewer", "expires_in": "never" }),
+        json!({ "role": "viewer", "expires_in": "0s" }),
+        json!({ "role": "viewer", "hash": "00" }),
+    ] {
+        is(&site.call("admin", "PUT", "/v1/tokens/new", wrong).await, 400, "invalid_body");
+    }
+    is(
+        &site.call("admin", "PUT", "/v1/tokens/Wrong", json!({ "role": "viewer" })).await,
+        400,
+        "invalid_parameter",
+    );
+    site.stop().await;
+}
+
+#[actix_rt::test]
+async fn hosts_join_and_report_without_a_token() {
+    let site = Guarded::start().await;
+    let config = agent_config(&site.dir.path().join("h0"), "h0", site.master.address(), "unix:///nowhere");
+    let engine = EngineChoice::Fake(FakeEngineOptions::default());
+    let agent = shef_agent::start(config, engine).await.unwrap();
+    while site.call("viewer", "GET", "/v1/stats", Value::Null).await.body["now"]["nodes_ready"] != 1 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    agent.stop().await;
+    site.stop().await;
+}
