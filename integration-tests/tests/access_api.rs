@@ -138,6 +138,26 @@ async fn every_call_is_served_from_its_role_on_and_to_nobody_else() {
 }
 
 #[actix_rt::test]
+async fn another_way_of_writing_an_address_leads_to_the_same_question() {
+    let site = Guarded::start().await;
+    for path in
+        ["/v1/%62ackup", "/v1/backup?x", "/v1/back%75p", "/%76%31/tokens", "/v1/tokens%2f", "//v1/backup"]
+    {
+        let nobody = site.api.raw("GET", path, &[], Vec::new()).await;
+        assert!(matches!(nobody.status, 401 | 404), "{path}: {nobody:?}");
+        let viewer = site.call("viewer", "GET", path, Value::Null).await;
+        assert!(matches!(viewer.status, 403 | 404), "{path}: {viewer:?}");
+    }
+    let put = site.call("viewer", "PUT", "/v1/t%6fkens/mine", json!({ "role": "admin" })).await;
+    is(&put, 403, "forbidden");
+    for method in ["OPTIONS", "POST", "TRACE"] {
+        let answer = site.api.attempt(method, "/v1/backup", &[], Vec::new()).await;
+        assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status == 405), "{method}");
+    }
+    site.stop().await;
+}
+
+#[actix_rt::test]
 async fn a_deployer_of_some_services_changes_no_other_by_whatever_call_names_it() {
     let site = Guarded::start().await;
     let admin = Some(site.tokens["admin"].as_str());

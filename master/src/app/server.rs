@@ -59,6 +59,7 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
         backup: store.recipient(),
         registries: registries.recipient(),
         tokens: access.recipient(),
+        insecure: config.insecure,
         view,
         stats: counters,
         state: StateBody::default(),
@@ -99,8 +100,7 @@ pub(super) fn serve(
     let workers = (config.http_workers as usize).max(1);
     let connections = Connections::new(budget.incoming);
     let known_names = config.api_names.clone();
-    let is_open = config.insecure;
-    if is_open {
+    if config.insecure {
         log::warn!(
             "the API serves everybody who reaches {listen}: with insecure = false callers need a token"
         );
@@ -111,19 +111,16 @@ pub(super) fn serve(
         let share = budget.user_calls / workers / 2;
         let (streams, calls) =
             (web::Data::new(StreamClient::new(share)), web::Data::new(HostClient::with_calls(share)));
-        let (connections, known_names, asked) = (connections.clone(), known_names.clone(), api.clone());
+        let (connections, known_names) = (connections.clone(), known_names.clone());
         App::new()
             .wrap_fn(move |request, service| {
                 let connections = connections.clone();
                 let answer = service.call(request);
                 async move { Ok(connections.let_go_if_scarce(answer.await?)) }
             })
-            .wrap_fn(move |request, service| {
-                let admitted = http::admit(&request, &known_names);
-                match admitted.and_then(|()| http::authorise(&request, &asked, is_open)) {
-                    Ok(()) => Either::Left(service.call(request)),
-                    Err(error) => Either::Right(ready(Err(error.into()))),
-                }
+            .wrap_fn(move |request, service| match http::admit(&request, &known_names) {
+                Ok(()) => Either::Left(service.call(request)),
+                Err(error) => Either::Right(ready(Err(error.into()))),
             })
             .app_data(api.clone())
             .app_data(streams)

@@ -93,6 +93,9 @@ impl ResponseError for ApiError {
     fn error_response(&self) -> HttpResponse {
         let mut answer = HttpResponse::build(self.status_code());
         answer.insert_header((header::CONTENT_TYPE, MEDIA_TYPE));
+        if self.0.code == Code::Unauthenticated {
+            answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
         if let Some(seconds) = self.0.retry_after_s {
             answer.insert_header((header::RETRY_AFTER, seconds));
         }

@@ -58,7 +58,7 @@ use crate::{
     view::{Bootstraps, ClusterView, StateBody},
 };
 
-pub use access::{BySocket, authorise};
+pub use access::BySocket;
 pub use connections::Connections;
 pub use error::ApiError;
 pub use plan::MAX_PLANS;
@@ -84,6 +84,8 @@ pub struct Api {
     pub cluster: Recipient<ToCluster>,
     /// Takes what registries are to be shown.
     pub registries: Recipient<RegistryRequest>,
+    /// Whether nobody is asked who they are.
+    pub insecure: bool,
     /// Takes who may call.
     pub tokens: Recipient<TokenRequest>,
     /// Gives what is durable.

@@ -13,6 +13,7 @@ use serde_json::json;
 pub use self::call::Call;
 use self::call::{Tag, VIEWER};
 use super::{
+    access::guarded,
     openapi::{self, bodies, page},
     wrong_method,
 };
@@ -46,8 +47,9 @@ pub fn register(config: &mut web::ServiceConfig) {
     let mut calls = calls();
     while let Some(path) = calls.first().map(|call| call.path) {
         let (of_path, others): (Vec<_>, Vec<_>) = calls.into_iter().partition(|call| call.path == path);
-        let resource =
-            of_path.into_iter().fold(web::resource(path), |resource, call| resource.route((call.route)()));
+        let resource = of_path
+            .into_iter()
+            .fold(web::resource(path), |resource, call| resource.route(guarded((call.route)(), call.needs)));
         config.service(resource.default_service(web::to(wrong_method)));
         calls = others;
     }
