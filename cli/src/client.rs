@@ -32,7 +32,7 @@ const MAX_PAGES: usize = 10_000;
 /// Where the API is, as an argument.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApiArgs {
-    /// The master's API, or unix:///PATH of its socket [default: `HOST_IP` and `PORT` of the environment, else
+    /// The master's API, or `unix:///PATH` of its socket [default: `HOST_IP` and `PORT` of the environment, else
     /// 127.0.0.1:8044]. A token is taken from `SHEF_TOKEN` or the file `SHEF_TOKEN_FILE`
     #[arg(long, value_name = "URL", global = true, value_parser = api_address::parse)]
     api: Option<String>,

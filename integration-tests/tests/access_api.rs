@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Value, json};
 use shef_agent::{EngineChoice, engine::fake::FakeEngineOptions};
-use shef_integration_tests::cluster::{Answer, Api, Cluster, agent_config, master_config};
+use shef_integration_tests::{
+    cluster::{Answer, Api, Cluster, agent_config, master_config},
+    lab::shef::binary,
+};
 use shef_master::{MasterHandle, access::Role, config::MasterConfig};
 use tempfile::TempDir;
 
@@ -261,5 +264,39 @@ async fn hosts_join_and_report_without_a_token() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     agent.stop().await;
+    site.stop().await;
+}
+
+#[actix_rt::test]
+async fn whoever_may_open_the_socket_is_an_administrator_and_commands_take_tokens() {
+    let site = Guarded::start().await;
+    let socket = format!("unix://{}", site.dir.path().join("shef.sock").display());
+    let shef = async |words: &[&str], api: &str, token: (&str, &str)| {
+        let mut shef = tokio::process::Command::new(binary());
+        shef.args(words).args(["--api", api]).env(token.0, token.1);
+        let said = shef.output().await.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        (said.status.success(), text(&said.stdout), text(&said.stderr))
+    };
+    let none = ("SHEF_TOKEN", "");
+    let make = ["token", "create", "mine", "--role", "viewer", "--expires-in", "1h"];
+    let (_, token, _) = shef(&make, &socket, none).await;
+    let (is_well, listed, _) = shef(&["token", "ls"], &socket, none).await;
+    assert!(is_well && listed.contains("mine") && !listed.contains(&token), "{listed}");
+    let (is_well, backup, said) = shef(&["backup"], &socket, none).await;
+    assert!(is_well && backup.contains("token/mine") && !backup.contains(&token), "{said}");
+
+    let (is_well, _, said) = shef(&["ls"], &site.api.url, none).await;
+    assert!(!is_well && said.contains("needs a token"), "{said}");
+    assert!(shef(&["ls"], &site.api.url, ("SHEF_TOKEN", &token)).await.0);
+    let file = site.dir.path().join("token");
+    std::fs::write(&file, format!("{token}\n")).unwrap();
+    assert!(shef(&["ls"], &site.api.url, ("SHEF_TOKEN_FILE", file.to_str().unwrap())).await.0);
+    let (is_well, _, said) = shef(&["rm", "web"], &site.api.url, ("SHEF_TOKEN", &token)).await;
+    assert!(!is_well, "{said}");
+    let (is_well, _, said) = shef(&["ls"], &site.api.url, ("SHEF_TOKEN", "a b")).await;
+    assert!(!is_well && said.contains("SHEF_TOKEN holds no token") && !said.contains("a b"), "{said}");
+    let (is_well, ..) = shef(&["token", "revoke", "mine"], &socket, none).await;
+    assert!(is_well && !shef(&["ls"], &site.api.url, ("SHEF_TOKEN", &token)).await.0);
     site.stop().await;
 }
