@@ -75,6 +75,11 @@ fn checked(port: &str) -> Result<u16, InvalidAddress> {
     number.ok_or_else(|| InvalidAddress::Port(port.to_owned()))
 }
 
+/// Whether docker-shef's variables say one.
+pub(crate) fn is_in_env(env: &BTreeMap<String, String>) -> bool {
+    ["HOST_IP", "PORT"].iter().any(|name| env.get(*name).is_some_and(|value| !value.is_empty()))
+}
+
 /// The address that docker-shef's variables say.
 ///
 /// # Errors

@@ -14,7 +14,11 @@ use serde_json::Value;
 use shef_common::{client::not_sent_because, problem::FieldError};
 use shef_master::config::DEFAULT_PORT;
 
-use crate::{Failure, api_address, transport};
+use crate::{
+    Failure, api_address,
+    contexts::{Context, Contexts},
+    transport,
+};
 
 /// How long a call may take that is not told to wait.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -33,7 +37,7 @@ const MAX_PAGES: usize = 10_000;
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApiArgs {
     /// The master's API, or `unix:///PATH` of its socket [default: `HOST_IP` and `PORT` of the environment, else
-    /// 127.0.0.1:8044]. A token is taken from `SHEF_TOKEN` or the file `SHEF_TOKEN_FILE`
+    /// that of `shef login`, else 127.0.0.1:8044]. A token is taken from `SHEF_TOKEN` or the file `SHEF_TOKEN_FILE`
     #[arg(long, value_name = "URL", global = true, value_parser = api_address::parse)]
     api: Option<String>,
 }
@@ -41,16 +45,29 @@ pub(crate) struct ApiArgs {
 impl ApiArgs {
     /// The API's address, without a slash at its end.
     pub(crate) fn address(&self) -> Result<String, Failure> {
-        match &self.api {
-            Some(given) => Ok(given.clone()),
-            None => api_address::from_env(&std::env::vars_os().filter_map(utf8).collect())
-                .map_err(|error| Failure::new(error.to_string())),
-        }
+        self.context().map(|context| context.api)
     }
 
     /// A client of it.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::with(self.address()?, transport::token()?.as_deref()))
+        let Context { api, token } = self.context()?;
+        Ok(Client::with(api, transport::token()?.or(token).as_deref()))
+    }
+
+    /// What was given goes before the environment, that before `shef login`, and that before this machine. A token
+    /// is shown to the master alone that it was kept for.
+    fn context(&self) -> Result<Context, Failure> {
+        if let Some(api) = self.api.clone() {
+            return Ok(Context { api, token: None });
+        }
+        let env = std::env::vars_os().filter_map(utf8).collect();
+        if !api_address::is_in_env(&env)
+            && let Some(current) = Contexts::load()?.current()?
+        {
+            return Ok(current.clone());
+        }
+        let api = api_address::from_env(&env).map_err(|error| Failure::new(error.to_string()))?;
+        Ok(Context { api, token: None })
     }
 }
 
@@ -123,7 +140,8 @@ impl Client {
         Self::with(api, None)
     }
 
-    fn with(api: String, token: Option<&str>) -> Self {
+    /// Of the master at `api`, showing it `token`.
+    pub(crate) fn with(api: String, token: Option<&str>) -> Self {
         Self { http: transport::client(&api, token), api }
     }
 

@@ -7,6 +7,7 @@
 mod api_address;
 mod client;
 pub mod commands;
+mod contexts;
 pub mod engine;
 mod env_file;
 pub mod layers;

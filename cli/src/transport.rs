@@ -31,12 +31,20 @@ pub(crate) fn token() -> Result<Option<String>, Failure> {
         }
         (None, None) => return Ok(None),
     };
+    check_token(&from, &text).map(Some)
+}
+
+/// A token as it goes into a header, without spaces around it.
+///
+/// # Errors
+/// `from` holds none.
+pub(crate) fn check_token(from: &str, text: &str) -> Result<String, Failure> {
     let token = text.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         // It is not shown: it may be one with a slip of the hand.
         return Err(Failure::new(format!("{from} holds no token: `shef token create` makes one")));
     }
-    Ok(Some(token.to_owned()))
+    Ok(token.to_owned())
 }
 
 /// A client for `api`, as `http://HOST:PORT` or `unix://PATH`, that shows `token`.

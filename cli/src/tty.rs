@@ -4,10 +4,30 @@ use std::io::{Stdin, stdin};
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
+use crate::Failure;
+
 /// The terminal in another mode, until this is dropped.
 pub(crate) struct Mode {
     stdin: Stdin,
     before: Termios,
+}
+
+/// The first line of standard input, unseen where that is a terminal, which is asked with `prompt`.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn secret_line(prompt: &str) -> Result<String, Failure> {
+    let mut line = String::new();
+    let silent = Mode::silent();
+    if silent.is_some() {
+        eprint!("{prompt}");
+    }
+    let read = stdin().read_line(&mut line);
+    if silent.is_some() {
+        eprintln!();
+    }
+    read.map_err(|error| Failure::because("standard input cannot be read", &error))?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 impl Mode {

@@ -1,6 +1,6 @@
 //! Who may call what: every call of the API, by callers of every kind.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _, path::Path, process::Stdio};
 
 use serde_json::{Value, json};
 use shef_agent::{EngineChoice, engine::fake::FakeEngineOptions};
@@ -10,6 +10,7 @@ use shef_integration_tests::{
 };
 use shef_master::{MasterHandle, access::Role, config::MasterConfig};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
 
 /// A master that asks who calls, and a token of each role.
 struct Guarded {
@@ -298,5 +299,55 @@ async fn whoever_may_open_the_socket_is_an_administrator_and_commands_take_token
     assert!(!is_well && said.contains("SHEF_TOKEN holds no token") && !said.contains("a b"), "{said}");
     let (is_well, ..) = shef(&["token", "revoke", "mine"], &socket, none).await;
     assert!(is_well && !shef(&["ls"], &site.api.url, ("SHEF_TOKEN", &token)).await.0);
+    site.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_login_is_kept_for_its_owner_and_its_token_is_shown_to_its_own_master_alone() {
+    let site = Guarded::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let shef = async |words: &[&str], input: &str| {
+        let mut shef = tokio::process::Command::new(binary());
+        shef.args(words).env("XDG_CONFIG_HOME", home.path()).env_remove("HOST_IP").env_remove("PORT");
+        let mut shef =
+            shef.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        shef.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
+        let said = shef.wait_with_output().await.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        (said.status.success(), text(&said.stdout), text(&said.stderr))
+    };
+    let url = site.api.url.as_str();
+    let viewer = &site.tokens["viewer"];
+    let (is_well, _, said) = shef(&["login", url], "shef_0_0\n").await;
+    assert!(!is_well && said.contains("needs a token"), "{said}");
+    assert!(shef(&["context", "ls"], "").await.1.lines().count() <= 1, "nothing was kept");
+    let (is_well, _, said) = shef(&["login", url, "--name", "prod"], &format!("{viewer}\n")).await;
+    assert!(is_well, "{said}");
+    let kept = home.path().join("shef/config.toml");
+    assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::metadata(kept.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+    let (_, listed, _) = shef(&["context", "ls"], "").await;
+    assert!(listed.contains("prod") && listed.contains(url) && !listed.contains(viewer), "{listed}");
+    assert!(shef(&["ls"], "").await.0, "commands go there");
+    let (is_well, _, said) = shef(&["ls", "--api", url], "").await;
+    assert!(!is_well && said.contains("needs a token"), "another address gets no token: {said}");
+
+    let (is_well, answer, _) = shef(&["api", "get", "/v1/nodes"], "").await;
+    assert!(is_well && answer.contains("\"nodes\""), "{answer}");
+    let body = ["api", "POST", "/v1/services", "--data", "-"];
+    let (is_well, _, said) = shef(&body, r#"{"name": "web", "image": "app"}"#).await;
+    assert!(!is_well && said.contains("role deployer"), "{said}");
+
+    let socket = format!("unix://{}", site.dir.path().join("shef.sock").display());
+    assert!(shef(&["login", &socket, "--name", "here"], "").await.0, "by the socket nobody is asked");
+    assert!(shef(&body, r#"{"name": "web", "image": "app", "replicas": 0}"#).await.0);
+    assert!(shef(&["context", "use", "prod"], "").await.0);
+    let (is_well, _, said) = shef(&["context", "use", "nope"], "").await;
+    assert!(!is_well && said.contains("there are: here, prod"), "{said}");
+    assert!(shef(&["context", "rm", "prod"], "").await.0);
+    assert!(!std::fs::read_to_string(&kept).unwrap().contains(viewer));
+    std::fs::set_permissions(&kept, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (is_well, _, said) = shef(&["ls"], "").await;
+    assert!(!is_well && said.contains("chmod 600"), "{said}");
     site.stop().await;
 }

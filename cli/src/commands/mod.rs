@@ -1,11 +1,13 @@
 //! The command line, a file per command.
 
 mod agent;
+mod api;
 mod apply;
 mod backup;
 mod bootstrap;
 mod cluster;
 mod config;
+mod context;
 mod down;
 mod events;
 mod exec;
@@ -93,6 +95,12 @@ enum Command {
     System(system::Args),
     /// Manages credentials of private registries
     Registry(registry::Args),
+    /// Has commands go to a master, and shows it a token
+    Login(context::LoginArgs),
+    /// Lists, changes and forgets the masters that commands go to
+    Context(context::Args),
+    /// Makes any call of the API, and prints the answer
+    Api(api::Args),
     /// Makes, lists and revokes tokens of the API
     Token(token::Args),
     /// Writes a backup of the cluster's store, from a running master
@@ -140,6 +148,9 @@ impl Cli {
             Command::Cluster(args) => args.run(),
             Command::System(args) => args.run(),
             Command::Registry(args) => args.run(),
+            Command::Login(args) => args.run(),
+            Command::Context(args) => args.run(),
+            Command::Api(args) => args.run(),
             Command::Token(args) => args.run(),
             Command::Backup(args) => args.run(),
             Command::Restore(args) => args.run(),

@@ -1,6 +1,6 @@
 //! `shef registry`: credentials of private registries.
 
-use std::{io::stdin, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use awc::http::Method;
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use crate::{
     client::{ApiArgs, Client, read},
     say,
     table::{span, table},
-    tty::Mode,
+    tty::secret_line,
 };
 
 /// How long setting credentials may take: up to three hosts ask the registry.
@@ -101,19 +101,8 @@ fn checked(answer: &Value) -> String {
     }
 }
 
-/// The first line of standard input, unseen where that is a terminal.
 fn password() -> Result<String, Failure> {
-    let mut line = String::new();
-    let silent = Mode::silent();
-    if silent.is_some() {
-        eprint!("Password: ");
-    }
-    let read = stdin().read_line(&mut line);
-    if silent.is_some() {
-        eprintln!();
-    }
-    read.map_err(|error| Failure::because("the password cannot be read from standard input", &error))?;
-    match line.trim_end_matches(['\r', '\n']) {
+    match secret_line("Password: ")?.as_str() {
         "" => Err(Failure::new(
             "there is no password on standard input; pipe it in, as in `shef registry login … < password-file`",
         )),

@@ -1,0 +1,99 @@
+//! `shef api`: any call of the API, for what has no command.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _, stdin, stdout},
+    process::ExitCode,
+};
+
+use awc::http::Method;
+use futures_util::StreamExt as _;
+
+use super::on_system;
+use crate::{
+    Failure,
+    client::{ApiArgs, Client, no_answer, refusal},
+};
+
+/// The most bytes of a refusal that are read.
+const MAX_REFUSAL: usize = 1 << 20;
+
+/// Arguments of `shef api`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// As in GET
+    #[arg(value_parser = method)]
+    method: Method,
+    /// As in /v1/services
+    #[arg(value_parser = path)]
+    path: String,
+    /// The body, as JSON; @FILE reads a file, and - standard input
+    #[arg(long)]
+    data: Option<String>,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+fn method(text: &str) -> Result<Method, String> {
+    let method = Method::from_bytes(text.to_ascii_uppercase().as_bytes());
+    method.map_err(|_| "must be a method such as GET or POST".to_owned())
+}
+
+fn path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a path such as /v1/services, without spaces".to_owned())
+    }
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let client = self.api.client()?;
+        let body = self.data.as_deref().map(body).transpose()?;
+        on_system(call(&client, self.method, &self.path, body))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn body(given: &str) -> Result<Vec<u8>, Failure> {
+    let cannot =
+        |what: &str, error: &std::io::Error| Failure::because(format!("{what} cannot be read"), error);
+    match given.strip_prefix('@') {
+        Some(file) => fs::read(file).map_err(|error| cannot(file, &error)),
+        None if given == "-" => {
+            let mut text = Vec::new();
+            stdin().read_to_end(&mut text).map_err(|error| cannot("standard input", &error))?;
+            Ok(text)
+        }
+        None => Ok(given.as_bytes().to_vec()),
+    }
+}
+
+/// Prints what is answered as it comes: some answers have no end.
+async fn call(client: &Client, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<(), Failure> {
+    let url = client.url(path);
+    let request = client.http().request(method, &url);
+    let sent = match body {
+        Some(body) => request.insert_header(("content-type", "application/json")).send_body(body).await,
+        None => request.send().await,
+    };
+    let mut answer = sent.map_err(|error| Failure::new(no_answer(&url, &error)))?;
+    if !answer.status().is_success() {
+        let body = answer.body().limit(MAX_REFUSAL).await.unwrap_or_default();
+        return Err(Failure::new(refusal(&url, answer.status(), &body)));
+    }
+    let mut ends_line = true;
+    while let Some(part) = answer.next().await {
+        let part = part.map_err(|error| Failure::new(format!("{url} broke off: {error}")))?;
+        ends_line = part.last().map_or(ends_line, |last| *last == b'\n');
+        if stdout().write_all(&part).and_then(|()| stdout().flush()).is_err() {
+            // Nobody reads on.
+            return Ok(());
+        }
+    }
+    if !ends_line {
+        _ = writeln!(stdout());
+    }
+    Ok(())
+}
