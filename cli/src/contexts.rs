@@ -52,7 +52,7 @@ impl Contexts {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(Failure::because(format!("{shown} cannot be read"), &error)),
         };
-        let mode = fs::metadata(&path).map(|found| found.mode()).unwrap_or(MODE);
+        let mode = fs::metadata(&path).map_or(MODE, |found| found.mode());
         if mode & 0o077 != 0 {
             return Err(Failure::new(format!(
                 "{shown} holds tokens and is open to others (mode {:o}): chmod 600 {shown}",
