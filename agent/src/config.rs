@@ -202,6 +202,9 @@ const KEYS: &[Key] = &[
     policy::KEYS[13],
     policy::KEYS[14],
     policy::KEYS[15],
+    policy::KEYS[16],
+    policy::KEYS[17],
+    policy::KEYS[18],
 ];
 
 /// The agent's keys.

@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-pub use self::demand::Demand;
+pub use self::demand::{Demand, HostNamespace};
 use crate::bounds;
 
 /// The most entries of each list of a policy, and the most bytes of each.
@@ -23,8 +23,17 @@ pub const MOST: (usize, usize) = (256, 256);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Policy {
-    /// Whether containers may share the host's network.
-    pub host_network: bool,
+    /// Whether containers may be privileged: then nothing here keeps them from taking the host.
+    pub privileged: bool,
+    /// Namespaces of the host that containers may have: `network`, `pid`, `ipc`, `user`.
+    #[serde(deserialize_with = "bounded")]
+    pub host_namespaces: Vec<String>,
+    /// Security options of the engine, such as `seccomp=unconfined`; a `*` at the end stands for any end.
+    #[serde(deserialize_with = "bounded")]
+    pub security_options: Vec<String>,
+    /// Control groups that containers may be put below.
+    #[serde(deserialize_with = "bounded")]
+    pub cgroup_parents: Vec<String>,
     /// Devices, and directories of devices, that containers may have.
     #[serde(deserialize_with = "bounded")]
     pub devices: Vec<String>,
@@ -142,14 +151,14 @@ impl Policy {
     fn allows(&self, demand: &Demand) -> bool {
         let has = |list: &[String], word: &str| list.iter().any(|allowed| allowed == word);
         match demand {
-            Demand::HostNetwork => self.host_network,
+            Demand::Privileged => self.privileged,
+            Demand::HostNamespace(name) => has(&self.host_namespaces, name.as_str()),
+            Demand::SecurityOption(option) => matches(&self.security_options, option),
+            Demand::CgroupParent(parent) => has(&self.cgroup_parents, parent),
             Demand::Device(path) => self.devices.iter().any(|allowed| mounts::is_below(path, allowed)),
             Demand::DeviceRequest(word) => has(&self.device_requests, word),
             Demand::Capability(name) => has(&self.capabilities, name),
-            Demand::Sysctl(name) => self.sysctls.iter().any(|allowed| match allowed.strip_suffix('*') {
-                Some(start) => name.starts_with(start),
-                None => name == allowed,
-            }),
+            Demand::Sysctl(name) => matches(&self.sysctls, name),
             Demand::Bind(path) => {
                 !self.leads_to_engine(path) && self.bind_dirs.iter().any(|dir| mounts::is_below(path, dir))
             }
@@ -178,7 +187,10 @@ impl Policy {
             Some(format!("{key} = [{}]", words.join(", ")))
         };
         match demand {
-            Demand::HostNetwork => Some("host_network = true".to_owned()),
+            Demand::Privileged => Some("privileged = true".to_owned()),
+            Demand::HostNamespace(name) => with("host_namespaces", &self.host_namespaces, name.as_str()),
+            Demand::SecurityOption(option) => with("security_options", &self.security_options, option),
+            Demand::CgroupParent(parent) => with("cgroup_parents", &self.cgroup_parents, parent),
             Demand::Device(path) => with("devices", &self.devices, path),
             Demand::DeviceRequest(word) => with("device_requests", &self.device_requests, word),
             Demand::Capability(name) => with("capabilities", &self.capabilities, name),
@@ -193,6 +205,14 @@ impl Policy {
             Demand::Tag(_) => Some("digests_only = false".to_owned()),
         }
     }
+}
+
+/// Whether `list` has `word`, or the beginning of it with a `*` behind.
+fn matches(list: &[String], word: &str) -> bool {
+    list.iter().any(|allowed| match allowed.strip_suffix('*') {
+        Some(start) => word.starts_with(start),
+        None => word == allowed,
+    })
 }
 
 /// Reads a list within its bounds.

@@ -8,7 +8,7 @@ use std::{
 use shef_common::{
     config::{ConfigError, Effective, Key, Kind, Origin},
     files,
-    policy::{MOST, Policy},
+    policy::{HostNamespace, MOST, Policy},
 };
 
 /// Nothing is asked of a policy.
@@ -19,7 +19,7 @@ const RESTRICTED: &str = "restricted";
 const MARK: &str = "agent-policy";
 
 /// The keys below `[policy]`.
-pub(super) const KEYS: [Key; 16] = [
+pub(super) const KEYS: [Key; 19] = [
     Key {
         name: "policy.mode",
         kind: Kind::Choice(&[RESTRICTED, OPEN]),
@@ -30,11 +30,33 @@ pub(super) const KEYS: [Key; 16] = [
               open, and says so at each start.",
     },
     Key {
-        name: "policy.host_network",
+        name: "policy.privileged",
         kind: Kind::Switch,
         default: "false",
         env: &[],
-        doc: "Whether containers may share the host's network.",
+        doc: "Whether containers may be privileged: then nothing else here keeps them from taking the host.",
+    },
+    Key {
+        name: "policy.host_namespaces",
+        kind: Kind::List,
+        default: "",
+        env: &[],
+        doc: "Namespaces of the host that containers may have: network, pid, ipc, user.",
+    },
+    Key {
+        name: "policy.security_options",
+        kind: Kind::List,
+        default: "",
+        env: &[],
+        doc: "Security options that security_opt may name, such as seccomp=unconfined; a * at the end stands for \
+              any end.",
+    },
+    Key {
+        name: "policy.cgroup_parents",
+        kind: Kind::List,
+        default: "",
+        env: &[],
+        doc: "Control groups that cgroup_parent may name.",
     },
     Key {
         name: "policy.devices",
@@ -180,7 +202,10 @@ impl PolicyConfig {
             }
         };
         let policy = Policy {
-            host_network: effective.switch("policy.host_network"),
+            privileged: effective.switch("policy.privileged"),
+            host_namespaces: namespaces(list("policy.host_namespaces")?, effective)?,
+            security_options: list("policy.security_options")?,
+            cgroup_parents: list("policy.cgroup_parents")?,
             devices: paths("policy.devices")?,
             device_requests: list("policy.device_requests")?,
             capabilities: list("policy.capabilities")?,
@@ -225,6 +250,16 @@ impl PolicyConfig {
     }
 }
 
+/// A namespace by a name that there is.
+fn namespaces(names: Vec<String>, effective: &Effective) -> Result<Vec<String>, ConfigError> {
+    let is_one = |name: &String| HostNamespace::ALL.iter().any(|namespace| namespace.as_str() == name);
+    if names.iter().all(is_one) {
+        Ok(names)
+    } else {
+        Err(effective.refuse("policy.host_namespaces", "some of network, pid, ipc, user"))
+    }
+}
+
 /// The sockets of engines, as paths of the host.
 fn engine_sockets(docker_host: &str, further: Vec<String>) -> Vec<String> {
     let usual = ["/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock"];
@@ -266,7 +301,9 @@ mod tests {
         let allows = |demand: Demand| policy.refusal(&demand).is_none();
         assert!(allows(Demand::Bind("/srv/www".into())) && allows(Demand::Capability("CHOWN".into())));
         assert!(allows(Demand::Sysctl("net.core.somaxconn".into())));
-        assert!(!allows(Demand::Bind("/etc".into())) && !allows(Demand::HostNetwork));
+        assert!(
+            !allows(Demand::Bind("/etc".into())) && !allows(Demand::HostNamespace(HostNamespace::Network))
+        );
         assert!(
             !allows(Demand::Capability("SYS_ADMIN".into())) && !allows(Demand::Device("/dev/sda".into()))
         );
@@ -288,7 +325,8 @@ mod tests {
             ("SHEF_POLICY_BIND_DIRS", "srv"),
             ("SHEF_POLICY_BIND_DIRS", "/srv/../etc"),
             ("SHEF_POLICY_DEVICES", "sda"),
-            ("SHEF_POLICY_HOST_NETWORK", "yes"),
+            ("SHEF_POLICY_PRIVILEGED", "yes"),
+            ("SHEF_POLICY_HOST_NAMESPACES", "mount"),
             ("SHEF_POLICY_MODE", "off"),
         ] {
             let refused = with(&[(name, value)]).unwrap_err().to_string();

@@ -5,14 +5,20 @@ use std::fmt;
 use super::mounts;
 use crate::{
     registry::RegistryHost,
-    spec::{DeviceRequest, Logging, Template},
+    spec::{DeviceRequest, Ipc, Logging, Template},
 };
 
 /// One thing that a template asks of its host. Its display follows "refuses".
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Demand {
-    /// To share the host's network.
-    HostNetwork,
+    /// To be privileged.
+    Privileged,
+    /// A namespace of the host instead of one of its own.
+    HostNamespace(HostNamespace),
+    /// A security option of the engine.
+    SecurityOption(String),
+    /// A control group above its own.
+    CgroupParent(String),
     /// A device of the host.
     Device(String),
     /// A driver or a capability of `device_requests`.
@@ -35,6 +41,35 @@ pub enum Demand {
     Registry(RegistryHost),
     /// An image that is not named by its digest.
     Tag(String),
+}
+
+/// What of the host a container may have instead of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HostNamespace {
+    /// Its network.
+    Network,
+    /// Its processes.
+    Pid,
+    /// Its shared memory and semaphores.
+    Ipc,
+    /// Its users.
+    User,
+}
+
+impl HostNamespace {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Network, Self::Pid, Self::Ipc, Self::User];
+
+    /// Its word in a policy.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Pid => "pid",
+            Self::Ipc => "ipc",
+            Self::User => "user",
+        }
+    }
 }
 
 impl Demand {
@@ -62,6 +97,12 @@ impl Demand {
             sysctls,
             cap_add,
             cap_drop: _,
+            privileged,
+            security_opt,
+            pid,
+            ipc,
+            userns,
+            cgroup_parent,
             group_add: _,
             oom_score_adj: _,
             shm_bytes: _,
@@ -85,8 +126,21 @@ impl Demand {
             demands.push(Self::Tag(image.as_str().to_owned()));
         }
         if networks.iter().any(|network| network.name == "host") {
-            demands.push(Self::HostNetwork);
+            demands.push(Self::HostNamespace(HostNamespace::Network));
         }
+        let of_host = [
+            (pid.is_some(), HostNamespace::Pid),
+            (*ipc == Some(Ipc::Host), HostNamespace::Ipc),
+            (userns.is_some(), HostNamespace::User),
+        ];
+        let of_host = of_host.into_iter().filter(|(is_asked_for, _)| *is_asked_for);
+        demands.extend(of_host.map(|(_, namespace)| Self::HostNamespace(namespace)));
+        demands.extend(privileged.then_some(Self::Privileged));
+        // What only takes away is harmless.
+        let loosens =
+            |option: &&String| !matches!(option.as_str(), "no-new-privileges" | "no-new-privileges=true");
+        demands.extend(security_opt.iter().filter(loosens).cloned().map(Self::SecurityOption));
+        demands.extend((!cgroup_parent.is_empty()).then(|| Self::CgroupParent(cgroup_parent.clone())));
         demands.extend(sysctls.keys().map(|name| Self::Sysctl(name.replace('/', "."))));
         let bare = |name: &String| name.strip_prefix("CAP_").unwrap_or(name).to_owned();
         demands.extend(cap_add.iter().map(|name| Self::Capability(bare(name))));
@@ -103,7 +157,13 @@ impl Demand {
     #[must_use]
     pub const fn field(&self) -> &'static str {
         match self {
-            Self::HostNetwork => "networks",
+            Self::Privileged => "privileged",
+            Self::HostNamespace(HostNamespace::Network) => "networks",
+            Self::HostNamespace(HostNamespace::Pid) => "pid",
+            Self::HostNamespace(HostNamespace::Ipc) => "ipc",
+            Self::HostNamespace(HostNamespace::User) => "userns",
+            Self::SecurityOption(_) => "security_opt",
+            Self::CgroupParent(_) => "cgroup_parent",
             Self::Device(_) => "devices",
             Self::DeviceRequest(_) => "device_requests",
             Self::Capability(_) => "cap_add",
@@ -118,7 +178,11 @@ impl Demand {
 impl fmt::Display for Demand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::HostNetwork => f.write_str("the host's network"),
+            Self::Privileged => f.write_str("privileged containers"),
+            Self::HostNamespace(HostNamespace::Network) => f.write_str("the host's network"),
+            Self::HostNamespace(name) => write!(f, "the host's {} namespace", name.as_str()),
+            Self::SecurityOption(option) => write!(f, "the security option {option}"),
+            Self::CgroupParent(parent) => write!(f, "the control group {parent}"),
             Self::Device(path) => write!(f, "the device {path}"),
             Self::DeviceRequest(word) => write!(f, "{word} devices"),
             Self::Capability(name) => write!(f, "the capability {name}"),

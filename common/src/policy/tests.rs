@@ -27,7 +27,8 @@ fn an_empty_policy_allows_what_asks_nothing_of_the_host() {
     let harmless = json!({
         "command": ["a"], "env": {"A": "1"}, "user": "0:0", "ports": [{"target": 80, "published": 80}],
         "mounts": [{"type": "volume", "source": "v", "target": "/v"}, {"type": "tmpfs", "target": "/t"}],
-        "networks": [{"name": "n"}], "cap_drop": ["ALL"],
+        "networks": [{"name": "n"}], "cap_drop": ["ALL"], "ipc": "shareable",
+        "security_opt": ["no-new-privileges", "no-new-privileges=true"],
     });
     assert_eq!(refused(&Policy::default(), harmless), Vec::<String>::new());
     assert_eq!(refused(&Policy::default(), volume(json!({"type": "tmpfs", "device": "tmpfs"}))), [""; 0]);
@@ -37,7 +38,14 @@ fn an_empty_policy_allows_what_asks_nothing_of_the_host() {
 fn what_is_not_allowed_is_refused_by_its_name() {
     let policy = Policy::default();
     for (fields, what) in [
+        (json!({"privileged": true}), "privileged containers"),
         (json!({"networks": [{"name": "host"}]}), "the host's network"),
+        (json!({"pid": "host"}), "the host's pid namespace"),
+        (json!({"ipc": "host"}), "the host's ipc namespace"),
+        (json!({"userns": "host"}), "the host's user namespace"),
+        (json!({"security_opt": ["seccomp=unconfined"]}), "the security option seccomp=unconfined"),
+        (json!({"security_opt": ["no-new-privileges=false"]}), "the security option no-new-privileges=false"),
+        (json!({"cgroup_parent": "/system"}), "the control group /system"),
         (json!({"devices": [{"source": "/dev/sda"}]}), "the device /dev/sda"),
         (json!({"device_requests": [{"capabilities": [["gpu"]]}]}), "gpu devices"),
         (json!({"device_requests": [{"driver": "nvidia"}]}), "nvidia devices"),

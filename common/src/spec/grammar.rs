@@ -18,6 +18,9 @@ pub(super) const SIGNAL: &str = "must be a signal such as SIGTERM, SIGRTMIN+3 or
 /// Kernel parameters.
 pub(super) const SYSCTL: &str = "must be a kernel parameter that a container has of its own (net.*, \
                                  fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*)";
+pub(super) const SECURITY_OPTION: &str = "must be a security option such as seccomp=unconfined, apparmor=PROFILE, \
+                                          label=type:NAME, systempaths=unconfined or \
+                                          no-new-privileges=false";
 /// Names of ulimits, as the engine knows them.
 pub(super) const ULIMITS: [&str; 15] = [
     "core",
@@ -107,6 +110,18 @@ pub(super) fn is_absolute(path: &str) -> bool {
 pub(super) fn is_capability(text: &str) -> bool {
     let name = text.strip_prefix("CAP_").unwrap_or(text);
     text == "ALL" || CAPABILITIES.contains(&name)
+}
+
+/// As the engine takes them; of a seccomp profile the text itself would be handed over, and none is taken.
+pub(super) fn is_security_option(text: &str) -> bool {
+    let is_profile = |value: &str| is_word(value, 1..=255, b"_.-:/");
+    match text.split_once('=') {
+        Some(("seccomp" | "systempaths", value)) => value == "unconfined",
+        Some(("apparmor" | "label", value)) => is_profile(value),
+        Some(("no-new-privileges", value)) => matches!(value, "true" | "false"),
+        Some(_) => false,
+        None => text == "no-new-privileges",
+    }
 }
 
 pub(super) fn is_signal(text: &str) -> bool {

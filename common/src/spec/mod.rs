@@ -29,8 +29,8 @@ pub use self::{
     read::Fields,
     resources::{Amount, Limit, Resources},
     template::{
-        Device, DeviceRequest, Logging, MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES, Pull, Template, Ulimit,
-        default_stop_grace_s,
+        Device, DeviceRequest, HostOnly, Ipc, Logging, MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES, Pull, Template,
+        Ulimit, default_stop_grace_s,
     },
     update::{FailureAction, MAX_HISTORY, Order, Update},
 };

@@ -72,6 +72,25 @@ pub struct Template {
     /// Capabilities taken away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cap_drop: Vec<String>,
+    /// Whether the container may do to its host what root may. Hosts refuse it unless their policy allows it, as
+    /// they do with the next five.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub privileged: bool,
+    /// Security options of the engine, such as `seccomp=unconfined`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub security_opt: Vec<String>,
+    /// Whose processes it sees: `host`; by default its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<HostOnly>,
+    /// Whose shared memory and semaphores it has; by default the engine's choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipc: Option<Ipc>,
+    /// Whose users it has where the engine gives containers others: `host`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub userns: Option<HostOnly>,
+    /// The control group above the container's; empty: the engine's choice.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cgroup_parent: String,
     /// Groups of its user beside the image's, by name or number.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub group_add: Vec<String>,
@@ -186,6 +205,41 @@ impl Pull {
     #[must_use]
     pub const fn is_missing(&self) -> bool {
         matches!(self, Self::Missing)
+    }
+}
+
+/// A namespace of the host's instead of one of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HostOnly {
+    /// The host's.
+    Host,
+}
+
+/// Whose shared memory and semaphores a container has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Ipc {
+    /// None.
+    None,
+    /// Its own.
+    Private,
+    /// Its own, which other containers may join.
+    Shareable,
+    /// The host's.
+    Host,
+}
+
+impl Ipc {
+    /// As the engine is told.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Private => "private",
+            Self::Shareable => "shareable",
+            Self::Host => "host",
+        }
     }
 }
 

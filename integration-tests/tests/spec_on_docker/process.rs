@@ -53,6 +53,27 @@ async fn a_process_is_made_as_its_spec_says() {
 }
 
 #[actix::test]
+async fn a_container_has_of_the_host_what_its_spec_says() {
+    let bench = Bench::new().await;
+    let agent = bench.agent().await;
+    let spec = template(json!({
+        "command": ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done"],
+        "privileged": true, "pid": "host", "ipc": "host", "userns": "host", "cgroup_parent": "/shef-test",
+        "security_opt": ["seccomp=unconfined"],
+    }));
+    bench.order(spec, "it runs", is_well).await;
+    let (_, host) = bench.inspect().await;
+    assert_eq!((host.privileged, host.cgroup_parent.as_deref()), (Some(true), Some("/shef-test")));
+    assert!(host.security_opt.unwrap().contains(&"seccomp=unconfined".to_owned()));
+    for namespace in ["pid", "ipc", "user"] {
+        let path = format!("/proc/self/ns/{namespace}");
+        let own = std::fs::read_link(&path).unwrap();
+        assert_eq!(bench.exec(&format!("readlink {path}")).await.trim(), own.to_str().unwrap());
+    }
+    agent.stop().await;
+}
+
+#[actix::test]
 async fn the_settings_of_a_host_are_those_of_the_spec() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;

@@ -13,7 +13,7 @@ use bollard::{
 };
 use shef_common::{
     labels,
-    spec::{HealthCheck, HealthTest, Mount, Network, Port, Template},
+    spec::{HealthCheck, HealthTest, HostOnly, Mount, Network, Port, Template},
 };
 
 use super::models::policy_body;
@@ -100,6 +100,12 @@ fn host_config(order: &CreateOrder, network: Option<String>) -> HostConfig {
         cap_add: given(&template.cap_add),
         cap_drop: given(&template.cap_drop),
         group_add: given(&template.group_add),
+        privileged: template.privileged.then_some(true),
+        security_opt: given(&template.security_opt),
+        pid_mode: template.pid.map(|HostOnly::Host| "host".to_owned()),
+        ipc_mode: template.ipc.map(|ipc| ipc.as_str().to_owned()),
+        userns_mode: template.userns.map(|HostOnly::Host| "host".to_owned()),
+        cgroup_parent: word(&template.cgroup_parent),
         oom_score_adj: template.oom_score_adj.map(i64::from),
         shm_size: template.shm_bytes.and_then(number),
         extra_hosts: Some(hosts_of(template)).filter(|hosts| !hosts.is_empty()),
@@ -310,6 +316,8 @@ mod tests {
             "stop_signal": "SIGINT", "stop_grace_s": 1, "ulimits": {"nofile": {"soft": 1, "hard": 1}},
             "sysctls": {"net.a": "1"},
             "cap_add": ["ALL"], "cap_drop": ["ALL"], "group_add": ["g"], "oom_score_adj": 1, "shm_bytes": 4_096,
+            "privileged": true, "security_opt": ["seccomp=unconfined"], "pid": "host", "ipc": "host",
+            "userns": "host", "cgroup_parent": "/c",
             "extra_hosts": {"a": "10.0.0.1"}, "host_gateway": ["b"], "dns": ["10.0.0.1"],
             "logging": {"driver": "local", "options": {"a": "b"}}, "forced": 1,
         });

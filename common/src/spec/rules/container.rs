@@ -8,8 +8,8 @@ use super::{
         DeviceRequest, MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES, Mount, Network, OnUnhealthy, Port,
         RestartCondition, Template,
         grammar::{
-            CAPABILITY, HOST, MAX_LABEL, PATH, SIGNAL, SYSCTL, ULIMITS, is_absolute, is_account,
-            is_capability, is_driver, is_host, is_signal, is_sysctl, is_user,
+            CAPABILITY, HOST, MAX_LABEL, PATH, SECURITY_OPTION, SIGNAL, SYSCTL, ULIMITS, is_absolute,
+            is_account, is_capability, is_driver, is_host, is_security_option, is_signal, is_sysctl, is_user,
         },
     },
     MAX_BYTES, MAX_ENTRIES, Rules,
@@ -155,6 +155,16 @@ impl Template {
                 rules.check(is_capability(capability), format!("{field}[{at}]"), CAPABILITY, capability);
             }
         }
+        let options = rules.entries("security_opt", &self.security_opt, MAX_ENTRIES);
+        for (at, option) in options.iter().enumerate() {
+            rules.check(is_security_option(option), format!("security_opt[{at}]"), SECURITY_OPTION, option);
+        }
+        let parent = &self.cgroup_parent;
+        let is_parent = parent.len() <= 255
+            && parent.bytes().all(|c| c.is_ascii_alphanumeric() || b"/_.-".contains(&c))
+            && !parent.split('/').any(|part| part == "..");
+        let parents = "must be the name of a control group such as /batch or batch.slice";
+        rules.check(is_parent, "cgroup_parent", parents, parent);
         let groups = rules.entries("group_add", &self.group_add, MAX_ENTRIES);
         for (at, group) in groups.iter().enumerate() {
             let group_rule = "must be a group by name or number, without spaces";

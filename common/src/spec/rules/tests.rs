@@ -43,6 +43,8 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
         "init": true, "tty": true, "read_only": true, "stop_signal": "SIGQUIT", "stop_grace_s": 30,
         "ulimits": {"nofile": {"soft": 1024, "hard": -1}}, "sysctls": {"net.core.somaxconn": "1024"},
         "cap_add": ["NET_ADMIN"], "cap_drop": ["ALL"], "group_add": ["video", "44"], "oom_score_adj": -500,
+        "privileged": true, "security_opt": ["seccomp=unconfined", "apparmor=docker-default"], "pid": "host",
+        "ipc": "shareable", "userns": "host", "cgroup_parent": "/batch.slice",
         "shm_bytes": 67_108_864,
         "extra_hosts": {"db": "10.0.0.9"}, "host_gateway": ["me"],
         "dns": ["10.0.0.1", "fd00::1"], "logging": {"driver": "local", "options": {"max-size": "1m"}},

@@ -204,7 +204,11 @@ fn an_update_that_no_host_could_ever_take_is_refused_with_its_field() {
 
 #[test]
 fn an_update_that_every_hosts_policy_refuses_is_refused_with_its_field() {
-    let mut model = under(2, |n| Some(Policy { host_network: n == 0, ..Policy::default() }));
+    let mut model = under(2, |n| {
+        (n == 0)
+            .then(|| Policy { host_namespaces: vec!["network".into()], ..Policy::default() })
+            .or(Some(Policy::default()))
+    });
     model.ask(Request::Create { spec: with(2, "app:1", AUTO) });
     model.pass(6);
     let mut put = |change: fn(&mut Template)| {

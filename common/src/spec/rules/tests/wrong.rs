@@ -70,6 +70,16 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
              a limit of memory_bytes, but is 1",
         ),
         (
+            json!({"security_opt": ["seccomp={}", "apparmor=", "unconfined"], "cgroup_parent": "../x"}),
+            "security_opt[0] must be a security option such as seccomp=unconfined, apparmor=PROFILE, \
+             label=type:NAME, systempaths=unconfined or no-new-privileges=false, but is seccomp={}; \
+             security_opt[1] must be a security option such as seccomp=unconfined, apparmor=PROFILE, \
+             label=type:NAME, systempaths=unconfined or no-new-privileges=false, but is apparmor=; \
+             security_opt[2] must be a security option such as seccomp=unconfined, apparmor=PROFILE, \
+             label=type:NAME, systempaths=unconfined or no-new-privileges=false, but is unconfined; \
+             cgroup_parent must be the name of a control group such as /batch or batch.slice, but is ../x",
+        ),
+        (
             json!({"extra_hosts": {"me": "host-gateway"}}),
             "extra_hosts must hold addresses, but me is \"host-gateway\": for the host itself, say \
              host_gateway = [\"me\"]",
