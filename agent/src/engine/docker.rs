@@ -38,7 +38,7 @@ use shef_common::{
     image::{ImageDigest, ImageRef},
     labels,
     registry::Credentials,
-    spec::Network,
+    spec::{Network, Template},
 };
 use tokio::sync::Mutex;
 
@@ -52,7 +52,7 @@ use self::{
 };
 use super::{
     Container, CreateOrder, Created, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, LOG_LINES,
-    Listing, PULL_IDLE_LIMIT_MS, RestartPolicy as Policy, WantedImage, log_lines,
+    Listing, NamedVolume, PULL_IDLE_LIMIT_MS, RestartPolicy as Policy, WantedImage, log_lines,
 };
 
 /// How long one operation may take. A create or start on a loaded host takes
@@ -150,6 +150,13 @@ impl Engine for DockerEngine {
         within(LOOK_LIMIT, self.list_all().map_err(|error| of_look(&self.address, error)))
     }
 
+    fn volumes<'a>(&'a self, template: &'a Template) -> EngineFuture<'a, Vec<NamedVolume>> {
+        within(LOOK_LIMIT, async move {
+            let found = self.named_volumes(names_in(&template.mounts)).await;
+            found.ok_or_else(|| EngineError::Unreachable("it does not tell of its volumes".to_owned()))
+        })
+    }
+
     fn create(&self, order: CreateOrder) -> EngineFuture<'_, Created> {
         within(OPERATION_LIMIT, async move {
             let mut first = None;
@@ -158,7 +165,7 @@ impl Engine for DockerEngine {
                 first.get_or_insert(id);
             }
             // The engine would use those that are there as they are, without a word.
-            let volumes = self.volumes(names_in(&order.template.mounts)).await;
+            let volumes = self.named_volumes(names_in(&order.template.mounts)).await;
             let (options, body) = (create_options(&order), create_body(&order, first));
             let answer = self.client()?.create_container(Some(options), body).await;
             answer.map(|created| Created { id: created.id, volumes }).map_err(|error| match error {

@@ -16,7 +16,7 @@ use shef_common::{
     image::{ImageDigest, ImageRef},
     labels,
     registry::Credentials,
-    spec::Network,
+    spec::{Network, Template},
     status::PublishedPort,
 };
 
@@ -31,7 +31,7 @@ use tokio::sync::broadcast;
 
 use super::{
     Container, ContainerState, CreateOrder, Created, Engine, EngineError, EngineEvent, EngineFacts,
-    EngineFuture, EventKind, Listing, RestartPolicy, WantedImage,
+    EngineFuture, EventKind, Listing, NamedVolume, RestartPolicy, WantedImage,
 };
 
 /// Events that a slow listener may lag behind; one that lags further has to list anew.
@@ -305,6 +305,10 @@ impl Engine for FakeEngine {
         self.operation("list", self.latency.look, |state| {
             Ok(Listing { containers: state.containers.values().map(listed).collect(), complete: true })
         })
+    }
+
+    fn volumes<'a>(&'a self, _: &'a Template) -> EngineFuture<'a, Vec<NamedVolume>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
     fn create(&self, order: CreateOrder) -> EngineFuture<'_, Created> {

@@ -42,6 +42,8 @@ pub trait Engine: 'static {
     fn root_dir(&self) -> EngineFuture<'_, Option<PathBuf>>;
     /// Every container with our mark, running or not.
     fn list(&self) -> EngineFuture<'_, Listing>;
+    /// Those of the named volumes of `template` that exist.
+    fn volumes<'a>(&'a self, template: &'a Template) -> EngineFuture<'a, Vec<NamedVolume>>;
     /// Makes a container.
     fn create(&self, order: CreateOrder) -> EngineFuture<'_, Created>;
     /// Starts a container, after it was joined to those of `joins` that it is not in; one that runs already

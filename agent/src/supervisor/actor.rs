@@ -18,7 +18,7 @@ use shef_common::{
     ids::{ClusterId, ReplicaId},
     image::ImageRef,
     protocol::{Accepted, PushRefused, Refusal},
-    spec::Template,
+    spec::{Mount, Template},
 };
 use tokio::sync::oneshot;
 
@@ -214,7 +214,7 @@ impl EffectHandler for Shell<'_> {
         let run = async move {
             match operation {
                 Operation::Create(order) => {
-                    Outcome::Create(match follow(binds, Some(&order.template)).await {
+                    Outcome::Create(match follow(binds, &*engine, Some(&order.template)).await {
                         Ok(()) => engine.create(*order).await,
                         Err(refused) => Err(refused),
                     })
@@ -222,7 +222,7 @@ impl EffectHandler for Shell<'_> {
                 Operation::Start { id, template } => {
                     let networks = template.as_ref().map(|template| template.networks.as_slice());
                     let joins = networks.and_then(|networks| networks.get(1..)).unwrap_or_default();
-                    Outcome::Start(match follow(binds, template.as_ref()).await {
+                    Outcome::Start(match follow(binds, &*engine, template.as_deref()).await {
                         Ok(()) => engine.start(&id, joins).await,
                         Err(refused) => Err(refused),
                     })
@@ -415,9 +415,13 @@ impl Handler<Shutdown> for Supervisor {
 }
 
 /// Whether what `template` mounts leads to where the host's policy allows it.
-async fn follow(binds: Option<Binds>, template: Option<&Arc<Template>>) -> Result<(), EngineError> {
-    match (binds, template) {
-        (Some(binds), Some(template)) => binds.check(template.clone()).await,
-        (None, _) | (_, None) => Ok(()),
-    }
+async fn follow(
+    binds: Option<Binds>,
+    engine: &dyn Engine,
+    template: Option<&Template>,
+) -> Result<(), EngineError> {
+    let (Some(binds), Some(template)) = (binds, template) else { return Ok(()) };
+    let has_volumes = template.mounts.iter().any(|mount| matches!(mount, Mount::Volume { .. }));
+    let existing = if has_volumes { engine.volumes(template).await? } else { Vec::new() };
+    binds.check(template, &existing).await
 }

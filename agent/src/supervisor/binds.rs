@@ -14,7 +14,7 @@ use shef_common::{
     spec::Template,
 };
 
-use crate::engine::EngineError;
+use crate::engine::{EngineError, NamedVolume};
 
 /// The most symbolic links on the way to one path, as the kernel's own bound.
 const MOST_LINKS: usize = 40;
@@ -40,12 +40,23 @@ impl Binds {
         &self.policy
     }
 
-    /// Follows every path that `template` mounts, on the pool for what may block.
+    /// Follows every path that `template` mounts, also by those of its volumes that exist, whatever they were made
+    /// with. On the pool for what may block.
     ///
     /// # Errors
     /// [`EngineError::Refused`] if one leads to where the policy lets nothing be mounted, or cannot be followed.
-    pub async fn check(&self, template: Arc<Template>) -> Result<(), EngineError> {
-        let paths: Vec<String> = Demand::of(&template)
+    pub async fn check(&self, template: &Template, existing: &[NamedVolume]) -> Result<(), EngineError> {
+        let mut demands = Demand::of(template);
+        for NamedVolume { name, driver, options } in existing {
+            let made_with = Demand::of_volume(driver, options);
+            if let Some(refusal) =
+                self.policy.refuses(&made_with).and_then(|demand| self.policy.refusal(demand))
+            {
+                return Err(EngineError::Refused(format!("{refusal} (the volume {name} was made so)")));
+            }
+            demands.extend(made_with);
+        }
+        let paths: Vec<String> = demands
             .into_iter()
             .filter_map(|demand| if let Demand::Bind(path) = demand { Some(path) } else { None })
             .collect();
@@ -167,11 +178,34 @@ mod tests {
                 json!({"type": "volume", "source": "v", "target": "/m", "options": {"o": "bind", "device": path}}),
             ] {
                 let template = serde_json::from_value(json!({"image": "app", "mounts": [mount]})).unwrap();
-                let said = binds.check(Arc::new(template)).await.map_err(|error| error.to_string());
+                let said = binds.check(&template, &[]).await.map_err(|error| error.to_string());
                 match refused {
                     None => assert_eq!(said, Ok(()), "{path}"),
                     Some(words) => assert!(said.unwrap_err().contains(words), "{path}"),
                 }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_volume_that_exists_is_taken_for_what_it_was_made_of() {
+        let (_root, binds) = host();
+        let plain = json!({"type": "volume", "source": "v", "target": "/m"});
+        let template: Template = serde_json::from_value(json!({"image": "app", "mounts": [plain]})).unwrap();
+        let made_of = |device: &str| NamedVolume {
+            name: "v".to_owned(),
+            driver: "local".to_owned(),
+            options: [("o".to_owned(), "bind".to_owned()), ("device".to_owned(), device.to_owned())].into(),
+        };
+        for (device, refused) in [
+            ("/srv/www", None),
+            ("/etc", Some("refuses the mount of /etc; the host's operator")),
+            ("/srv/absolute", Some("refuses the mount of /etc; the host's operator")),
+        ] {
+            let said = binds.check(&template, &[made_of(device)]).await.map_err(|error| error.to_string());
+            match refused {
+                None => assert_eq!(said, Ok(()), "{device}"),
+                Some(words) => assert!(said.unwrap_err().contains(words), "{device}"),
             }
         }
     }

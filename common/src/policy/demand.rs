@@ -1,6 +1,6 @@
 //! What a template asks of its host that a policy may refuse.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use super::mounts;
 use crate::{
@@ -151,6 +151,12 @@ impl Demand {
             demands.push(Self::LoggingDriver(driver.clone()));
         }
         demands
+    }
+
+    /// What a volume asks of its host that was made with this driver and these options.
+    #[must_use]
+    pub fn of_volume(driver: &str, options: &BTreeMap<String, String>) -> Vec<Self> {
+        mounts::of_volume(driver, options)
     }
 
     /// The field of a spec that asks for it.

@@ -1,5 +1,7 @@
 //! What mounts ask of a host, and which path lies below which.
 
+use std::collections::BTreeMap;
+
 use super::Demand;
 use crate::spec::Mount;
 
@@ -8,32 +10,35 @@ pub(super) fn demands(mount: &Mount) -> Vec<Demand> {
     match mount {
         Mount::Tmpfs { .. } => Vec::new(),
         Mount::Bind { source, .. } => vec![Demand::Bind(source.clone())],
-        Mount::Volume { driver, .. } if !driver.is_empty() && driver != "local" => {
-            vec![Demand::VolumeDriver(driver.clone())]
-        }
-        Mount::Volume { options, .. } => {
-            let of = |name: &str| options.get(name).map(String::as_str).unwrap_or_default();
-            let (file_system, device) = (of("type"), of("device"));
-            let mut demands: Vec<Demand> = options
-                .keys()
-                .filter(|name| !matches!(name.as_str(), "type" | "device" | "o"))
-                .map(|name| Demand::VolumeOption(name.clone()))
-                .collect();
-            // The engine hands `o` to the kernel word by word: these make of any type a mount of the path.
-            let words = || of("o").split(',').map(str::trim);
-            let is_bind = matches!(file_system, "" | "none" | "bind")
-                || words().any(|word| matches!(word, "bind" | "rbind"));
-            let moves = words().find(|word| matches!(*word, "remount" | "move"));
-            demands.extend(moves.map(|word| Demand::VolumeOption(format!("o={word}"))));
-            match (is_bind, device) {
-                (true, "") => {}
-                (true, path) => demands.push(Demand::Bind(path.to_owned())),
-                (false, _) if file_system == "tmpfs" => {}
-                (false, _) => demands.push(Demand::VolumeType(file_system.to_owned())),
-            }
-            demands
-        }
+        Mount::Volume { driver, options, .. } => of_volume(driver, options),
     }
+}
+
+/// What a volume that is made so asks of its host.
+pub(super) fn of_volume(driver: &str, options: &BTreeMap<String, String>) -> Vec<Demand> {
+    if !driver.is_empty() && driver != "local" {
+        return vec![Demand::VolumeDriver(driver.to_owned())];
+    }
+    let of = |name: &str| options.get(name).map(String::as_str).unwrap_or_default();
+    let (file_system, device) = (of("type"), of("device"));
+    let mut demands: Vec<Demand> = options
+        .keys()
+        .filter(|name| !matches!(name.as_str(), "type" | "device" | "o"))
+        .map(|name| Demand::VolumeOption(name.clone()))
+        .collect();
+    // The engine hands `o` to the kernel word by word: these make of any type a mount of the path.
+    let words = || of("o").split(',').map(str::trim);
+    let is_bind =
+        matches!(file_system, "" | "none" | "bind") || words().any(|word| matches!(word, "bind" | "rbind"));
+    let moves = words().find(|word| matches!(*word, "remount" | "move"));
+    demands.extend(moves.map(|word| Demand::VolumeOption(format!("o={word}"))));
+    match (is_bind, device) {
+        (true, "") => {}
+        (true, path) => demands.push(Demand::Bind(path.to_owned())),
+        (false, _) if file_system == "tmpfs" => {}
+        (false, _) => demands.push(Demand::VolumeType(file_system.to_owned())),
+    }
+    demands
 }
 
 /// Whether `path` is `directory` or lies below it, by its name. A path that is not plain lies nowhere.

@@ -46,13 +46,41 @@ async fn mounts_that_lead_out_of_the_allowed_directories_are_never_made() {
         "the master knows the policy"
     );
 
+    // A volume that somebody has made of a path is that path.
+    let made = VolumeCreateRequest {
+        name: Some("made".to_owned()),
+        driver_opts: Some(
+            [("type", "none"), ("o", "bind"), ("device", "/etc")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into(),
+        ),
+        ..Default::default()
+    };
+    bench.engine.client().create_volume(made).await.unwrap();
+    let mut template = shell(BUSYBOX, OBEDIENT, 1);
+    template.mounts = vec![Mount::Volume {
+        source: "made".to_owned(),
+        target: "/mounted".to_owned(),
+        read_only: false,
+        driver: String::new(),
+        options: [].into(),
+        sticky: false,
+    }];
+    let by_volume = assignments("by-volume", 1, 1, &template);
+
     let fine = mounts("fine", &data);
     let (named, linked) = (mounts("named", "/etc".as_ref()), mounts("linked", &allowed.path().join("link")));
-    bench.master.snapshot(1, &[fine.clone(), named.clone(), linked.clone()].concat()).await.unwrap();
+    let all = [fine.clone(), named.clone(), linked.clone(), by_volume.clone()].concat();
+    bench.master.snapshot(1, &all).await.unwrap();
     bench.master.until_all(&fine, ReplicaState::Running).await;
     bench.master.until_all(&named, ReplicaState::Failed).await;
     bench.master.until_all(&linked, ReplicaState::Failed).await;
-    for (refused, what) in [(&named[0], "refuses the mount of /etc; "), (&linked[0], "/link leads there)")] {
+    bench.master.until_all(&by_volume, ReplicaState::Failed).await;
+    for (refused, what) in [
+        (&named[0], "refuses the mount of /etc; "),
+        (&linked[0], "/link leads there)"),
+        (&by_volume[0], "(the volume made was made so)"),
+    ] {
         assert!(bench.reason(refused).contains(what), "{}", bench.reason(refused));
     }
     let made = bench.containers().await;

@@ -64,7 +64,7 @@ impl DockerEngine {
             Ok(mut found) => {
                 let digests = self.digests.of(&client, found.image.as_deref()).await;
                 let mounts = found.host_config.as_mut().and_then(|config| config.mounts.take());
-                let volumes = self.volumes(names_of(mounts.unwrap_or_default())).await;
+                let volumes = self.named_volumes(names_of(mounts.unwrap_or_default())).await;
                 Ok(Some(Container { digests, volumes, ..inspected(found) }))
             }
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),

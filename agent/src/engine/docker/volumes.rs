@@ -11,7 +11,7 @@ use crate::engine::NamedVolume;
 
 impl DockerEngine {
     /// Those with these `names` that exist; `None`: the engine does not tell of one.
-    pub(super) async fn volumes(&self, names: Vec<String>) -> Option<Vec<NamedVolume>> {
+    pub(super) async fn named_volumes(&self, names: Vec<String>) -> Option<Vec<NamedVolume>> {
         let client = self.client().ok()?;
         let mut volumes = Vec::new();
         for name in names {
