@@ -40,7 +40,7 @@ pub struct UpFlags {
     #[arg(long, value_name = "URL")]
     pub docker_host: Option<String>,
     /// Keep the state in this Redis instead of a file
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = without_password)]
     pub redis: Option<String>,
     /// A file with the tables [master] and [agent] [default: /etc/shef/up.toml if it is there]
     #[arg(long, value_name = "FILE")]
@@ -56,6 +56,23 @@ pub struct UpConfig {
     pub master: (MasterConfig, Effective),
     /// The agent's.
     pub agent: (AgentConfig, Effective),
+}
+
+/// A URL with a password stands among the arguments.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "must hold no password, as everybody on this host can read the arguments of a process: give the URL without \
+     it, and the password by SHEF_REDIS_PASSWORD or in a file by SHEF_REDIS_PASSWORD_FILE"
+)]
+pub struct PasswordInUrl;
+
+/// Takes the URL of a Redis as an argument, if it holds no password.
+pub(crate) fn without_password(url: &str) -> Result<String, PasswordInUrl> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    // A password may hold a slash; a user, an address and a path hold no @.
+    let login = rest.rsplit_once('@').map_or("", |(login, _)| login);
+    let has_password = login.split_once(':').is_some_and(|(_, password)| !password.is_empty());
+    if has_password { Err(PasswordInUrl) } else { Ok(url.to_owned()) }
 }
 
 impl UpConfig {

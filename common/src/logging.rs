@@ -9,7 +9,7 @@ use std::{
 };
 
 use log::{
-    Record,
+    Level, Record,
     kv::{self, VisitSource},
 };
 
@@ -52,7 +52,8 @@ pub const KEYS: [Key; 3] = [
         default: "",
         env: &["SHEF_LOG_FILTER", "RUST_LOG"],
         doc: "A filter by module, such as \"warn,shef_master::store=debug\"; where it is given, it wins \
-              over log_level.",
+              over log_level.\nOther libraries' debug and trace events are never logged: they hold requests with \
+              passwords.",
     },
     Key {
         name: "log_format",
@@ -85,6 +86,9 @@ pub fn init(config: &LogConfig) {
     let installed = env_logger::Builder::new()
         .parse_filters(&config.filter)
         .format(move |out, record| {
+            if may_hold_bodies(record.level(), record.target()) {
+                return Ok(());
+            }
             let line = line(format, Now::read().wall, record);
             out.write_all(line.as_bytes())
         })
@@ -92,6 +96,13 @@ pub fn init(config: &LogConfig) {
     if installed.is_err() {
         log::debug!("a logger is installed already");
     }
+}
+
+/// Whether an event may hold what others send: libraries write requests and answers, and so the environments of
+/// containers and passwords, where they tell of every step. Such events are left out, whatever the filter says.
+fn may_hold_bodies(level: Level, target: &str) -> bool {
+    let module = target.split("::").next().unwrap_or_default();
+    level > Level::Info && module != "shef" && !module.starts_with("shef_")
 }
 
 /// One event as one line, with its line end.
@@ -196,6 +207,23 @@ mod tests {
         assert_eq!(config(&[("LOG_LEVEL", "debug"), ("SHEF_LOG_LEVEL", "error")]).filter, "error,shef=error");
         assert_eq!(config(&[("LOG_LEVEL", "debug"), ("RUST_LOG", "trace")]).filter, "trace");
         assert_eq!(config(&[("SHEF_PROBE_LOG_FORMAT", "json")]).format, Format::Json);
+    }
+
+    #[test]
+    fn the_steps_of_libraries_are_never_logged() {
+        for target in ["bollard::docker", "hyper_util::client", "actix_http::h1", "shefx", "redis"] {
+            assert!(
+                may_hold_bodies(Level::Trace, target) && may_hold_bodies(Level::Debug, target),
+                "{target}"
+            );
+            assert!(
+                !may_hold_bodies(Level::Info, target) && !may_hold_bodies(Level::Error, target),
+                "{target}"
+            );
+        }
+        assert!(
+            !may_hold_bodies(Level::Trace, "shef_master::store") && !may_hold_bodies(Level::Trace, "shef")
+        );
     }
 
     #[test]

@@ -43,7 +43,7 @@ use shef_common::{
 use tokio::sync::Mutex;
 
 use self::{
-    create::{connect_body, create_body, create_options, pull_options},
+    create::{connect_body, create_body, create_options, pull_options, system_volume},
     credentials::{login, url_safe},
     digests::Digests,
     errors::{generic, is_about_image, settled},
@@ -159,6 +159,11 @@ impl Engine for DockerEngine {
 
     fn create(&self, order: CreateOrder) -> EngineFuture<'_, Created> {
         within(OPERATION_LIMIT, async move {
+            if let Some(volume) = system_volume(&order.template) {
+                return Err(EngineError::Refused(format!(
+                    "the volume {volume} is shef's own: mount another one"
+                )));
+            }
             let mut first = None;
             for network in &order.template.networks {
                 let id = self.make_network(network, order.labels.get(labels::CLUSTER)).await?;

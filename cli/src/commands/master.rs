@@ -12,7 +12,7 @@ use shef_master::config::{MasterConfig, PROGRAM};
 use super::{flags, on_system, parse_set};
 use crate::{
     Failure,
-    layers::{PROGRAMS, for_program},
+    layers::{PROGRAMS, for_program, without_password},
     signals::{StopSignals, until_signal},
 };
 
@@ -32,7 +32,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// Keep the state in this Redis instead of a file
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = without_password)]
     redis: Option<String>,
     /// Any other key of config/master.toml
     #[arg(long, value_name = "KEY=VALUE", value_parser = |text: &str| parse_set(&PROGRAM, text))]

@@ -37,9 +37,12 @@ mod workload_image;
 use std::{future::Future, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use shef_common::config::{Preset, Program};
+use shef_common::config::{Kind, Preset, Program};
 
-use crate::Failure;
+use crate::{
+    Failure,
+    layers::{PasswordInUrl, without_password},
+};
 
 /// Runs containers on plain Docker hosts: say what should run, and it runs.
 #[derive(Debug, Parser)]
@@ -175,6 +178,13 @@ enum InvalidPreset {
     Form,
     #[error("there is no key {name:?}; `shef config {program}` lists them")]
     NoSuchKey { name: String, program: &'static str },
+    #[error(
+        "{name} is not taken here, as everybody on this host can read the arguments of a process: set it by \
+         {variable} or in the configuration file{also}"
+    )]
+    Secret { name: &'static str, variable: String, also: String },
+    #[error(transparent)]
+    Password(#[from] PasswordInUrl),
 }
 
 /// Takes `--set KEY=VALUE` apart and checks that `program` has the key.
@@ -183,6 +193,16 @@ fn parse_set(program: &'static Program, text: &str) -> Result<Preset, InvalidPre
     let name = name.trim();
     let key = program.keys.iter().find(|key| key.name == name);
     let key = key.ok_or_else(|| InvalidPreset::NoSuchKey { name: name.to_owned(), program: program.name })?;
+    if matches!(key.kind, Kind::Secret) {
+        let in_a_file = format!("{}_file", key.name);
+        let has_file = program.keys.iter().any(|key| key.name == in_a_file);
+        let also =
+            if has_file { format!(", or name a file that holds it by {in_a_file}") } else { String::new() };
+        return Err(InvalidPreset::Secret { name: key.name, variable: key.own_env(program.name), also });
+    }
+    if key.name == "redis.url" {
+        without_password(value)?;
+    }
     Ok(Preset::new(key.name, value, format!("--set {}", key.name)))
 }
 
@@ -196,6 +216,32 @@ fn flags(given: &[(&'static str, Option<&str>, &str)], set: &[Preset]) -> Vec<Pr
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+
+    #[test]
+    fn no_password_is_taken_as_an_argument() {
+        let said = |args: &[&str]| {
+            let args = ["shef"].iter().chain(args);
+            Cli::try_parse_from(args).map(drop).map_err(|error| error.to_string())
+        };
+        for url in ["redis://:word@h:6379", "rediss://me:wo/rd@h", "redis://me:w@rd@h/0", "me:word@h"] {
+            for command in ["up", "master"] {
+                let refused = said(&[command, "--redis", url]).unwrap_err();
+                assert!(
+                    refused.contains("must hold no password") && refused.contains("SHEF_REDIS_PASSWORD"),
+                    "{url}"
+                );
+            }
+            assert!(said(&["master", "--set", &format!("redis.url={url}")]).is_err(), "{url}");
+        }
+        for url in ["redis://h:6379", "redis://me@h:6379/0", "redis://me:@h", "redis://[::1]:6379"] {
+            said(&["master", "--redis", url]).unwrap();
+        }
+        let refused = said(&["master", "--set", "redis.password=word"]).unwrap_err();
+        assert!(
+            refused.contains("set it by SHEF_REDIS_PASSWORD") && refused.contains("redis.password_file"),
+            "{refused}"
+        );
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

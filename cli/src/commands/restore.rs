@@ -11,7 +11,7 @@ use shef_master::{
 use super::{flags, on_system, parse_set};
 use crate::{
     Failure,
-    layers::{PROGRAMS, for_program},
+    layers::{PROGRAMS, for_program, without_password},
     say,
 };
 
@@ -31,7 +31,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// The Redis that keeps the state instead of a file
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = without_password)]
     redis: Option<String>,
     /// Any other key of config/master.toml
     #[arg(long, value_name = "KEY=VALUE", value_parser = |text: &str| parse_set(&PROGRAM, text))]

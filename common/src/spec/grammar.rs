@@ -6,6 +6,8 @@ use super::Operator;
 /// Names of volumes, networks and volume drivers: Docker's restricted names.
 pub(super) const NAME: &str =
     "must be 2 to 128 letters, digits, underscores, dots and hyphens that begin with a letter or a digit";
+/// Names of volumes and networks that are not a user's to choose.
+pub(super) const RESERVED: &str = "must not begin with shef-, as such names are the control plane's own";
 /// Host names, aliases and names in `extra_hosts`.
 pub(super) const HOST: &str = "must be 1 to 63 letters, digits, underscores, dots and hyphens that begin \
                                and end with a letter or a digit";
@@ -80,6 +82,11 @@ fn is_word(text: &str, lengths: std::ops::RangeInclusive<usize>, more: &[u8]) ->
 
 pub(super) fn is_name(text: &str) -> bool {
     is_word(text, 2..=128, b"_.-")
+}
+
+/// Whether volumes and networks of this name are the control plane's own.
+pub(super) fn is_reserved(name: &str) -> bool {
+    name.starts_with("shef-")
 }
 
 /// As [`is_name`], with what drivers from registries are called besides.

@@ -21,13 +21,13 @@ use crate::ids::ServiceName;
 
 pub use self::{
     health::{HealthCheck, HealthTest, HttpCheck, OnUnhealthy, Restart, RestartCondition},
-    mounts::{MAX_MOUNTS, Mount},
+    mounts::{MAX_MOUNTS, Mount, SYSTEM_VOLUMES},
     networks::Network,
     placement::{Constraint, MAX_CONSTRAINTS, Mode, Operator, Placement, Strategy},
     platform::Platform,
     ports::{MAX_PORTS, Port, Protocol, addresses_overlap},
     read::Fields,
-    resources::{Amount, Limit, Resources},
+    resources::{Amount, DEFAULT_PIDS, Limit, NO_NEW_PRIVILEGES, Resources},
     template::{
         Device, DeviceRequest, HostOnly, Ipc, Logging, MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES, Pull, Template,
         Ulimit, default_stop_grace_s,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{
-    grammar::{NAME, PATH, is_absolute, is_driver, is_name, plain},
+    grammar::{NAME, PATH, RESERVED, is_absolute, is_driver, is_name, is_reserved, plain},
     rules::{MAX_BYTES, MAX_ENTRIES, Rules},
 };
 
@@ -18,6 +18,8 @@ const TMPFS_WORDS: [&str; 18] = [
     "async", "atime", "dev", "diratime", "dirsync", "exec", "noatime", "nodev", "nodiratime", "noexec",
     "norelatime", "nostrictatime", "nosuid", "relatime", "ro", "rw", "strictatime", "suid",
 ];
+/// The volumes that bootstraps make: with passwords, the store, and what master and agent keep.
+pub const SYSTEM_VOLUMES: [&str; 4] = ["shef-secrets", "shef-redis", "shef-master", "shef-agent"];
 /// The most mounts of a replica.
 pub const MAX_MOUNTS: usize = 64;
 
@@ -126,6 +128,7 @@ impl Mount {
             match mount {
                 Self::Volume { source, driver, .. } => {
                     rules.check(is_name(source), format!("{path}.source"), NAME, source);
+                    rules.check(!is_reserved(source), format!("{path}.source"), RESERVED, source);
                     let rule = "must be a volume driver such as local";
                     rules.check(
                         driver.is_empty() || is_driver(driver),

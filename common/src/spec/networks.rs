@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    grammar::{HOST, NAME, is_host, is_name},
+    grammar::{HOST, NAME, RESERVED, is_host, is_name, is_reserved},
     rules::{MAX_ENTRIES, Rules},
 };
 
@@ -52,6 +52,7 @@ impl Network {
             let Self { name, aliases, ipv4_address, ipv6_address } = network;
             let path = format!("networks[{at}]");
             rules.check(is_name(name), format!("{path}.name"), NAME, name);
+            rules.check(!is_reserved(name), format!("{path}.name"), RESERVED, name);
             rules.check(
                 name != "default",
                 format!("{path}.name"),

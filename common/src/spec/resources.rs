@@ -8,6 +8,10 @@ use super::rules::{MAX_BYTES, Rules};
 const MAX_CPU_MILLIS: u64 = 10_000_000;
 /// The least memory that the engine takes as a limit.
 const MIN_MEMORY: u64 = 6 * 1024 * 1024;
+/// So many processes and threads a container has at most whose spec names no limit.
+pub const DEFAULT_PIDS: u64 = 4_096;
+/// The engine's security option by which no process gains privileges from a file that it executes.
+pub const NO_NEW_PRIVILEGES: &str = "no-new-privileges";
 /// The most processes that Linux counts.
 const MAX_PIDS: u64 = 4_194_304;
 
@@ -96,7 +100,7 @@ pub struct Limit {
     /// Bytes of swap beyond that memory; by default as much again.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounds::optional_number")]
     pub swap_bytes: Option<u64>,
-    /// Processes and threads.
+    /// Processes and threads; by default 4,096.
     #[serde(skip_serializing_if = "is_zero", deserialize_with = "crate::bounds::number")]
     pub pids: u64,
 }

@@ -13,7 +13,10 @@ use bollard::{
 };
 use shef_common::{
     labels,
-    spec::{HealthCheck, HealthTest, HostOnly, Mount, Network, Port, Template},
+    spec::{
+        DEFAULT_PIDS, HealthCheck, HealthTest, HostOnly, Mount, NO_NEW_PRIVILEGES, Network, Port, SYSTEM_VOLUMES,
+        Template,
+    },
 };
 
 use super::models::policy_body;
@@ -25,6 +28,15 @@ const OWN_NETWORKS: [&str; 3] = ["bridge", "host", "none"];
 /// Whether `network` is to be made if it is not there.
 pub(super) fn may_be_made(network: &Network) -> bool {
     !OWN_NETWORKS.contains(&network.name.as_str())
+}
+
+/// The volume of shef's own that a template mounts: it holds the passwords, the store or the ledger. No master
+/// of this version sends such a template.
+pub(super) fn system_volume(template: &Template) -> Option<&str> {
+    template.mounts.iter().find_map(|mount| match mount {
+        Mount::Volume { source, .. } => SYSTEM_VOLUMES.contains(&source.as_str()).then_some(source.as_str()),
+        Mount::Bind { .. } | Mount::Tmpfs { .. } => None,
+    })
 }
 
 /// The options of a create, beside the container's configuration.
@@ -101,7 +113,7 @@ fn host_config(order: &CreateOrder, network: Option<String>) -> HostConfig {
         cap_drop: given(&template.cap_drop),
         group_add: given(&template.group_add),
         privileged: template.privileged.then_some(true),
-        security_opt: given(&template.security_opt),
+        security_opt: Some(security_options(template)),
         pid_mode: template.pid.map(|HostOnly::Host| "host".to_owned()),
         ipc_mode: template.ipc.map(|ipc| ipc.as_str().to_owned()),
         userns_mode: template.userns.map(|HostOnly::Host| "host".to_owned()),
@@ -126,9 +138,16 @@ fn host_config(order: &CreateOrder, network: Option<String>) -> HostConfig {
         memory: number(limit.memory_bytes).filter(|bytes| *bytes != 0),
         // The engine counts memory and swap together.
         memory_swap: limit.swap_bytes.and_then(|swap| number(limit.memory_bytes.saturating_add(swap))),
-        pids_limit: number(limit.pids).filter(|pids| *pids != 0),
+        pids_limit: number(if limit.pids == 0 { DEFAULT_PIDS } else { limit.pids }),
         ..Default::default()
     }
+}
+
+/// The spec's own, and that no program gains privileges, unless the spec says something of that.
+fn security_options(template: &Template) -> Vec<String> {
+    let says = template.security_opt.iter().any(|option| option.starts_with(NO_NEW_PRIVILEGES));
+    let always = (!says).then(|| NO_NEW_PRIVILEGES.to_owned());
+    template.security_opt.iter().cloned().chain(always).collect()
 }
 
 fn given(words: &[String]) -> Option<Vec<String>> {
@@ -415,6 +434,40 @@ mod tests {
         };
         let body = create_body(&order, Some("id-of-n".to_owned()));
         serde_json::to_value((create_options(&order), body)).unwrap()
+    }
+
+    #[test]
+    fn no_container_gains_privileges_or_has_processes_without_bound() {
+        let mut template = Template::of(shef_common::image::ImageRef::parse("app").unwrap());
+        let host = &config_for(template.clone())[1]["HostConfig"];
+        assert_eq!(
+            (&host["SecurityOpt"], &host["PidsLimit"]),
+            (&json!(["no-new-privileges"]), &json!(4_096))
+        );
+        for (given, wanted) in [
+            (json!(["seccomp=unconfined"]), json!(["seccomp=unconfined", "no-new-privileges"])),
+            (json!(["no-new-privileges=false"]), json!(["no-new-privileges=false"])),
+        ] {
+            template.security_opt = serde_json::from_value(given).unwrap();
+            assert_eq!(config_for(template.clone())[1]["HostConfig"]["SecurityOpt"], wanted);
+        }
+    }
+
+    #[test]
+    fn volumes_of_the_control_plane_are_told_apart() {
+        let mounts = |source: &str| -> Template {
+            serde_json::from_value(json!({
+                "image": "app",
+                "mounts": [
+                    {"type": "tmpfs", "target": "/t"},
+                    {"type": "volume", "source": source, "target": "/v"},
+                ],
+            }))
+            .unwrap()
+        };
+        assert_eq!(system_volume(&mounts("shef-secrets")), Some("shef-secrets"));
+        // An earlier version took this name of a user's own.
+        assert_eq!(system_volume(&mounts("shef-data")), None);
     }
 
     #[test]

@@ -41,6 +41,15 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
              \"shef.slot\"",
         ),
         (
+            json!({
+                "mounts": [{"type": "volume", "source": "shef-secrets", "target": "/s"}],
+                "networks": [{"name": "shef-net"}],
+            }),
+            "mounts[0].source must not begin with shef-, as such names are the control plane's own, but is \
+             shef-secrets; networks[0].name must not begin with shef-, as such names are the control plane's \
+             own, but is shef-net",
+        ),
+        (
             json!({"stop_signal": "TERM!"}),
             "stop_signal must be a signal such as SIGTERM, SIGRTMIN+3 or 15 (1 to 64), but is TERM!",
         ),
