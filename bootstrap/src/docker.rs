@@ -12,12 +12,12 @@ use bollard::{
     container::LogOutput,
     errors::Error,
     models::{
-        ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfigLogConfig, RestartPolicy,
-        RestartPolicyNameEnum,
+        ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfigLogConfig, MountPoint,
+        RestartPolicy, RestartPolicyNameEnum,
     },
     query_parameters::{
-        AttachContainerOptions, CreateContainerOptions, CreateImageOptions, EventsOptions,
-        ListContainersOptions, LogsOptions, RemoveContainerOptions, StopContainerOptions,
+        AttachContainerOptions, CreateContainerOptions, CreateImageOptions, DownloadFromContainerOptions,
+        EventsOptions, ListContainersOptions, LogsOptions, RemoveContainerOptions, StopContainerOptions,
         UploadToContainerOptions,
     },
 };
@@ -25,13 +25,18 @@ use futures_util::{Stream, StreamExt as _, stream::LocalBoxStream};
 use shef_common::{
     clock::Now,
     docker::{DockerAddress, DockerTls, reason},
+    ids::ClusterId,
     image::{ImageDigest, ImageRef},
+    labels,
 };
 
-use self::body::{archive, body, no_health_check};
+use self::body::{archive, body, first_file, no_health_check};
 use crate::{
     plan::{Seen, State},
-    system::{LOG_MAX_FILES, LOG_MAX_SIZE, MADE_OF_LABEL, PART_LABEL, Part, Wanted},
+    system::{
+        BOOTSTRAP_LABEL, Evidence, LOG_MAX_FILES, LOG_MAX_SIZE, MADE_OF_LABEL, PART_LABEL, Part,
+        SECRETS_VOLUME, SOCKET, Wanted,
+    },
 };
 
 /// How long a system container may take to stop before it is killed, in seconds.
@@ -47,9 +52,32 @@ const GONE_PAUSE: Duration = Duration::from_millis(50);
 /// The most bytes of a helper's output that are read.
 const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 
+/// The most bytes of a file that is read from a container.
+const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
+/// The name of the container that looks at a host.
+pub const HELPER: &str = "shef-prepare";
+
 /// A Docker engine.
 #[derive(Clone)]
 pub struct Engine(Docker);
+
+/// A container in the engine's list.
+struct Found {
+    id: String,
+    name: String,
+    labels: HashMap<String, String>,
+    mounts: Vec<MountPoint>,
+}
+
+impl Found {
+    fn id_and_name(self) -> (String, String) {
+        (self.id, self.name)
+    }
+}
+
+fn has_socket(mounts: &[MountPoint]) -> bool {
+    mounts.iter().any(|mount| mount.destination.as_deref() == Some(SOCKET))
+}
 
 /// Why the engine did not do what it was told: in its own words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,7 +132,16 @@ impl Engine {
                 (!own.contains('/')).then_some(own)
             })?;
             let labels = found.labels.unwrap_or_default();
+            let network = found.host_config.and_then(|host| host.network_mode);
+            let mounts = found.mounts.unwrap_or_default();
+            let evidence = Evidence {
+                name: name.clone(),
+                is_on_host_network: network.as_deref() == Some("host"),
+                has_socket: has_socket(&mounts),
+                has_secrets: mounts.iter().any(|mount| mount.name.as_deref() == Some(SECRETS_VOLUME)),
+            };
             let part = labels.get(PART_LABEL).and_then(|word| Part::parse(word));
+            let part = part.filter(|part| part.is_made_by_us(&evidence));
             let ours = part.is_some() || Part::ALL.iter().any(|part| part.container() == name);
             let state = match found.state.map(|state| state.to_string()).unwrap_or_default().as_str() {
                 "running" | "restarting" => State::Running,
@@ -118,28 +155,65 @@ impl Engine {
         Ok(seen.collect())
     }
 
-    /// The ids of running containers with `label`.
-    pub async fn running_with(&self, label: &str) -> Outcome<Vec<(String, String)>> {
-        self.list(label, false).await
+    /// Ids and names of bootstraps, running or all. An image may have the label; the engine's socket is given to
+    /// a container by whoever starts it.
+    pub async fn bootstraps(&self, all: bool) -> Outcome<Vec<(String, String)>> {
+        let found = self.with_labels(&[&format!("{BOOTSTRAP_LABEL}=true")], all).await?;
+        Ok(found.into_iter().filter(|found| has_socket(&found.mounts)).map(Found::id_and_name).collect())
     }
 
-    /// Ids and names of containers with `label`, running or all.
-    pub async fn list(&self, label: &str, all: bool) -> Outcome<Vec<(String, String)>> {
-        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+    /// Ids and names of containers that a bootstrap was about to remove when it ended.
+    pub async fn helpers(&self) -> Outcome<Vec<(String, String)>> {
+        let found = self.with_labels(&[&format!("{PART_LABEL}=helper")], true).await?;
+        Ok(found.into_iter().filter(|found| found.name == HELPER).map(Found::id_and_name).collect())
+    }
+
+    /// Every replica's container, by its cluster. Of an image that has our labels no container has the name of the
+    /// replica that they tell, unless somebody wants it so.
+    pub async fn replicas(&self) -> Outcome<Vec<(ClusterId, (String, String))>> {
+        let found = self.with_labels(&[&format!("{}=true", labels::MANAGED)], true).await?;
+        let replicas = found.into_iter().filter_map(|found| {
+            let cluster = labels::cluster(&found.labels)?;
+            let replica = labels::replica(&found.name, &found.labels)?;
+            (replica.as_str() == found.name).then(|| (cluster, found.id_and_name()))
+        });
+        Ok(replicas.collect())
+    }
+
+    async fn with_labels(&self, labels: &[&str], all: bool) -> Outcome<Vec<Found>> {
+        let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+        let filters = HashMap::from([("label".to_owned(), labels)]);
         let options = ListContainersOptions { all, filters: Some(filters), ..Default::default() };
         let found = self.0.list_containers(Some(options)).await?;
-        let name = |names: Option<Vec<String>>| {
-            names.and_then(|names| Some(names.first()?.trim_start_matches('/').to_owned()))
-        };
-        Ok(found.into_iter().filter_map(|found| Some((found.id?, name(found.names)?))).collect())
+        let found = found.into_iter().filter_map(|found| {
+            Some(Found {
+                id: found.id?,
+                name: found.names?.first()?.trim_start_matches('/').to_owned(),
+                labels: found.labels.unwrap_or_default(),
+                mounts: found.mounts.unwrap_or_default(),
+            })
+        });
+        Ok(found.collect())
     }
 
-    /// The value of the label `of` of some container that has the label `with`.
-    pub async fn label_of_any(&self, with: &str, of: &str) -> Outcome<Option<String>> {
-        let filters = HashMap::from([("label".to_owned(), vec![with.to_owned()])]);
-        let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
-        let found = self.0.list_containers(Some(options)).await?;
-        Ok(found.into_iter().find_map(|found| found.labels?.remove(of)))
+    /// A file of a container, which need not run; `None`: there is no such container or file.
+    pub async fn file(&self, container: &str, path: &str) -> Outcome<Option<Vec<u8>>> {
+        let options = DownloadFromContainerOptions { path: path.to_owned() };
+        let mut archive = Vec::new();
+        let mut parts = self.0.download_from_container(container, Some(options));
+        while let Some(part) = parts.next().await {
+            match part {
+                Ok(part) => archive.extend_from_slice(&part),
+                Err(Error::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+            if archive.len() > MAX_FILE_BYTES {
+                return Err(EngineError(format!(
+                    "{path} in {container} is larger than {MAX_FILE_BYTES} bytes"
+                )));
+            }
+        }
+        Ok(first_file(&archive))
     }
 
     /// Everything the engine knows of a container; `None`: there is none.
@@ -216,9 +290,12 @@ impl Engine {
         for (source, ..) in wanted.mounts.iter().filter(|(source, ..)| !source.starts_with('/')) {
             self.make_volume(source).await?;
         }
+        // Those that are empty are not taken from the image.
         let mut labels = HashMap::from([
             (PART_LABEL.to_owned(), wanted.part.word().to_owned()),
             (MADE_OF_LABEL.to_owned(), wanted.made_of()),
+            (BOOTSTRAP_LABEL.to_owned(), String::new()),
+            (labels::MANAGED.to_owned(), String::new()),
         ]);
         labels.extend(wanted.part.docker_shefs_label().map(|label| (label.to_owned(), "true".to_owned())));
         let health = if wanted.health.is_empty() {
@@ -263,7 +340,11 @@ impl Engine {
         for (source, ..) in wanted.mounts.iter().filter(|(source, ..)| !source.starts_with('/')) {
             self.make_volume(source).await?;
         }
-        let labels = HashMap::from([(PART_LABEL.to_owned(), "helper".to_owned())]);
+        let labels = HashMap::from([
+            (PART_LABEL.to_owned(), "helper".to_owned()),
+            (BOOTSTRAP_LABEL.to_owned(), String::new()),
+            (labels::MANAGED.to_owned(), String::new()),
+        ]);
         let mut body = ContainerCreateBody { labels: Some(labels), ..body(wanted) };
         body.healthcheck = Some(no_health_check());
         if let Some(host) = &mut body.host_config {

@@ -80,12 +80,13 @@ async fn watch(docker_host: &str) -> Result<(), EngineError> {
 }
 
 async fn look(engine: &Engine, own_ended: i64) -> Result<(), EngineError> {
-    for label in watched() {
-        for (id, name) in engine.list(&label, true).await? {
-            if engine.inspect(&id).await?.is_some_and(|found| is_to_start(ended(&found), own_ended)) {
-                log::warn!(name; "a container did not end of its operator's will: starting it again");
-                engine.start(&id).await?;
-            }
+    let parts = engine.look().await?.into_iter();
+    let parts = parts.filter(|seen| matches!(seen.part, Some(Part::Agent | Part::Guard)));
+    let parts = parts.map(|seen| (seen.id, seen.name));
+    for (id, name) in engine.bootstraps(true).await?.into_iter().chain(parts) {
+        if engine.inspect(&id).await?.is_some_and(|found| is_to_start(ended(&found), own_ended)) {
+            log::warn!(name; "a container did not end of its operator's will: starting it again");
+            engine.start(&id).await?;
         }
     }
     Ok(())

@@ -2,14 +2,12 @@
 
 use std::fs;
 
-use shef_common::labels;
-
 use crate::{
     BootstrapError,
     belongs::Belongs,
     config::{BootstrapConfig, Role},
     docker::{Engine, EngineError},
-    system::{BOOTSTRAP_LABEL, HostFacts, Part, SOCKET},
+    system::{HostFacts, Part, SOCKET},
 };
 
 /// The bootstrap's own container.
@@ -105,7 +103,7 @@ pub async fn belongs(engine: &Engine) -> Result<Belongs, EngineError> {
     let masters = env.iter().find_map(|variable| variable.strip_prefix("MASTER_HOST=")).unwrap_or_default();
     let masters =
         masters.split(',').map(str::trim).filter(|master| !master.is_empty()).map(str::to_owned).collect();
-    let cluster = engine.label_of_any(&format!("{}=true", labels::MANAGED), labels::CLUSTER).await?;
+    let cluster = engine.replicas().await?.into_iter().next().map(|(cluster, _)| cluster.to_string());
     Ok(Belongs { cluster, masters })
 }
 
@@ -114,7 +112,7 @@ pub async fn belongs(engine: &Engine) -> Result<Belongs, EngineError> {
 /// # Errors
 /// [`BootstrapError::Another`] with the other's name.
 pub async fn refuse_another(engine: &Engine, own: Option<&Own>) -> Result<(), BootstrapError> {
-    let running = engine.running_with(&format!("{BOOTSTRAP_LABEL}=true")).await?;
+    let running = engine.bootstraps(false).await?;
     match running.iter().find(|(id, _)| own.is_none_or(|own| own.id != *id)) {
         Some((_, name)) => Err(BootstrapError::Another(name.clone())),
         None => Ok(()),

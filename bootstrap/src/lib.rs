@@ -22,6 +22,10 @@ mod run;
 pub mod system;
 pub mod uninstall;
 
+use std::collections::BTreeSet;
+
+use shef_common::ids::ClusterId;
+
 pub use refusal::Refusal;
 pub use run::run;
 
@@ -37,6 +41,14 @@ pub enum BootstrapError {
          system containers go on running and are taken over"
     )]
     Another(String),
+    /// Nobody can tell whose replicas are to go.
+    #[error(
+        "containers of several clusters are on this host ({}), and no agent's ledger says which is this host's; \
+         nothing was removed: remove those of one cluster with docker rm -f \
+         $(docker ps -aq -f label=shef.cluster=ID), and ask again",
+        .0.iter().map(ClusterId::as_str).collect::<Vec<_>>().join(", ")
+    )]
+    SeveralClusters(BTreeSet<ClusterId>),
     /// Nothing names the image of master and agent.
     #[error(
         "image is not given: outside of a container, say which image master and agent run from, as in \

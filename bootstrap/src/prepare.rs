@@ -30,7 +30,7 @@ pub const QUESTION_ENV: &str = "PREPARE_QUESTION";
 /// variables are read by everybody who may inspect it.
 pub const GIVEN_PASSWORD: &str = "shef-prepare-redis-password";
 /// The agent's ledger, in its directory.
-const LEDGER_FILE: &str = "agent-ledger.json";
+pub const LEDGER_FILE: &str = "agent-ledger.json";
 /// Beside the ledger: the masters that the agent was started for, a line each.
 const MASTERS_FILE: &str = "bootstrap-masters";
 /// The most addresses of a host that are told.

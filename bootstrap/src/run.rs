@@ -10,7 +10,7 @@ use shef_common::{backoff::Backoff, client::HostClient};
 use crate::{
     BootstrapError,
     config::{BootstrapConfig, Role},
-    docker::Engine,
+    docker::{Engine, HELPER},
     host,
     plan::{Plan, Step, plan},
     preflight::{Findings, Question, evaluate},
@@ -297,8 +297,7 @@ impl Bootstrap {
         let given = if question.redis.is_some() { self.given_password()? } else { None };
         let files: Vec<(&str, &str)> =
             given.iter().map(|password| (GIVEN_PASSWORD, password.as_str())).collect();
-        let answer =
-            self.engine.run_to_end("shef-prepare", &self.helper(&question), &files, PREPARE_LIMIT).await;
+        let answer = self.engine.run_to_end(HELPER, &self.helper(&question), &files, PREPARE_LIMIT).await;
         let answer = answer.map_err(BootstrapError::Helper)?;
         let findings: Findings =
             answer.lines().find_map(|line| serde_json::from_str(line).ok()).ok_or_else(|| {

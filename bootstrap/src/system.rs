@@ -10,12 +10,8 @@ use serde::Serialize;
 
 use crate::config::{BootstrapConfig, Role};
 
-/// On every container and volume of the bootstrap: which part it is.
-pub const PART_LABEL: &str = "shef.system";
-/// On every system container: what it was made of.
-pub const MADE_OF_LABEL: &str = "shef.system.made-of";
-/// On the bootstrap's own container, given by its operator as docker-shef wants it.
-pub const BOOTSTRAP_LABEL: &str = "shef-bouter";
+pub use shef_common::labels::{BOOTSTRAP as BOOTSTRAP_LABEL, MADE_OF as MADE_OF_LABEL, PART as PART_LABEL};
+
 /// The volume with the passwords.
 pub const SECRETS_VOLUME: &str = "shef-secrets";
 /// Where it is mounted.
@@ -89,6 +85,16 @@ impl Part {
             Self::Guard => "shef-guard",
         }
     }
+    /// Whether a container with this part's label is the part, and not one whose image has the label: no image
+    /// brings the host's network along, nor the name, the engine's socket or the volume with the passwords.
+    #[must_use]
+    pub fn is_made_by_us(self, evidence: &Evidence) -> bool {
+        let has_mount = match self {
+            Self::Redis | Self::Master => evidence.has_secrets,
+            Self::Agent | Self::Guard => evidence.has_socket,
+        };
+        evidence.is_on_host_network && (evidence.name == self.container() || has_mount)
+    }
     /// docker-shef's label of the same part, where it has one.
     #[must_use]
     pub const fn docker_shefs_label(self) -> Option<&'static str> {
@@ -99,6 +105,19 @@ impl Part {
             Self::Guard => None,
         }
     }
+}
+
+/// What tells of a container who made it: none of it comes from its image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// Its name, without a slash.
+    pub name: String,
+    /// Whether it uses the host's network.
+    pub is_on_host_network: bool,
+    /// Whether the engine's socket is mounted into it.
+    pub has_socket: bool,
+    /// Whether the volume with the passwords is.
+    pub has_secrets: bool,
 }
 
 /// What one system container is made of. All of them use the host's network.
@@ -310,6 +329,24 @@ pub(crate) mod tests {
         assert_eq!(parts(&[]), [Part::Redis, Part::Master, Part::Agent, Part::Guard]);
         assert_eq!(parts(&[("REDIS_HOST", "10.0.0.9")]), [Part::Master, Part::Agent, Part::Guard]);
         assert_eq!(parts(&[("SLAVE", "true"), ("MASTER_HOST", "10.0.0.9")]), [Part::Agent, Part::Guard]);
+    }
+
+    #[test]
+    fn a_label_alone_makes_no_part() {
+        let posing = Evidence {
+            name: "web-000001".to_owned(),
+            is_on_host_network: true,
+            has_socket: false,
+            has_secrets: false,
+        };
+        for part in Part::ALL {
+            assert!(!part.is_made_by_us(&posing), "{part:?}");
+            let named = Evidence { name: part.container().to_owned(), ..posing.clone() };
+            assert!(part.is_made_by_us(&named), "{part:?}");
+            assert!(!part.is_made_by_us(&Evidence { is_on_host_network: false, ..named }), "{part:?}");
+            let renamed = Evidence { has_socket: true, has_secrets: true, ..posing.clone() };
+            assert!(part.is_made_by_us(&renamed), "{part:?}");
+        }
     }
 
     #[test]

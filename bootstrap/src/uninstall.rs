@@ -1,13 +1,16 @@
 //! Taking away what a bootstrap has put on a host, and nothing else.
 
-use shef_common::labels;
+use std::collections::BTreeSet;
+
+use shef_common::{ids::ClusterId, labels};
 
 use crate::{
     BootstrapError,
     docker::{Engine, EngineError},
     host,
     plan::Seen,
-    system::{BOOTSTRAP_LABEL, PART_LABEL, Part},
+    prepare::LEDGER_FILE,
+    system::{AGENT_DIR, Part},
 };
 
 /// The label of networks that were made for services.
@@ -54,9 +57,11 @@ pub fn removals(
 pub async fn uninstall(docker_host: &str, extent: Extent, say: impl Fn(&str)) -> Result<(), BootstrapError> {
     let engine = Engine::connect(docker_host).await?;
     let own = host::own(&engine).await?;
-    let bootstraps = engine.list(&format!("{BOOTSTRAP_LABEL}=true"), true).await?;
-    let helpers = engine.list(&format!("{PART_LABEL}=helper"), true).await?;
+    let bootstraps = engine.bootstraps(true).await?;
+    let helpers = engine.helpers().await?;
     let system = engine.look().await?;
+    // Found out while the agent's container is there, and before anything is removed.
+    let going_services = if extent.services { Some(of_this_cluster(&engine, &system).await?) } else { None };
     let going = removals(&bootstraps, &system, &helpers, own.as_ref().map(|own| own.id.as_str()));
     for (id, name) in &going {
         engine
@@ -65,9 +70,9 @@ pub async fn uninstall(docker_host: &str, extent: Extent, say: impl Fn(&str)) ->
             .map_err(|source| BootstrapError::NotRemoved { name: name.clone(), source })?;
         say(&format!("removed {name}"));
     }
-    if extent.services {
+    let mut of_cluster = None;
+    if let Some((cluster, of_services)) = going_services {
         // What docker-shef itself has made is of no cluster, and not ours.
-        let of_services = engine.list(labels::CLUSTER, true).await?;
         for (id, name) in &of_services {
             engine
                 .remove(id)
@@ -75,18 +80,22 @@ pub async fn uninstall(docker_host: &str, extent: Extent, say: impl Fn(&str)) ->
                 .map_err(|source| BootstrapError::NotRemoved { name: name.clone(), source })?;
             say(&format!("removed {name}, a service's container"));
         }
-        for (id, name) in engine.networks(NETWORKS).await? {
+        // Where no cluster is known, no other one is here either.
+        let label =
+            cluster.map_or_else(|| labels::CLUSTER.to_owned(), |id| format!("{}={id}", labels::CLUSTER));
+        for (id, name) in engine.networks(&[NETWORKS, &label]).await? {
             match engine.remove_network(&id).await {
                 Ok(()) => say(&format!("removed the network {name}")),
                 // Containers that are not of shef may use it.
                 Err(error) => say(&format!("the network {name} is kept: {error}")),
             }
         }
+        of_cluster = Some(label);
     }
     if extent.volumes {
-        let labels = [VOLUMES_OF_SHEF].into_iter().chain(extent.services.then_some(VOLUMES_OF_SERVICES));
-        for label in labels {
-            for name in engine.volumes(label).await? {
+        let of_services = of_cluster.as_ref().map(|label| vec![VOLUMES_OF_SERVICES, label.as_str()]);
+        for labels in [vec![VOLUMES_OF_SHEF]].into_iter().chain(of_services) {
+            for name in engine.volumes(&labels).await? {
                 match engine.remove_volume(&name).await {
                     Ok(()) => say(&format!("removed the volume {name}")),
                     Err(error) => say(&format!("the volume {name} is kept: {error}")),
@@ -97,6 +106,39 @@ pub async fn uninstall(docker_host: &str, extent: Extent, say: impl Fn(&str)) ->
     let left = left(&engine, own.as_ref().map(|own| own.id.as_str())).await?;
     say(&format!("{} containers removed; {}", going.len(), left.in_words()));
     Ok(())
+}
+
+/// The cluster that this host belongs to, and its replicas' containers.
+async fn of_this_cluster(
+    engine: &Engine,
+    system: &[Seen],
+) -> Result<(Option<ClusterId>, Vec<(String, String)>), BootstrapError> {
+    let mut ledger = None;
+    if let Some(agent) = system.iter().find(|seen| seen.part == Some(Part::Agent)) {
+        ledger = engine.file(&agent.id, &format!("{AGENT_DIR}/{LEDGER_FILE}")).await?;
+    }
+    let replicas = engine.replicas().await?;
+    let clusters = replicas.iter().map(|(cluster, _)| cluster.clone()).collect();
+    let own = own_cluster(ledger.as_deref(), &clusters).map_err(BootstrapError::SeveralClusters)?;
+    let of_own = replicas.into_iter().filter(|(cluster, _)| Some(cluster) == own.as_ref());
+    Ok((own.clone(), of_own.map(|(_, found)| found).collect()))
+}
+
+/// The cluster that the agent's ledger names, and without a ledger the only one whose replicas are here.
+fn own_cluster(
+    ledger: Option<&[u8]>,
+    found: &BTreeSet<ClusterId>,
+) -> Result<Option<ClusterId>, BTreeSet<ClusterId>> {
+    #[derive(serde::Deserialize)]
+    struct Ledger {
+        cluster: Option<ClusterId>,
+    }
+    let ledger: Option<Ledger> = ledger.and_then(|bytes| serde_json::from_slice(bytes).ok());
+    match ledger.and_then(|ledger| ledger.cluster) {
+        Some(cluster) => Ok(Some(cluster)),
+        None if found.len() <= 1 => Ok(found.first().cloned()),
+        None => Err(found.clone()),
+    }
 }
 
 /// What of shef is on the host after all, by name.
@@ -150,10 +192,10 @@ async fn left(engine: &Engine, own: Option<&str>) -> Result<Left, EngineError> {
         others.map(|(_, name)| name).collect()
     };
     Ok(Left {
-        containers: names(engine.list(labels::CLUSTER, true).await?),
-        networks: names(engine.networks(NETWORKS).await?),
-        service_volumes: engine.volumes(VOLUMES_OF_SERVICES).await?,
-        own_volumes: engine.volumes(VOLUMES_OF_SHEF).await?,
+        containers: names(engine.replicas().await?.into_iter().map(|(_, found)| found).collect()),
+        networks: names(engine.networks(&[NETWORKS]).await?),
+        service_volumes: engine.volumes(&[VOLUMES_OF_SERVICES]).await?,
+        own_volumes: engine.volumes(&[VOLUMES_OF_SHEF]).await?,
     })
 }
 
@@ -184,6 +226,19 @@ mod tests {
         ] {
             assert!(said.contains(words), "{said}");
         }
+    }
+
+    #[test]
+    fn the_ledger_says_whose_containers_go_and_without_it_they_must_be_of_one_cluster() {
+        let id = |text: &str| ClusterId::parse(text).unwrap();
+        let (a, b) = (id("00000000000000aa"), id("00000000000000bb"));
+        let (one, two) = ([a.clone()].into(), [a.clone(), b.clone()].into());
+        let ledger = br#"{"format":2,"cluster":"00000000000000bb"}"#;
+        assert_eq!(own_cluster(Some(ledger), &two), Ok(Some(b.clone())));
+        assert_eq!(own_cluster(Some(ledger), &one), Ok(Some(b)));
+        assert_eq!(own_cluster(None, &one), Ok(Some(a)));
+        assert_eq!(own_cluster(Some(b"torn"), &BTreeSet::new()), Ok(None));
+        assert_eq!(own_cluster(None, &two), Err(two));
     }
 
     #[test]

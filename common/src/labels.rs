@@ -34,26 +34,30 @@ pub const GENERATION: &str = "shef.generation";
 pub const REPLICA: &str = "shef.replica";
 /// The template as JSON, without `env`. Older containers have `env` in it.
 pub const SPEC: &str = "shef.spec";
-/// The names of the variables in the template's `env`, as JSON; absent: the template has none, or the label
-/// [`SPEC`] holds them.
+/// The names of the variables in the template's `env`, as JSON; absent on an older container: the template has
+/// none, or the label [`SPEC`] holds them.
 pub const ENV_NAMES: &str = "shef.env-names";
-/// What happens without a master, as JSON; absent: the replica runs on.
+/// What happens without a master, as JSON; absent on an older container: the replica runs on.
 pub const ON_DISCONNECT: &str = "shef.on-disconnect";
-/// Which bytes the image's name stands for; absent: whichever the host had or found.
+/// Which bytes the image's name stands for; empty or absent: whichever the host had or found.
 pub const IMAGE_DIGEST: &str = "shef.image-digest";
 /// The epoch under which the container was made.
 pub const EPOCH: &str = "shef.epoch";
+/// On every container and volume of the bootstrap: which part it is. Empty: none.
+pub const PART: &str = "shef.system";
+/// On every system container: what it was made of.
+pub const MADE_OF: &str = "shef.system.made-of";
+/// On the bootstrap's own container, given by its operator as docker-shef wants it: `true`.
+pub const BOOTSTRAP: &str = "shef-bouter";
 
-/// The labels of a container made for `assignment`.
+/// The labels of a container made for `assignment`. All of them are always there: the engine takes one that is
+/// missing from the image, whoever has made that.
 #[must_use]
 pub fn of(cluster: &ClusterId, epoch: Epoch, assignment: &Assignment) -> HashMap<String, String> {
     let bare = Template { env: BTreeMap::new(), ..(*assignment.template).clone() };
     let template = serde_json::to_string(&bare).unwrap_or_default();
     let names: Vec<&String> = assignment.template.env.keys().collect();
-    let names = (!names.is_empty()).then(|| (ENV_NAMES, serde_json::to_string(&names).unwrap_or_default()));
-    let on_disconnect = serde_json::to_string(&assignment.on_disconnect).unwrap_or_default();
-    let digest = assignment.image_digest.as_ref().map(|digest| (IMAGE_DIGEST, digest.as_str().to_owned()));
-    let on_disconnect = (!assignment.on_disconnect.is_keep()).then_some((ON_DISCONNECT, on_disconnect));
+    let digest = assignment.image_digest.as_ref().map(|digest| digest.as_str().to_owned());
     [
         (MANAGED, "true".to_owned()),
         (SERVICE_NAME, assignment.service.to_string()),
@@ -64,11 +68,14 @@ pub fn of(cluster: &ClusterId, epoch: Epoch, assignment: &Assignment) -> HashMap
         (REPLICA, assignment.replica.to_string()),
         (SPEC, template),
         (EPOCH, epoch.to_string()),
+        (ENV_NAMES, serde_json::to_string(&names).unwrap_or_default()),
+        (ON_DISCONNECT, serde_json::to_string(&assignment.on_disconnect).unwrap_or_default()),
+        (IMAGE_DIGEST, digest.unwrap_or_default()),
+        (PART, String::new()),
+        (MADE_OF, String::new()),
+        (BOOTSTRAP, String::new()),
     ]
     .into_iter()
-    .chain(names)
-    .chain(on_disconnect)
-    .chain(digest)
     .map(|(key, value)| (key.to_owned(), value))
     .collect()
 }
@@ -163,12 +170,32 @@ mod tests {
         let cluster = ClusterId::parse("0123456789abcdef").unwrap();
         let labels = of(&cluster, Epoch(4), &assignment());
         assert_eq!(read(&cluster, "/web-000007", &labels, None), Some(assignment()));
-        assert!(!labels.contains_key(ON_DISCONNECT), "the default needs no label");
         let stops = Assignment { on_disconnect: OnDisconnect::StopAfter { seconds: 90 }, ..assignment() };
         assert_eq!(read(&cluster, "web-000007", &of(&cluster, Epoch(4), &stops), None), Some(stops));
         let digest = ImageDigest::parse(&format!("sha256:{}", "a".repeat(64))).ok();
         let resolved = Assignment { image_digest: digest, ..assignment() };
         assert_eq!(read(&cluster, "web-000007", &of(&cluster, Epoch(4), &resolved), None), Some(resolved));
+    }
+
+    /// The engine gives a container every label of its image that the container is not given itself.
+    #[test]
+    fn no_label_of_an_image_becomes_one_of_ours() {
+        let cluster = ClusterId::parse("0123456789abcdef").unwrap();
+        let image = [
+            (ON_DISCONNECT, r#"{"stop_after":{"seconds":1}}"#),
+            (IMAGE_DIGEST, "sha256:aaaa"),
+            (ENV_NAMES, r#"["PATH"]"#),
+            (SPEC, r#"{"image":"evil"}"#),
+            (PART, "master"),
+            (MADE_OF, "x"),
+            (BOOTSTRAP, "true"),
+            (MANAGED, "false"),
+        ];
+        let image = image.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let labels: HashMap<_, _> = image.into_iter().chain(of(&cluster, Epoch(4), &assignment())).collect();
+        let env = ["PATH=/bin".to_owned()];
+        assert_eq!(read(&cluster, "web-000007", &labels, Some(&env)), Some(assignment()));
+        assert_eq!([PART, MADE_OF, BOOTSTRAP].map(|key| labels[key].as_str()), ["", "", ""]);
     }
 
     #[test]

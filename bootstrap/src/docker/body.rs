@@ -1,8 +1,12 @@
 //! What the engine is given to make a container of.
 
+use std::io::Read as _;
+
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, Mount, MountType, RestartPolicy, RestartPolicyNameEnum,
 };
+
+use shef_common::spec::{DEFAULT_PIDS, NO_NEW_PRIVILEGES};
 
 use crate::system::{Part, Wanted};
 
@@ -17,6 +21,15 @@ pub(super) fn archive(files: &[(&str, &str)]) -> Vec<u8> {
         let _ = tar.append_data(&mut header, name, content.as_bytes());
     }
     tar.into_inner().unwrap_or_default()
+}
+
+/// The content of the first file in a tar.
+pub(super) fn first_file(archive: &[u8]) -> Option<Vec<u8>> {
+    let mut content = Vec::new();
+    let mut archive = tar::Archive::new(archive);
+    let mut files = archive.entries().ok()?.flatten().filter(|entry| entry.header().entry_type().is_file());
+    files.next()?.read_to_end(&mut content).ok()?;
+    Some(content)
 }
 
 /// None, though the image may have one.
@@ -40,6 +53,8 @@ pub(super) fn body(wanted: &Wanted) -> ContainerCreateBody {
         env: Some(wanted.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         host_config: Some(HostConfig {
             network_mode: Some("host".to_owned()),
+            security_opt: Some(vec![NO_NEW_PRIVILEGES.to_owned()]),
+            pids_limit: i64::try_from(DEFAULT_PIDS).ok(),
             // An agent tells whose process listens on a port of the host (health checks). It holds the
             // engine's socket, and so the host, anyway.
             pid_mode: is_agent.then(|| "host".to_owned()),

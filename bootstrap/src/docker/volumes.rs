@@ -20,9 +20,10 @@ impl Engine {
         Ok(())
     }
 
-    /// The names of volumes with `label`.
-    pub async fn volumes(&self, label: &str) -> Outcome<Vec<String>> {
-        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+    /// The names of volumes with all of `labels`.
+    pub async fn volumes(&self, labels: &[&str]) -> Outcome<Vec<String>> {
+        let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+        let filters = HashMap::from([("label".to_owned(), labels)]);
         let found = self.0.list_volumes(Some(ListVolumesOptions { filters: Some(filters) })).await?;
         Ok(found.volumes.unwrap_or_default().into_iter().map(|volume| volume.name).collect())
     }
@@ -32,9 +33,10 @@ impl Engine {
         settled(self.0.remove_volume(name, None::<RemoveVolumeOptions>).await)
     }
 
-    /// Ids and names of networks with `label`.
-    pub async fn networks(&self, label: &str) -> Outcome<Vec<(String, String)>> {
-        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+    /// Ids and names of networks with all of `labels`.
+    pub async fn networks(&self, labels: &[&str]) -> Outcome<Vec<(String, String)>> {
+        let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+        let filters = HashMap::from([("label".to_owned(), labels)]);
         let found = self.0.list_networks(Some(ListNetworksOptions { filters: Some(filters) })).await?;
         Ok(found.into_iter().filter_map(|network| Some((network.id?, network.name?))).collect())
     }

@@ -48,10 +48,22 @@ pub(super) async fn uninstall(lab: &BareLab, flags: &[&str]) -> String {
 async fn an_uninstall_leaves_the_users_containers_unless_told_and_then_no_trace() {
     let lab = BareLab::start(1).await;
     images(&lab).await;
+    let busybox = lab.registry.image("busybox:1");
+    // As one whose image has these labels: it is neither a bootstrap nor a part nor a replica.
+    let labels = [
+        "shef-bouter=true",
+        "shef.system=master",
+        "shef-managed-container=true",
+        "shef.cluster=00000000000000cc",
+        "shef.replica=web-000001",
+    ];
+    let labels = labels.iter().flat_map(|label| ["-l", *label]);
+    let posing = ["run", "-d", "--name", "posing"].into_iter().chain(labels);
+    let posing = posing.chain([busybox.as_str(), "/bin/sh", "-c", "sleep 10000"]).collect::<Vec<_>>();
+    lab.docker(1, &posing).await.unwrap();
     first(&lab, "shef:1").await;
     says(&lab, 1, "the cluster is ready").await;
     deploy(&lab, 3).await;
-    let busybox = lab.registry.image("busybox:1");
     let data = json!({
         "image": busybox, "stop_grace_s": 1, "networks": [{"name": "front"}],
         "mounts": [{"type": "volume", "source": "data", "target": "/data"}],
@@ -66,7 +78,7 @@ async fn an_uninstall_leaves_the_users_containers_unless_told_and_then_no_trace(
         assert!(said.contains(left), "{said}");
     }
     let left = lab.hosts[0].socket().all().await;
-    assert!(left.len() == 5 && left.contains_key("theirs"), "{left:#?}");
+    assert!(left.len() == 6 && left.contains_key("theirs") && left.contains_key("posing"), "{left:#?}");
     assert_eq!(containers(&lab).await, before);
     // Its data is there: a new bootstrap goes on where the old one ended.
     first(&lab, "shef:1").await;
@@ -77,7 +89,7 @@ async fn an_uninstall_leaves_the_users_containers_unless_told_and_then_no_trace(
     assert!(said.contains("removed the network front") && said.contains("removed the volume data"), "{said}");
     assert!(said.contains("nothing of shef is left on this host but images"), "{said}");
     let left: Vec<String> = lab.hosts[0].socket().all().await.into_keys().collect();
-    assert_eq!(left, ["theirs"]);
+    assert_eq!(left, ["posing", "theirs"]);
     assert_eq!(lab.docker(1, &["volume", "ls", "-q"]).await.unwrap(), "theirs");
     let networks = lab.docker(1, &["network", "ls", "--format", "{{.Name}}"]).await.unwrap();
     assert_eq!(
