@@ -11,6 +11,7 @@ pub mod engine;
 pub mod health;
 mod http;
 pub mod images;
+mod processes;
 pub mod reporter;
 pub mod supervisor;
 

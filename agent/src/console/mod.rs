@@ -81,6 +81,9 @@ impl CommandControl for Detached {
     fn exit_code(&self) -> EngineFuture<'_, Option<i64>> {
         async { Ok(Some(0)) }.boxed_local()
     }
+    fn end(&self) -> EngineFuture<'_, ()> {
+        async { Ok(()) }.boxed_local()
+    }
 }
 
 /// What a command wrote.
@@ -98,6 +101,8 @@ pub trait CommandControl {
     fn resize(&self, rows: u16, cols: u16) -> EngineFuture<'_, ()>;
     /// The code with which it ended; `None`: it has not.
     fn exit_code(&self) -> EngineFuture<'_, Option<i64>>;
+    /// Ends it and what it has started: whoever reads it has gone. One that was detached runs on.
+    fn end(&self) -> EngineFuture<'_, ()>;
 }
 
 /// A part of a log as the engine hands it out: one entry, which is a line or a part of a long one.

@@ -9,6 +9,8 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use crate::processes;
+
 /// Who listens on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listener {
@@ -28,7 +30,7 @@ const LISTENS: &str = "0A";
 /// Who listens on `port` of the network that the container with the id `container` is in. Reads many files.
 #[must_use]
 pub fn listener(proc: &Path, container: &str, port: u16) -> Listener {
-    let processes: Vec<_> = processes(proc).filter(|process| is_of(process, container)).collect();
+    let processes: Vec<_> = processes::of(proc, container).collect();
     let Some(first) = processes.first() else { return Listener::Unknown };
     // Its own view of the network, whatever the agent's is.
     let tables =
@@ -50,22 +52,6 @@ pub fn listener(proc: &Path, container: &str, port: u16) -> Listener {
         }
     }
     if all_seen { Listener::Another } else { Listener::Unknown }
-}
-
-fn processes(proc: &Path) -> impl Iterator<Item = std::path::PathBuf> {
-    let is_process = |name: &std::ffi::OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
-    fs::read_dir(proc)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(move |entry| is_process(&entry.file_name()))
-        .map(|entry| entry.path())
-}
-
-/// Whether a process is in a cgroup of the container: engines name it by the container's whole id.
-fn is_of(process: &Path, container: &str) -> bool {
-    !container.is_empty()
-        && fs::read_to_string(process.join("cgroup")).is_ok_and(|groups| groups.contains(container))
 }
 
 /// The inodes of the sockets that listen on `port`, in a table such as `/proc/net/tcp`.

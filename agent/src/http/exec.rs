@@ -111,7 +111,8 @@ async fn begin(
     Ok((command, order.tty))
 }
 
-/// Carries what is written both ways until the command ends or the other side goes; `None`: it has gone.
+/// Carries what is written both ways until the command ends or the other side goes; `None`: it has gone, and the
+/// command was ended.
 async fn converse(
     command: Command,
     tty: bool,
@@ -152,11 +153,17 @@ async fn converse(
             tokio::time::sleep(Duration::from_millis(DRAIN_MS)).await;
         }
     };
-    tokio::select! {
+    let ended = tokio::select! {
         ended = down => ended,
         () = up => None,
         () = pings => None,
+    };
+    if ended.is_none()
+        && let Err(error) = control.end().await
+    {
+        log::warn!(why = error.reason(); "a command whose reader has gone could not be ended");
     }
+    ended
 }
 
 /// What a command reads.

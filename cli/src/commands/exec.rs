@@ -114,7 +114,7 @@ async fn run(client: &Client, target: &str, order: &ExecOrder) -> Result<i64, Fa
     tokio::select! {
         code = show(frames) => code,
         why = send(sink, has_terminal) => Err(why),
-        name = stopped => Err(Failure::new(format!("{name}: left the command to itself"))),
+        name = stopped => Err(Failure::new(format!("{name}: the command is ended"))),
     }
 }
 

@@ -251,6 +251,6 @@ async fn a_command_gets_every_key_and_leaves_the_terminal_as_it_was() {
     killed.shows("so=42").await;
     assert_ne!(killed.mode(), before);
     kill_process_group(Pid::from_child(&killed.child), Signal::TERM).unwrap();
-    killed.shows("SIGTERM: left the command to itself").await;
+    killed.shows("SIGTERM: the command is ended").await;
     assert_eq!((killed.ends().await, killed.mode()), (Some(1), before));
 }

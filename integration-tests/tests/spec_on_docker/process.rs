@@ -1,12 +1,13 @@
 //! The process of a container: its settings, its platform, its limits and its end.
 
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use shef_common::{
     labels,
     spec::Template,
     status::{ReplicaState, ReplicaStatus},
 };
-use shef_integration_tests::lab::scripted_master::assignments;
+use shef_integration_tests::lab::{scripted_master::assignments, wait::until};
 
 use super::{Bench, is_well, template};
 
@@ -87,6 +88,8 @@ async fn the_settings_of_a_host_are_those_of_the_spec() {
     }));
     bench.order(spec, "it runs", is_well).await;
     let (_, host) = bench.inspect().await;
+    assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_owned()]));
+    assert!(bench.exec("grep NoNewPrivs /proc/1/status").await.ends_with('1'));
     assert_eq!(
         (host.nano_cpus, host.memory, host.memory_swap, host.pids_limit),
         (Some(500_000_000), Some(33_554_432), Some(37_748_736), Some(50))
@@ -120,6 +123,34 @@ async fn a_container_is_made_of_an_image_of_its_platform_and_of_no_other() {
     bench.master.delta(1, &other, std::slice::from_ref(&replica)).await.unwrap();
     let status = bench.until(&other[0], "it fails", |status| status.state == ReplicaState::Failed).await;
     assert!(status.reason.as_ref().unwrap().contains("platform"), "the engine says why: {status:?}");
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn a_command_ends_with_whoever_reads_it_and_a_detached_one_does_not() {
+    let bench = Bench::new().await;
+    let agent = bench.agent().await;
+    let (assignment, _) = bench.order(template(json!({})), "it runs", is_well).await;
+    assert_eq!(bench.inspect().await.1.pids_limit, Some(4_096), "also without a word in the spec");
+    let exec = async |query: &str| {
+        let url = format!("{}/v1/replicas/{}/exec?{query}", bench.master.agent_url(), assignment.replica);
+        awc::Client::new().ws(url).connect().await.expect("a WebSocket").1
+    };
+    // One that gives in to the hang-up with its child, and one that does not, with a child in a terminal.
+    let flood = exec("cmd=sh&cmd=-c&cmd=yes%20flood%7Ccat").await;
+    let stubborn = exec("cmd=sh&cmd=-c&cmd=trap%20%27%27%20HUP%3B%20yes%20stubborn&tty=true").await;
+    let mut detached = exec("cmd=sleep&cmd=4321&detach=true").await;
+    assert!(detached.next().await.is_some(), "it has begun");
+    drop(detached);
+    let count =
+        async |word: &str| bench.exec(&format!("ps | grep -c '[{}]{}'", &word[..1], &word[1..])).await;
+    for (mut socket, word) in [(flood, "yes flood"), (stubborn, "yes stubborn")] {
+        assert!(socket.next().await.is_some(), "it writes");
+        assert_ne!(count(word).await, "0");
+        drop(socket);
+        until("it has ended", async || (count(word).await == "0").then_some(())).await;
+    }
+    assert_eq!(count("sleep 4321").await, "1");
     agent.stop().await;
 }
 

@@ -1,6 +1,6 @@
 //! What Docker shows of a container.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use bollard::{
     Docker,
@@ -18,12 +18,19 @@ use shef_common::{
     registry::{Credentials, LoginCheck, RegistryHost},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::{
     super::{EngineError, EngineFuture},
     DockerEngine, generic, login,
 };
-use crate::console::{Command, CommandControl, Console, LogPiece, Sample, Written, parts};
+use crate::{
+    console::{Command, CommandControl, Console, LogPiece, Sample, Written, parts},
+    processes,
+};
 
+/// How often and how far apart the agent looks whether a command has ended after a signal.
+const END_LOOKS: (u32, Duration) = (40, Duration::from_millis(50));
 /// What a registry is asked for to see whether it takes credentials.
 const LOOKED_FOR: &str = "shef/login-check:latest";
 
@@ -153,6 +160,50 @@ impl CommandControl for DockerCommand {
         }
         .boxed_local()
     }
+
+    // No engine has a call for this.
+    fn end(&self) -> EngineFuture<'_, ()> {
+        async move {
+            let found = self.client.inspect_exec(&self.id).await.map_err(|error| generic(&error))?;
+            let pid = found.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid != 0);
+            let (Some(true), Some(pid), Some(container)) = (found.running, pid, found.container_id) else {
+                return Ok(());
+            };
+            if !end_session(&container, pid).await {
+                log::warn!(
+                    container:%, pid;
+                    "a command whose reader has gone runs on: the agent does not see the container's processes"
+                );
+            }
+            Ok(())
+        }
+        .boxed_local()
+    }
+}
+
+/// Ends the session of a command, first as a terminal that hangs up; whether there was one.
+async fn end_session(container: &str, leader: i32) -> bool {
+    let mut was_seen = false;
+    for signal in [Signal::HUP, Signal::KILL] {
+        for look in 0..END_LOOKS.0 {
+            let container = container.to_owned();
+            let look_up = move || processes::of_session(Path::new("/proc"), &container, leader);
+            let left = tokio::task::spawn_blocking(look_up).await.unwrap_or_default();
+            if left.is_empty() {
+                return was_seen;
+            }
+            was_seen = true;
+            // Killed again and again: what is being killed may start more.
+            if look == 0 || signal == Signal::KILL {
+                for pid in left.into_iter().filter_map(Pid::from_raw) {
+                    // One that has just ended is no failure.
+                    _ = kill_process(pid, signal);
+                }
+            }
+            tokio::time::sleep(END_LOOKS.1).await;
+        }
+    }
+    was_seen
 }
 
 /// Whether the registry has refused who asks, and not only what is asked for.

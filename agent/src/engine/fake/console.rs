@@ -240,4 +240,8 @@ impl CommandControl for FakeCommand {
     fn exit_code(&self) -> EngineFuture<'_, Option<i64>> {
         async move { Ok(self.code.get()) }.boxed_local()
     }
+
+    fn end(&self) -> EngineFuture<'_, ()> {
+        async { Ok(()) }.boxed_local()
+    }
 }
