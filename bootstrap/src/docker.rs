@@ -75,6 +75,20 @@ impl Found {
     }
 }
 
+/// A container with the labels of a replica.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    /// The cluster that its labels name.
+    pub cluster: ClusterId,
+    /// Whether its name is the replica's, as it is unless somebody renames it. Of an image that has these labels no
+    /// container is called so by itself.
+    pub is_named: bool,
+    /// The engine's id.
+    pub id: String,
+    /// Its name, without a slash.
+    pub name: String,
+}
+
 fn has_socket(mounts: &[MountPoint]) -> bool {
     mounts.iter().any(|mount| mount.destination.as_deref() == Some(SOCKET))
 }
@@ -168,14 +182,14 @@ impl Engine {
         Ok(found.into_iter().filter(|found| found.name == HELPER).map(Found::id_and_name).collect())
     }
 
-    /// Every replica's container, by its cluster. Of an image that has our labels no container has the name of the
-    /// replica that they tell, unless somebody wants it so.
-    pub async fn replicas(&self) -> Outcome<Vec<(ClusterId, (String, String))>> {
+    /// Every container with the labels of a replica, of whatever cluster.
+    pub async fn replicas(&self) -> Outcome<Vec<Replica>> {
         let found = self.with_labels(&[&format!("{}=true", labels::MANAGED)], true).await?;
         let replicas = found.into_iter().filter_map(|found| {
             let cluster = labels::cluster(&found.labels)?;
             let replica = labels::replica(&found.name, &found.labels)?;
-            (replica.as_str() == found.name).then(|| (cluster, found.id_and_name()))
+            let is_named = replica.as_str() == found.name;
+            Some(Replica { cluster, is_named, id: found.id, name: found.name })
         });
         Ok(replicas.collect())
     }

@@ -103,7 +103,8 @@ pub async fn belongs(engine: &Engine) -> Result<Belongs, EngineError> {
     let masters = env.iter().find_map(|variable| variable.strip_prefix("MASTER_HOST=")).unwrap_or_default();
     let masters =
         masters.split(',').map(str::trim).filter(|master| !master.is_empty()).map(str::to_owned).collect();
-    let cluster = engine.replicas().await?.into_iter().next().map(|(cluster, _)| cluster.to_string());
+    let named = engine.replicas().await?.into_iter().find(|replica| replica.is_named);
+    let cluster = named.map(|replica| replica.cluster.to_string());
     Ok(Belongs { cluster, masters })
 }
 

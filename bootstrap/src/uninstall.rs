@@ -6,7 +6,7 @@ use shef_common::{ids::ClusterId, labels};
 
 use crate::{
     BootstrapError,
-    docker::{Engine, EngineError},
+    docker::{Engine, EngineError, Replica},
     host,
     plan::Seen,
     prepare::LEDGER_FILE,
@@ -61,7 +61,11 @@ pub async fn uninstall(docker_host: &str, extent: Extent, say: impl Fn(&str)) ->
     let helpers = engine.helpers().await?;
     let system = engine.look().await?;
     // Found out while the agent's container is there, and before anything is removed.
-    let going_services = if extent.services { Some(of_this_cluster(&engine, &system).await?) } else { None };
+    let cluster = match cluster_here(&engine, &system).await? {
+        Ok(cluster) => cluster,
+        Err(several) if extent.services => return Err(BootstrapError::SeveralClusters(several)),
+        Err(_) => None,
+    };
     let going = removals(&bootstraps, &system, &helpers, own.as_ref().map(|own| own.id.as_str()));
     for (id, name) in &going {
         engine
@@ -70,27 +74,27 @@ pub async fn uninstall(docker_host: &str, extent: Extent, say: impl Fn(&str)) ->
             .map_err(|source| BootstrapError::NotRemoved { name: name.clone(), source })?;
         say(&format!("removed {name}"));
     }
-    let mut of_cluster = None;
-    if let Some((cluster, of_services)) = going_services {
+    // Where no cluster is known, nothing of one is here.
+    let of_cluster =
+        cluster.as_ref().map(|id| format!("{}={id}", labels::CLUSTER)).filter(|_| extent.services);
+    if let Some(label) = &of_cluster {
         // What docker-shef itself has made is of no cluster, and not ours.
-        for (id, name) in &of_services {
+        let replicas = engine.replicas().await?.into_iter();
+        for Replica { id, name, .. } in replicas.filter(|replica| Some(&replica.cluster) == cluster.as_ref())
+        {
             engine
-                .remove(id)
+                .remove(&id)
                 .await
                 .map_err(|source| BootstrapError::NotRemoved { name: name.clone(), source })?;
             say(&format!("removed {name}, a service's container"));
         }
-        // Where no cluster is known, no other one is here either.
-        let label =
-            cluster.map_or_else(|| labels::CLUSTER.to_owned(), |id| format!("{}={id}", labels::CLUSTER));
-        for (id, name) in engine.networks(&[NETWORKS, &label]).await? {
+        for (id, name) in engine.networks(&[NETWORKS, label]).await? {
             match engine.remove_network(&id).await {
                 Ok(()) => say(&format!("removed the network {name}")),
                 // Containers that are not of shef may use it.
                 Err(error) => say(&format!("the network {name} is kept: {error}")),
             }
         }
-        of_cluster = Some(label);
     }
     if extent.volumes {
         let of_services = of_cluster.as_ref().map(|label| vec![VOLUMES_OF_SERVICES, label.as_str()]);
@@ -103,31 +107,30 @@ pub async fn uninstall(docker_host: &str, extent: Extent, say: impl Fn(&str)) ->
             }
         }
     }
-    let left = left(&engine, own.as_ref().map(|own| own.id.as_str())).await?;
+    let left = left(&engine, cluster.as_ref()).await?;
     say(&format!("{} containers removed; {}", going.len(), left.in_words()));
     Ok(())
 }
 
-/// The cluster that this host belongs to, and its replicas' containers.
-async fn of_this_cluster(
+/// The cluster that this host belongs to, or all that could be it.
+async fn cluster_here(
     engine: &Engine,
     system: &[Seen],
-) -> Result<(Option<ClusterId>, Vec<(String, String)>), BootstrapError> {
+) -> Result<Result<Option<ClusterId>, BTreeSet<ClusterId>>, EngineError> {
     let mut ledger = None;
     if let Some(agent) = system.iter().find(|seen| seen.part == Some(Part::Agent)) {
         ledger = engine.file(&agent.id, &format!("{AGENT_DIR}/{LEDGER_FILE}")).await?;
     }
-    let replicas = engine.replicas().await?;
-    let clusters = replicas.iter().map(|(cluster, _)| cluster.clone()).collect();
-    let own = own_cluster(ledger.as_deref(), &clusters).map_err(BootstrapError::SeveralClusters)?;
-    let of_own = replicas.into_iter().filter(|(cluster, _)| Some(cluster) == own.as_ref());
-    Ok((own.clone(), of_own.map(|(_, found)| found).collect()))
+    let named = engine.replicas().await?.into_iter().filter(|replica| replica.is_named);
+    let mut found: BTreeSet<ClusterId> = named.map(|replica| replica.cluster).collect();
+    found.extend(engine.clusters_of_volumes_and_networks().await?);
+    Ok(own_cluster(ledger.as_deref(), found))
 }
 
-/// The cluster that the agent's ledger names, and without a ledger the only one whose replicas are here.
+/// The cluster that the agent's ledger names, and without a ledger the only one of which anything is here.
 fn own_cluster(
     ledger: Option<&[u8]>,
-    found: &BTreeSet<ClusterId>,
+    found: BTreeSet<ClusterId>,
 ) -> Result<Option<ClusterId>, BTreeSet<ClusterId>> {
     #[derive(serde::Deserialize)]
     struct Ledger {
@@ -137,7 +140,7 @@ fn own_cluster(
     match ledger.and_then(|ledger| ledger.cluster) {
         Some(cluster) => Ok(Some(cluster)),
         None if found.len() <= 1 => Ok(found.first().cloned()),
-        None => Err(found.clone()),
+        None => Err(found),
     }
 }
 
@@ -186,14 +189,13 @@ impl Left {
 /// So many names of a kind are listed.
 const MAX_NAMED: usize = 20;
 
-async fn left(engine: &Engine, own: Option<&str>) -> Result<Left, EngineError> {
-    let names = |found: Vec<(String, String)>| {
-        let others = found.into_iter().filter(|(id, _)| Some(id.as_str()) != own);
-        others.map(|(_, name)| name).collect()
-    };
+async fn left(engine: &Engine, cluster: Option<&ClusterId>) -> Result<Left, EngineError> {
+    let is_ours = |replica: &Replica| cluster.map_or(replica.is_named, |own| replica.cluster == *own);
+    let replicas = engine.replicas().await?.into_iter().filter(is_ours);
+    let networks = engine.networks(&[NETWORKS]).await?.into_iter();
     Ok(Left {
-        containers: names(engine.replicas().await?.into_iter().map(|(_, found)| found).collect()),
-        networks: names(engine.networks(&[NETWORKS]).await?),
+        containers: replicas.map(|replica| replica.name).collect(),
+        networks: networks.map(|(_, name)| name).collect(),
         service_volumes: engine.volumes(&[VOLUMES_OF_SERVICES]).await?,
         own_volumes: engine.volumes(&[VOLUMES_OF_SHEF]).await?,
     })
@@ -232,13 +234,13 @@ mod tests {
     fn the_ledger_says_whose_containers_go_and_without_it_they_must_be_of_one_cluster() {
         let id = |text: &str| ClusterId::parse(text).unwrap();
         let (a, b) = (id("00000000000000aa"), id("00000000000000bb"));
-        let (one, two) = ([a.clone()].into(), [a.clone(), b.clone()].into());
+        let (one, two) = (BTreeSet::from([a.clone()]), BTreeSet::from([a.clone(), b.clone()]));
         let ledger = br#"{"format":2,"cluster":"00000000000000bb"}"#;
-        assert_eq!(own_cluster(Some(ledger), &two), Ok(Some(b.clone())));
-        assert_eq!(own_cluster(Some(ledger), &one), Ok(Some(b)));
-        assert_eq!(own_cluster(None, &one), Ok(Some(a)));
-        assert_eq!(own_cluster(Some(b"torn"), &BTreeSet::new()), Ok(None));
-        assert_eq!(own_cluster(None, &two), Err(two));
+        assert_eq!(own_cluster(Some(ledger), two.clone()), Ok(Some(b.clone())));
+        assert_eq!(own_cluster(Some(ledger), one.clone()), Ok(Some(b)));
+        assert_eq!(own_cluster(None, one), Ok(Some(a)));
+        assert_eq!(own_cluster(Some(b"torn"), BTreeSet::new()), Ok(None));
+        assert_eq!(own_cluster(None, two.clone()), Err(two));
     }
 
     #[test]

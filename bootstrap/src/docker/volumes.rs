@@ -1,11 +1,13 @@
 //! Volumes and networks of system containers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bollard::{
     models::VolumeCreateRequest,
     query_parameters::{ListNetworksOptions, ListVolumesOptions, RemoveVolumeOptions},
 };
+
+use shef_common::{ids::ClusterId, labels};
 
 use super::{Engine, Outcome, settled};
 use crate::{address::EngineNetwork, system::PART_LABEL};
@@ -26,6 +28,18 @@ impl Engine {
         let filters = HashMap::from([("label".to_owned(), labels)]);
         let found = self.0.list_volumes(Some(ListVolumesOptions { filters: Some(filters) })).await?;
         Ok(found.volumes.unwrap_or_default().into_iter().map(|volume| volume.name).collect())
+    }
+
+    /// The clusters whose volumes and networks are here, by their labels.
+    pub async fn clusters_of_volumes_and_networks(&self) -> Outcome<BTreeSet<ClusterId>> {
+        let filters = HashMap::from([("label".to_owned(), vec![labels::CLUSTER.to_owned()])]);
+        let networks = ListNetworksOptions { filters: Some(filters.clone()) };
+        let networks = self.0.list_networks(Some(networks)).await?;
+        let volumes = self.0.list_volumes(Some(ListVolumesOptions { filters: Some(filters) })).await?;
+        let of_networks = networks.into_iter().filter_map(|network| network.labels?.remove(labels::CLUSTER));
+        let volumes = volumes.volumes.unwrap_or_default().into_iter();
+        let of_volumes = volumes.filter_map(|mut volume| volume.labels.remove(labels::CLUSTER));
+        Ok(of_networks.chain(of_volumes).filter_map(|id| ClusterId::parse(&id).ok()).collect())
     }
 
     /// Removes a volume; one that is not there is removed.
