@@ -39,6 +39,7 @@ pub fn master_config(dir: &Path) -> MasterConfig {
         unanswered_down_after_ms: 60_000,
         flap_hold_ms: 300_000,
         history_limit: 10,
+        max_replicas_per_host: 1_000,
         push_timeout_ms: 5_000,
         store_timeout_ms: 5_000,
         max_waiting_requests: 1_024,

@@ -49,6 +49,8 @@ pub struct MasterConfig {
     pub flap_hold_ms: u64,
     /// How many earlier generations of a service are kept to go back to.
     pub history_limit: u32,
+    /// How many replicas one host may have, of all services.
+    pub max_replicas_per_host: u32,
     /// How long a push to an agent may take, in milliseconds.
     pub push_timeout_ms: u64,
     /// How long a write request waits for the store, in milliseconds.
@@ -142,6 +144,7 @@ impl MasterConfig {
             unanswered_down_after_ms: effective.integer("unanswered_down_after_ms"),
             flap_hold_ms: effective.integer("flap_hold_ms"),
             history_limit: effective.integer_u32("history_limit"),
+            max_replicas_per_host: effective.integer_u32("max_replicas_per_host"),
             push_timeout_ms: effective.integer("push_timeout_ms"),
             store_timeout_ms: effective.integer("store_timeout_ms"),
             max_waiting_requests: effective.integer_u32("max_waiting_requests"),

@@ -17,7 +17,7 @@ use crate::{
     config::MasterConfig,
     membership::{MembershipActor, MembershipCore, MembershipOutlets, Settings},
     registries::{KeyError, RegistriesActor, RegistriesOutlets, Vault},
-    scheduler::SchedulerActor,
+    scheduler::{SchedulerActor, SchedulerCore},
     stats::{Counts, Stats, StatsActor},
     store::{CoreOptions, LeadOutcome, Leadership, Store, StoreActor, StoreHealth},
     view::ClusterView,
@@ -72,7 +72,7 @@ impl Actors {
             StoreActor::new(store, &led, CoreOptions::default(), cluster.clone().recipient());
         let store = store.start();
         let stats = StatsActor::new(counters.clone(), parts.saved_counts, store.clone().recipient()).start();
-        let scheduler = SchedulerActor::default().start();
+        let scheduler = SchedulerActor(SchedulerCore::new(config.max_replicas_per_host)).start();
 
         let settings = membership_settings(&config);
         let (core, initial) = MembershipCore::new(settings, Now::read());

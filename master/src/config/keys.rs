@@ -114,6 +114,14 @@ pub(super) const KEYS: &[Key] = &[
         doc: "How many earlier generations of a service are kept to go back to.",
     },
     Key {
+        name: "max_replicas_per_host",
+        kind: Kind::Integer { min: 1, max: 10_000, unit: "replicas" },
+        default: "1000",
+        env: &[],
+        doc: "How many replicas one host may have, of all services. Further ones go to other hosts, or wait; \
+              those that are there stay.\nA network of Docker holds 1,023 containers of a host.",
+    },
+    Key {
         name: "push_timeout_ms",
         kind: milliseconds(100, 60_000),
         default: "5000",

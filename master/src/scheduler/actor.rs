@@ -8,8 +8,7 @@ use super::{
 };
 
 /// Keeps the load of the hosts and answers at once.
-#[derive(Default)]
-pub struct SchedulerActor(SchedulerCore);
+pub struct SchedulerActor(pub SchedulerCore);
 
 /// Who asks waits for the one answer.
 #[derive(Default)]

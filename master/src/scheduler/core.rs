@@ -58,16 +58,32 @@ pub struct Refusal {
     pub for_room: bool,
 }
 
+/// How many replicas a host may have, if nobody says otherwise: a bridge of Linux has 1,023 ports.
+const MAX_REPLICAS_PER_HOST: u32 = 1_000;
+
 /// The load of all hosts, and the choice between them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct SchedulerCore {
     /// Shared with copies until one of them changes: a copy costs nothing for what hosts hold.
     hosts: BTreeMap<NodeName, Arc<Host>>,
     /// How many replicas of each service are to run on which hosts; shared likewise.
     services: BTreeMap<ServiceName, Arc<BTreeMap<NodeName, u32>>>,
+    most_per_host: u32,
+}
+
+impl Default for SchedulerCore {
+    fn default() -> Self {
+        Self::new(MAX_REPLICAS_PER_HOST)
+    }
 }
 
 impl SchedulerCore {
+    /// Without hosts, each of which may have `most_per_host` replicas.
+    #[must_use]
+    pub const fn new(most_per_host: u32) -> Self {
+        Self { hosts: BTreeMap::new(), services: BTreeMap::new(), most_per_host }
+    }
+
     /// A host is in another condition. Its load is kept.
     pub fn host_changed(&mut self, node: NodeName, condition: HostCondition) {
         let host = Arc::make_mut(self.hosts.entry(node).or_default());
@@ -267,7 +283,13 @@ impl SchedulerCore {
         placement: &'a Placement,
         requires: &'a Requirements,
     ) -> Asked<'a> {
-        Asked { placement, requires, counts: self.services.get(service).map(AsRef::as_ref), leaving: None }
+        Asked {
+            placement,
+            requires,
+            counts: self.services.get(service).map(AsRef::as_ref),
+            leaving: None,
+            most_per_host: self.most_per_host,
+        }
     }
 
     /// The hosts that will do, and how they compare.

@@ -138,6 +138,20 @@ fn every_host_that_takes_nothing_is_accounted_for() {
 }
 
 #[test]
+fn a_host_with_as_many_replicas_as_it_may_have_takes_none_and_says_so() {
+    let mut core = SchedulerCore::new(2);
+    (0..2).for_each(|n| core.host_changed(node(n), UP));
+    occupy(&mut core, 0, 1, 0, &nothing());
+    let demanded = demands(&service(1), 0, 4, &nothing());
+    let placed = core.place(&service(1), &anywhere(), &demanded, &BTreeMap::new());
+    let on = |n| placed.chosen.iter().filter(|(_, host)| *host == node(n)).count();
+    assert_eq!((on(0), on(1)), (1, 2));
+    let refused = placed.refused.unwrap();
+    let said = "no host can take the replica: 2 of 2 hosts have 2 replicas (max_replicas_per_host)";
+    assert_eq!((refused.reason.as_str(), refused.for_room), (said, true));
+}
+
+#[test]
 fn what_a_spec_excludes_is_said_host_by_host() {
     let mut core = SchedulerCore::default();
     join(&mut core, 0, 200, "a");

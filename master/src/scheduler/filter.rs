@@ -48,6 +48,8 @@ pub enum Dropped {
     Port(HostPort),
     /// Its messages have no room for another assignment.
     Assignments,
+    /// It has as many replicas as one host may have.
+    Crowded,
     /// It has as many of the service as one host may have.
     Full,
 }
@@ -81,6 +83,8 @@ pub struct Asked<'a> {
     pub counts: Option<&'a BTreeMap<NodeName, u32>>,
     /// How many of these are to go once others run.
     pub leaving: Option<&'a BTreeMap<NodeName, u32>>,
+    /// How many replicas one host may have, of all services.
+    pub most_per_host: u32,
 }
 
 impl Asked<'_> {
@@ -140,10 +144,14 @@ impl Asked<'_> {
         if assignments == 0 {
             return Err(Dropped::Assignments);
         }
+        let free = self.most_per_host.saturating_sub(host.total);
+        if free == 0 {
+            return Err(Dropped::Crowded);
+        }
         let most =
             self.placement.max_per_host.map_or(u64::MAX, u64::from).saturating_sub(self.own(node).into());
         let by_port = if self.requires.ports.is_empty() { u64::MAX } else { 1 };
-        match most.min(memory).min(cpu).min(by_port).min(assignments).min(by_policy) {
+        match most.min(memory).min(cpu).min(by_port).min(assignments).min(by_policy).min(free.into()) {
             0 => Err(Dropped::Full),
             room => Ok(room),
         }
@@ -209,6 +217,7 @@ impl Asked<'_> {
                     bytes(MAX_ASSIGNMENT_BYTES)
                 )
             }
+            Dropped::Crowded => have(&format!("{} replicas (max_replicas_per_host)", self.most_per_host)),
             Dropped::Full => {
                 let most = self.placement.max_per_host.unwrap_or(0);
                 have(&format!("{most} of the service (max_per_host)"))
@@ -266,6 +275,7 @@ impl Asked<'_> {
                     | Dropped::Port(_)
                     | Dropped::Assignments
                     | Dropped::PolicyFull
+                    | Dropped::Crowded
                     | Dropped::Full)
             )
         })

@@ -58,8 +58,7 @@ pub(super) fn replica_calls() -> Vec<Call> {
             "get",
             "/v1/services/{name}/replicas/{id}/exec",
             || web::get().to(exec::get),
-            "Runs a command in a replica, over a WebSocket. When the connection ends, the agent ends the \
-             command and what it has started: SIGHUP, and SIGKILL after 2 s",
+            "Runs a command in a replica, over a WebSocket",
         )
         .fails(&[Code::ReplicaUnreachable])
         .query(&[
@@ -76,8 +75,8 @@ pub(super) fn replica_calls() -> Vec<Call> {
             },
             Param {
                 name: "detach",
-                about: "`true`: the command runs on by itself, whatever becomes of the connection. The last frame comes, with code 0, once it \
-                        has begun.",
+                about: "`true`: the command runs on by itself. The last frame comes, with code 0, once it \
+                        has begun. Without it, the command ends with the connection: SIGHUP, and SIGKILL after 2 s.",
                 example: "true",
             },
             Param { name: "tty", about: "`true`: the command gets a terminal.", example: "true" },
