@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _, chown},
     path::Path,
 };
 
@@ -15,8 +15,10 @@ pub const PRIVATE: u32 = 0o600;
 const PRIVATE_DIR: u32 = 0o700;
 /// What others may do, in a mode.
 const OTHERS: u32 = 0o077;
+/// What the group may do in a data directory with a socket for it: reach what it knows by name.
+const GROUP_ENTERS: u32 = 0o010;
 /// How the names in a data directory begin. One with other names in it is not shef's alone.
-const OWN_NAMES: [&str; 5] = ["shef", "agent", "secret.key", "dockerd.log", "lost+found"];
+const OWN_NAMES: [&str; 6] = ["shef", "agent", "master", "secret.key", "dockerd.log", "lost+found"];
 
 /// Opens a file of shef's own. One that is made has the mode [`PRIVATE`], and one that others may read is taken
 /// from them.
@@ -60,12 +62,27 @@ pub fn make_data_dir(path: &Path) -> io::Result<()> {
     if fs::read_dir(path)?
         .all(|entry| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(is_own)))
     {
-        take_from_others(path, &found);
+        if found.permissions().mode() & OTHERS != GROUP_ENTERS {
+            take_from_others(path, &found);
+        }
     } else if found.permissions().mode() & OTHERS != 0 {
         log::warn!(
             path:% = path.display();
             "the data directory holds other files too, and others may enter it; give shef one of its own"
         );
+    }
+    Ok(())
+}
+
+/// Lets a group reach what it may open in a directory that is its owner's alone.
+///
+/// # Errors
+/// What the system says.
+pub fn let_enter(directory: &Path, group: u32) -> io::Result<()> {
+    let mode = fs::metadata(directory)?.permissions().mode();
+    if mode & OTHERS == 0 {
+        chown(directory, None, Some(group))?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(mode | GROUP_ENTERS))?;
     }
     Ok(())
 }
@@ -175,6 +192,14 @@ mod tests {
         set_mode(&path, 0o755);
         make_data_dir(&path).unwrap();
         assert_eq!(mode(&path), 0o700);
+        // Its group may reach the socket in it, and list nothing.
+        let group = rustix::process::getegid().as_raw();
+        let_enter(&path, group).unwrap();
+        make_data_dir(&path).unwrap();
+        assert_eq!(mode(&path), 0o710);
+        set_mode(&path, 0o755);
+        let_enter(&path, group).unwrap();
+        assert_eq!(mode(&path), 0o755, "everybody enters already");
         fs::write(path.join("index.html"), "").unwrap();
         set_mode(&path, 0o755);
         make_data_dir(&path).unwrap();

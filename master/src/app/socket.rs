@@ -10,6 +10,8 @@ use std::{
     path::Path,
 };
 
+use shef_common::files;
+
 /// Owner and group may connect.
 const MODE: u32 = 0o660;
 /// Whoever is in it is root by Docker's socket already.
@@ -33,7 +35,8 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     if let Some(group) = fs::read_to_string("/etc/group").ok().and_then(|groups| id_of(GROUP, &groups)) {
         // A master that is not root leaves it to its own group.
-        if let Err(error) = chown(path, None, Some(group)) {
+        let enters = |()| path.parent().map_or(Ok(()), |directory| files::let_enter(directory, group));
+        if let Err(error) = chown(path, None, Some(group)).and_then(enters) {
             log::debug!(error:%; "the socket stays with the group of the master");
         }
     }
