@@ -14,8 +14,8 @@ use bollard::{
 use shef_common::{
     labels,
     spec::{
-        DEFAULT_PIDS, HealthCheck, HealthTest, HostOnly, Mount, NO_NEW_PRIVILEGES, Network, Port, SYSTEM_VOLUMES,
-        Template,
+        DEFAULT_PIDS, HealthCheck, HealthTest, HostOnly, Mount, NO_NEW_PRIVILEGES, Network, Port,
+        SYSTEM_VOLUMES, Template,
     },
 };
 
