@@ -14,6 +14,7 @@ pub const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
 
 /// What one replica runs. A change of it is a new generation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of its own in a spec")]
 pub struct Template {
     /// The image.
     pub image: ImageRef,
