@@ -309,7 +309,6 @@ impl Engine {
             (PART_LABEL.to_owned(), wanted.part.word().to_owned()),
             (MADE_OF_LABEL.to_owned(), wanted.made_of()),
             (BOOTSTRAP_LABEL.to_owned(), String::new()),
-            (labels::MANAGED.to_owned(), String::new()),
         ]);
         labels.extend(wanted.part.docker_shefs_label().map(|label| (label.to_owned(), "true".to_owned())));
         let health = if wanted.health.is_empty() {
@@ -357,7 +356,6 @@ impl Engine {
         let labels = HashMap::from([
             (PART_LABEL.to_owned(), "helper".to_owned()),
             (BOOTSTRAP_LABEL.to_owned(), String::new()),
-            (labels::MANAGED.to_owned(), String::new()),
         ]);
         let mut body = ContainerCreateBody { labels: Some(labels), ..body(wanted) };
         body.healthcheck = Some(no_health_check());
