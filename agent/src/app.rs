@@ -20,7 +20,7 @@ use shef_common::{
     clock::DurationMs,
     docker::{DockerAddress, InvalidDockerAddress},
     ids::{BootId, InvalidId, NodeName, random_hex16},
-    protocol::Alive,
+    protocol::{Alive, ProbeKey},
 };
 
 use crate::{
@@ -91,6 +91,7 @@ pub enum StartError {
 
 /// A running agent.
 pub struct AgentHandle {
+    probe_key: ProbeKey,
     node: NodeName,
     server: http::Server,
     supervisor: Addr<Supervisor>,
@@ -105,6 +106,12 @@ impl AgentHandle {
     #[must_use]
     pub const fn node(&self) -> &NodeName {
         &self.node
+    }
+
+    /// What is shown by whoever may have it try other hosts' addresses.
+    #[must_use]
+    pub const fn probe_key(&self) -> &ProbeKey {
+        &self.probe_key
     }
 
     /// Where the agent listens.
@@ -170,8 +177,15 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         agent_url: format!("http://{}:{}", config.host_ip, address.port()),
         labels: config.labels.clone(),
         policy: policy.clone(),
+        probe_key: ProbeKey::random(),
     };
-    let alive = Alive { node: node.clone(), uid: identity.uid.clone(), boot: identity.boot.clone() };
+    let probe_key = identity.probe_key.clone();
+    let alive = Alive {
+        node: node.clone(),
+        uid: identity.uid.clone(),
+        boot: identity.boot.clone(),
+        agent_url: Some(identity.agent_url.clone()),
+    };
     let settings = Settings {
         node: node.clone(),
         boot: identity.boot.clone(),
@@ -227,10 +241,12 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         },
     ));
     let consoles = Consoles::new(engine, console, supervisor.clone().recipient());
-    let server = http::Server::start(listener, supervisor.clone().recipient(), consoles, images, alive)
-        .await
-        .map_err(|source| StartError::Listen { address, source })?;
-    Ok(AgentHandle { node, server, supervisor, reporter, cleaner, ledger: held })
+    let prober = http::Prober::new(probe_key.clone());
+    let server =
+        http::Server::start(listener, supervisor.clone().recipient(), consoles, images, alive, prober)
+            .await
+            .map_err(|source| StartError::Listen { address, source })?;
+    Ok(AgentHandle { probe_key, node, server, supervisor, reporter, cleaner, ledger: held })
 }
 
 fn masters(configured: &[String]) -> Result<Vec<String>, StartError> {

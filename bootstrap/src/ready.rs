@@ -154,6 +154,7 @@ mod tests {
             node: NodeName::parse("h1").unwrap(),
             uid: NodeUid::parse("00000000000000aa").unwrap(),
             boot: BootId::parse("00000000000000bb").unwrap(),
+            agent_url: None,
         };
         for (state, uid, counts) in [
             ("ready", "00000000000000aa", true),

@@ -1,7 +1,11 @@
 //! HTTP between hosts: the one client module. Identities, encryption and limits
 //! of outgoing calls have their place here.
 
-use std::{io::ErrorKind, net::SocketAddrV4, time::Duration};
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use awc::{
     Client, Connector,
@@ -129,7 +133,7 @@ impl HostClient {
     pub async fn probe(&self, agent_url: &str, limit: Duration) -> ProbeOutcome {
         if agent_address(agent_url).is_none() {
             return ProbeOutcome::Unreachable {
-                why: format!("{agent_url:?} is no agent's address, which is http://IPv4:PORT"),
+                why: format!("{agent_url:?} is no agent's address, which is http://ADDRESS:PORT"),
             };
         }
         let url = format!("{agent_url}{PROBE_PATH}");
@@ -164,11 +168,14 @@ impl Default for HostClient {
     }
 }
 
-/// The address in `http://IPv4:PORT`, as agents call themselves; `None`: it is something else.
+/// The address in `http://ADDRESS:PORT`, as agents call themselves. `None`: it is something else, such as a
+/// URL with a name, a user or a path, or an address that is no single host's.
 #[must_use]
-pub fn agent_address(agent_url: &str) -> Option<SocketAddrV4> {
-    let address: SocketAddrV4 = agent_url.strip_prefix("http://")?.parse().ok()?;
-    (address.port() != 0).then_some(address)
+pub fn agent_address(agent_url: &str) -> Option<SocketAddr> {
+    let address: SocketAddr = agent_url.strip_prefix("http://")?.parse().ok()?;
+    let ip = address.ip().to_canonical();
+    let is_one_host = !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST);
+    (is_one_host && address.port() != 0).then_some(address)
 }
 
 /// `Retry-After` in seconds; as a date it is not read.
@@ -228,8 +235,9 @@ mod tests {
     use super::agent_address;
 
     #[test]
-    fn only_an_ipv4_address_with_a_port_is_probed() {
+    fn only_an_address_with_a_port_is_an_agents() {
         assert_eq!(agent_address("http://10.0.0.5:11044"), Some("10.0.0.5:11044".parse().unwrap()));
+        assert_eq!(agent_address("http://[fd00::5]:11044"), Some("[fd00::5]:11044".parse().unwrap()));
         for bad in [
             "",
             "10.0.0.5:11044",
@@ -240,7 +248,13 @@ mod tests {
             "http://10.0.0.5:1/",
             "http://10.0.0.5:1/v1/assignments",
             "http://u@10.0.0.5:1",
-            "http://[::1]:1",
+            "http://fd00::5:1",
+            "http://0.0.0.0:1",
+            "http://[::]:1",
+            "http://224.0.0.1:1",
+            "http://[ff02::1]:1",
+            "http://255.255.255.255:1",
+            "http://[::ffff:0.0.0.0]:1",
             "http://10.0.0.5:1?x",
             "http://10.0.0.5:1 ",
             "http://10.0.0.5:99999",

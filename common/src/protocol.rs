@@ -4,6 +4,7 @@
 
 mod digest;
 mod orders;
+mod probe_key;
 mod wire_push;
 
 use std::{
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     digest::{Fingerprint, Fingerprints, LedgerDigest},
     orders::{Accepted, Assignment, Push, PushRefused, Refusal},
+    probe_key::ProbeKey,
     wire_push::{MAX_PUSH_BYTES, MAX_WRITTEN_OUT_BYTES},
 };
 
@@ -91,6 +93,10 @@ pub struct Registration {
     /// more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub found: Vec<ClusterId>,
+    /// What the agent is shown by whoever may have it try other hosts' addresses. Agents of versions before 0.2
+    /// do not say, and try them for everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe_key: Option<ProbeKey>,
     /// What the agent understands. Agents of versions before 0.2 do not say.
     #[serde(default, skip_serializing_if = "Understands::is_default")]
     pub understands: Understands,
@@ -128,7 +134,7 @@ impl Understands {
 pub struct HostInfo {
     /// The host's IPv4 address, as docker-shef's `HOST_IP`.
     pub address: std::net::Ipv4Addr,
-    /// Where the agent listens, as `http://address:port`.
+    /// Where the agent listens, as `http://ADDRESS:PORT` and nothing more; an IPv6 address in brackets.
     pub agent_url: String,
     /// The operator's labels.
     #[serde(default)]
@@ -233,16 +239,22 @@ pub struct Alive {
     pub uid: NodeUid,
     /// This run of the agent.
     pub boot: BootId,
+    /// Where it says that it listens, as in [`HostInfo`]. Agents of versions before 0.2 do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_url: Option<String>,
 }
 
 /// Master → agent: look whether another agent answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProbeThrough {
-    /// The other agent's address, as `http://address:port`.
+    /// The other agent's address, as `http://ADDRESS:PORT`.
     pub agent_url: String,
     /// How long it may take, in milliseconds: 1 to [`MAX_PROBE_MS`].
     #[serde(deserialize_with = "crate::bounds::number")]
     pub limit_ms: u64,
+    /// The key that the asked agent has registered with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<ProbeKey>,
 }
 
 /// Master → agent: look whether anything listens at a host's published ports.
@@ -253,6 +265,9 @@ pub struct ProbePorts {
     /// How long each may take, in milliseconds: 1 to [`MAX_PROBE_MS`].
     #[serde(deserialize_with = "crate::bounds::number")]
     pub limit_ms: u64,
+    /// The key that the asked agent has registered with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<ProbeKey>,
 }
 
 /// The most addresses in one [`ProbePorts`].

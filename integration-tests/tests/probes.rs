@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use serde_json::json;
 use shef_agent::{
     AgentHandle, EngineChoice,
     config::{AgentConfig, PolicyConfig},
@@ -14,7 +15,7 @@ use shef_common::{
     docker::DockerTls,
     ids::NodeName,
     problem::{Code, Problem},
-    protocol::{PROBE_PATH, ProbeOutcome, ProbeThrough},
+    protocol::{PORTS_PATH, PROBE_PATH, ProbeKey, ProbeOutcome, ProbeThrough},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -85,7 +86,11 @@ async fn an_agent_that_is_up_says_who_it_is_also_through_another() {
         panic!("no answer")
     };
     assert_eq!(direct.node.as_str(), "h2");
-    let through = ProbeThrough { agent_url: second_url.clone(), limit_ms: 10_000 };
+    let through = ProbeThrough {
+        agent_url: second_url.clone(),
+        limit_ms: 10_000,
+        key: Some(first.probe_key().clone()),
+    };
     let url = format!("{first_url}{PROBE_PATH}");
     assert_eq!(
         client.post::<_, ProbeOutcome>(&url, &through, PATIENT).await.unwrap(),
@@ -135,16 +140,42 @@ fn socket_with_full_queue() -> (std::net::TcpListener, Vec<std::net::TcpStream>)
 }
 
 #[actix::test]
+async fn nobody_but_its_master_has_an_agent_try_addresses() {
+    let data = tempfile::tempdir().unwrap();
+    let (agent, url) = agent("h1", &data).await;
+    // Whoever is tried would take the connection.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    port.set_nonblocking(true).unwrap();
+    let address = port.local_addr().unwrap();
+    let client = awc::Client::default();
+    for key in [None, Some(ProbeKey::random())] {
+        let through =
+            ProbeThrough { agent_url: format!("http://{address}"), limit_ms: 100, key: key.clone() };
+        let ports = json!({ "addresses": [address], "limit_ms": 100, "key": key });
+        for (path, body) in [(PROBE_PATH, json!(through)), (PORTS_PATH, ports)] {
+            let mut answer = client.post(format!("{url}{path}")).send_json(&body).await.unwrap();
+            let problem: Problem = serde_json::from_slice(&answer.body().await.unwrap()).unwrap();
+            assert!(problem.status == 503 && problem.detail.contains("only for the master"), "{problem:?}");
+        }
+    }
+    assert!(port.accept().is_err(), "nobody was tried");
+    agent.stop().await;
+}
+
+#[actix::test]
 async fn probes_go_to_agents_only_and_so_many_at_once() {
     let data = tempfile::tempdir().unwrap();
     let (agent, url) = agent("h1", &data).await;
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let target = format!("http://{}", silent.local_addr().unwrap());
     let client = awc::Client::builder().timeout(Duration::from_secs(20)).finish();
+    let key = agent.probe_key().clone();
     let ask = |agent_url: &str, limit_ms: u64| {
-        client
-            .post(format!("{url}{PROBE_PATH}"))
-            .send_json(&ProbeThrough { agent_url: agent_url.to_owned(), limit_ms })
+        client.post(format!("{url}{PROBE_PATH}")).send_json(&ProbeThrough {
+            agent_url: agent_url.to_owned(),
+            limit_ms,
+            key: Some(key.clone()),
+        })
     };
     for (agent_url, limit_ms) in [
         ("http://localhost:1", 100),

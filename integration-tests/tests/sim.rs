@@ -11,7 +11,7 @@ macro_rules! profiles {
     )*};
 }
 
-// Together 4,000 seeds; each test is short of the time limit by far, also where others share the machine.
+// Together 4,150 seeds; each test is short of the time limit by far, also where others share the machine.
 profiles! {
     calm: 200,
     rollouts: 400,
@@ -21,6 +21,7 @@ profiles! {
     ledgers: 150,
     emptied_ledgers: 100,
     hosts: 300,
+    impostors: 150,
     sockets: 200,
     engines: 250,
     hands: 150,
@@ -110,6 +111,7 @@ seeded_bugs! {
     overlooks_versions: OverlooksVersions by crashes as "whose agent is older than what it needs",
     leaves_pages: LeavesPages by crashes as "is stored as nobody has committed it",
     reuses_numbers: ReusesNumbers by crashes as "is the number of a second replica",
+    believes_address: BelievesAddress by impostors as "is there",
     two_names: TwoNames by engines as "is stored as a second host",
 }
 

@@ -14,4 +14,5 @@ mod registry_login;
 mod server;
 mod usage;
 
+pub use probe::Prober;
 pub use server::{Server, bind};

@@ -8,7 +8,9 @@ use shef_common::{
     client::{HostClient, agent_address},
     ports::probe_ports,
     problem::Code,
-    protocol::{Alive, MAX_PROBE_MS, MAX_PROBED_PORTS, PortsOutcome, ProbeOutcome, ProbePorts, ProbeThrough},
+    protocol::{
+        Alive, MAX_PROBE_MS, MAX_PROBED_PORTS, PortsOutcome, ProbeKey, ProbeOutcome, ProbePorts, ProbeThrough,
+    },
 };
 use tokio::sync::Semaphore;
 
@@ -20,14 +22,23 @@ const MAX_PROBES: usize = 32;
 /// What a server needs to look at other agents.
 #[derive(Clone)]
 pub struct Prober {
+    key: ProbeKey,
     client: HostClient,
     slots: Rc<Semaphore>,
 }
 
 impl Prober {
-    /// Must be called on an arbiter's thread.
-    pub fn new() -> Self {
-        Self { client: HostClient::new(), slots: Rc::new(Semaphore::new(MAX_PROBES)) }
+    /// Of whoever shows `key`. Must be called on an arbiter's thread.
+    pub fn new(key: ProbeKey) -> Self {
+        Self { key, client: HostClient::new(), slots: Rc::new(Semaphore::new(MAX_PROBES)) }
+    }
+
+    /// Why nothing is tried for whoever shows `key`. Earlier masters show none, and know this answer as one that
+    /// says nothing of the other host.
+    fn refuses(&self, key: Option<&ProbeKey>) -> Option<HttpResponse> {
+        let detail = "this agent tries other hosts' addresses only for the master that it has registered with, \
+                      which shows it the key of its registration; upgrade the master if it is of version 0.1";
+        (key != Some(&self.key)).then(|| problem(Code::Overloaded, detail))
     }
 }
 
@@ -36,12 +47,15 @@ pub async fn alive(alive: web::Data<Alive>) -> HttpResponse {
     HttpResponse::Ok().json(&**alive)
 }
 
-/// `POST`: 200 `ProbeOutcome` of another agent; 400 for an address that is none, 503 when too many are
-/// under way or no socket is left: nothing was found out then.
+/// `POST`: 200 `ProbeOutcome` of another agent; 400 for an address that is none, 503 for another key, when too many
+/// are under way or no socket is left: nothing was found out then.
 pub async fn through(body: web::Json<ProbeThrough>, prober: web::Data<Prober>) -> HttpResponse {
+    if let Some(refusal) = prober.refuses(body.key.as_ref()) {
+        return refusal;
+    }
     if agent_address(&body.agent_url).is_none() {
         let shown: String = body.agent_url.chars().take(200).collect();
-        let detail = format!("agent_url must be http://IPv4:PORT and nothing more, but is {shown:?}");
+        let detail = format!("agent_url must be http://ADDRESS:PORT and nothing more, but is {shown:?}");
         return problem(Code::InvalidBody, detail);
     }
     if !(1..=MAX_PROBE_MS).contains(&body.limit_ms) {
@@ -64,9 +78,12 @@ pub async fn through(body: web::Json<ProbeThrough>, prober: web::Data<Prober>) -
     }
 }
 
-/// `POST`: 200 `PortsOutcome`; 400 for more or fewer addresses than allowed, 503 when too many probes are
-/// under way or no socket is left.
+/// `POST`: 200 `PortsOutcome`; 400 for more or fewer addresses than allowed, 503 for another key, when too many
+/// probes are under way or no socket is left.
 pub async fn ports(body: web::Json<ProbePorts>, prober: web::Data<Prober>) -> HttpResponse {
+    if let Some(refusal) = prober.refuses(body.key.as_ref()) {
+        return refusal;
+    }
     let (addresses, limit_ms) = (&body.addresses, body.limit_ms);
     if !(1..=MAX_PROBED_PORTS).contains(&addresses.len()) {
         let detail = format!("addresses must be 1 to {MAX_PROBED_PORTS}, but are {}", addresses.len());

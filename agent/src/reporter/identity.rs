@@ -6,7 +6,7 @@ use shef_common::{
     fields,
     ids::{BootId, NodeName, NodeUid},
     policy::Policy,
-    protocol::{HostInfo, Registration, Understands},
+    protocol::{HostInfo, ProbeKey, Registration, Understands},
 };
 
 use crate::{engine::EngineFacts, supervisor::Description};
@@ -28,6 +28,8 @@ pub struct Identity {
     pub labels: BTreeMap<String, String>,
     /// What services may ask of the host; `None`: everything.
     pub policy: Option<Policy>,
+    /// What is shown by whoever may have it try other hosts' addresses.
+    pub probe_key: ProbeKey,
 }
 
 impl Identity {
@@ -59,6 +61,7 @@ impl Identity {
             leader_silent_ms: Some(description.leader_silent_ms),
             complete: Some(description.complete),
             found: description.found,
+            probe_key: Some(self.probe_key),
             understands: Understands {
                 removal_by_name: true,
                 templates_once: true,

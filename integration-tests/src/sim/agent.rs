@@ -4,7 +4,10 @@ mod disk;
 mod reporting;
 mod supervising;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::Ipv4Addr,
+};
 
 use fastrand::Rng;
 use shef_agent::{
@@ -80,6 +83,8 @@ pub struct Host {
     pub node: NodeName,
     /// The name that its agent is started with for a while, if that is another one.
     pub alias: Option<NodeName>,
+    /// Its address.
+    pub address: Ipv4Addr,
     /// What the ledger on its disk says for sure.
     pub ledger: Ledger,
     /// Its disk.
@@ -100,6 +105,9 @@ pub struct Host {
     pub link_changed: u64,
     /// When a call to it, or of its help, lost a message last; 0: never.
     pub lost_at: u64,
+    /// Whether the agent that runs is the one that the master knows: it was let in, or its reports are taken,
+    /// since it started, and nothing was cut since.
+    pub is_let_in: bool,
     /// Whether its agent can open no connection.
     pub without_sockets: bool,
     /// When its agent was started last.
@@ -145,7 +153,8 @@ pub enum Release {
 pub struct Agent {
     /// Which run.
     pub inc: u64,
-    boot: BootId,
+    /// Its identity, which it tells everybody.
+    pub boot: BootId,
     started: u64,
     dead: bool,
     /// The supervisor's core.
@@ -175,6 +184,12 @@ impl Host {
     #[must_use]
     pub fn called(&self) -> &NodeName {
         self.alias.as_ref().unwrap_or(&self.node)
+    }
+
+    /// Where its agent listens.
+    #[must_use]
+    pub fn agent_url(&self) -> String {
+        format!("http://{}:11044", self.address)
     }
 
     /// Whether nothing comes through between it and the master.
@@ -210,6 +225,7 @@ impl Host {
         Self {
             node,
             alias: None,
+            address: Ipv4Addr::from_bits(0x0a00_0001 + u32::try_from(n).unwrap_or_default()),
             disk: Disk::with(&ledger),
             ledger,
             engine: Engine::with_foreign_containers(),
@@ -220,6 +236,7 @@ impl Host {
             cut_from_master: false,
             link_changed: 0,
             lost_at: 0,
+            is_let_in: false,
             without_sockets: false,
             agent_since: 0,
             master_answered_at: 0,
@@ -236,7 +253,12 @@ impl Agent {
     /// What it answers a probe.
     #[must_use]
     pub fn alive(&self, host: &Host) -> Alive {
-        Alive { node: host.called().clone(), uid: host.ledger.uid.clone(), boot: self.boot.clone() }
+        Alive {
+            node: host.called().clone(),
+            uid: host.ledger.uid.clone(),
+            boot: self.boot.clone(),
+            agent_url: (host.release == Release::This).then(|| host.agent_url()),
+        }
     }
 
     /// Whether `stream` is still waited for; one that ends is not afterwards.
@@ -287,6 +309,7 @@ impl World {
             self.set_ledger(host, head);
         }
         self.hosts[host].agent_since = self.now;
+        self.hosts[host].is_let_in = false;
         let boot = BootId::parse(&self.hex16()).unwrap_or_else(|error| panic!("{error}"));
         let settings = Settings {
             node: self.hosts[host].called().clone(),

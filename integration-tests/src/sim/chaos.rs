@@ -1,10 +1,25 @@
 //! What breaks on its own, and how it is well again.
 
-use shef_agent::engine::{Container, ContainerState};
-use shef_common::{ids::NodeName, labels};
-use shef_master::store::{Key, fake::Fault};
+use std::net::Ipv4Addr;
+
+use shef_agent::{
+    engine::{Container, ContainerState},
+    reporter::Identity,
+    supervisor::Description,
+};
+use shef_common::{
+    ids::{BootId, NodeName, NodeUid},
+    labels,
+    protocol::{LedgerDigest, ProbeKey},
+};
+use shef_master::{
+    cluster::ClusterEvent,
+    store::{Key, fake::Fault},
+};
 
 use super::{
+    master::Mail,
+    placement,
     profile::Chaos,
     world::{Ev, Heal, MAX_HOSTS, World},
 };
@@ -41,6 +56,7 @@ impl World {
             Chaos::CutMany => self.cut_many(),
             Chaos::CutFromMaster => {
                 self.hosts[host].cut_from_master = true;
+                self.hosts[host].is_let_in = false;
                 self.hosts[host].link_changed = self.now;
                 let delay = self.rng.u64(1_000..25_000);
                 self.at(delay, Ev::Heal(Heal::Link(host)));
@@ -147,6 +163,12 @@ impl World {
                     self.at(delay, Ev::Heal(Heal::Name(host)));
                 }
             }
+            Chaos::Readdress => {
+                let inc = u8::try_from(self.hosts[host].agent_inc % 250).unwrap_or_default() + 1;
+                self.hosts[host].address = Ipv4Addr::new(10, 1, u8::try_from(host).unwrap_or_default(), inc);
+                self.starts_agent_again(host);
+            }
+            Chaos::Impostor => self.somebody_registers(host),
             Chaos::WallJump => {
                 let jump = self.rng.i64(-7_200_000..7_200_000);
                 if self.rng.bool() { self.master_wall += jump } else { self.hosts[host].wall += jump }
@@ -159,6 +181,7 @@ impl World {
         if self.faults {
             self.note(|| format!("h{} is cut off", host + 1));
             self.hosts[host].cut = true;
+            self.hosts[host].is_let_in = false;
             self.hosts[host].link_changed = self.now;
         }
     }
@@ -189,6 +212,37 @@ impl World {
             .cloned()
             .collect();
         (!ours.is_empty()).then(|| ours[self.rng.usize(..ours.len())].clone())
+    }
+
+    /// Somebody registers a host with what everybody can learn of it, at an address of his own: as another run,
+    /// under another identity, or as the one that is there.
+    fn somebody_registers(&mut self, host: usize) {
+        let (boot, uid) = (self.hex16(), self.hex16());
+        let Some(agent) = &self.hosts[host].agent else { return };
+        let target = &self.hosts[host];
+        let identity = Identity {
+            node: target.called().clone(),
+            uid: NodeUid::parse(&uid).ok().filter(|_| self.rng.bool()).unwrap_or(target.ledger.uid.clone()),
+            boot: BootId::parse(&boot).ok().filter(|_| self.rng.bool()).unwrap_or(agent.boot.clone()),
+            address: target.address,
+            agent_url: "http://10.66.0.1:11044".to_owned(),
+            labels: placement::labels(host),
+            probe_key: ProbeKey::random(),
+        };
+        let description = Description {
+            cluster: target.ledger.cluster.clone(),
+            accepted: target.ledger.accepted.clone(),
+            holds: Vec::new(),
+            ledger: LedgerDigest::default(),
+            complete: true,
+            found: Vec::new(),
+            leader_silent_ms: 0,
+        };
+        let registration = Box::new(identity.registration(super::engine::facts(host), description));
+        let Some(inc) = self.master.as_ref().map(|master| master.inc) else { return };
+        // Nobody waits for the answer.
+        let call = self.fresh();
+        self.master_mail(inc, Mail::Cluster(ClusterEvent::Register { call, registration }));
     }
 
     fn starts_agent_again(&mut self, host: usize) {

@@ -1,6 +1,6 @@
 //! Calls between hosts: lost, late, doubled, reordered, or to nobody.
 
-use std::rc::Rc;
+use std::{net::SocketAddr, rc::Rc};
 
 use shef_agent::reporter::{self, Failure};
 use shef_common::{
@@ -8,7 +8,7 @@ use shef_common::{
     protocol::{Accepted, ProbeOutcome, Push, PushRefused, Registered, Registration, Report, ReportAck},
 };
 use shef_master::{
-    cluster::ClusterEvent,
+    cluster::{AdmissionNumber, ClusterEvent, FirstLifeAnswer},
     membership::MembershipEvent,
     runner::{PushFailure, RunnerEvent},
 };
@@ -74,6 +74,15 @@ pub enum Caller {
         /// Through which other.
         via: Option<NodeName>,
     },
+    /// The master's cluster, of the first life of a host.
+    FirstLife {
+        /// Which run of the master.
+        inc: u64,
+        /// For which admission.
+        number: AdmissionNumber,
+        /// Where the host was known so far.
+        address: SocketAddr,
+    },
     /// An agent that probes another one for the master.
     Helper {
         /// Its host.
@@ -115,7 +124,10 @@ impl Call {
     const fn helper(&self) -> Option<usize> {
         match self.from {
             Caller::Helper { helper, .. } => Some(helper),
-            Caller::Prober { .. } | Caller::Runner { .. } | Caller::Reporter { .. } => None,
+            Caller::Prober { .. }
+            | Caller::FirstLife { .. }
+            | Caller::Runner { .. }
+            | Caller::Reporter { .. } => None,
         }
     }
 }
@@ -148,7 +160,9 @@ impl World {
     /// Whether the caller has a socket for a call; a host that has none helps nobody for a moment.
     fn has_sockets(&mut self, from: &Caller, called: usize) -> bool {
         let own = match from {
-            Caller::Prober { .. } | Caller::Runner { .. } => return !self.master_without_sockets,
+            Caller::Prober { .. } | Caller::FirstLife { .. } | Caller::Runner { .. } => {
+                return !self.master_without_sockets;
+            }
             Caller::Helper { helper, .. } => *helper,
             Caller::Reporter { .. } => called,
         };
@@ -278,6 +292,12 @@ impl World {
                 let event = MembershipEvent::ProbeDone { node, round, via, outcome };
                 self.master_answer(inc, Mail::Membership(event));
             }
+            Caller::FirstLife { inc, number, address } => {
+                let answer = FirstLifeAnswer { asked: address, outcome: probe_outcome(reply) };
+                self.note(|| format!("the first one at {address}: {:?}", answer.outcome));
+                let event = ClusterEvent::FirstLifeAnswered { number, answer };
+                self.master_answer(inc, Mail::Cluster(event));
+            }
             Caller::Helper { asked, .. } => self.answer(asked, Reply::Probe(probe_outcome(reply))),
             Caller::Runner { inc, actor, revision } => {
                 let outcome = match reply {
@@ -309,6 +329,16 @@ impl World {
             | Reply::NoSocket
             | Reply::None => Failure::Unreachable,
         };
+        match &reply {
+            Reply::Registered(_) => self.hosts[host].is_let_in = true,
+            Reply::Ack(ack) => self.hosts[host].is_let_in = !ack.want_registration,
+            Reply::Push(_)
+            | Reply::Probe(_)
+            | Reply::Refused(_)
+            | Reply::Later(_)
+            | Reply::NoSocket
+            | Reply::None => {}
+        }
         match (report, reply) {
             (None, Reply::Registered(registered)) => reporter::Event::Registered(Ok(registered)),
             (None, _) => reporter::Event::Registered(Err(failure)),

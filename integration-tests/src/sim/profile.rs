@@ -39,6 +39,10 @@ pub enum Chaos {
     SecondMaster,
     /// A host's agent is started with another name for a while.
     RenameHost,
+    /// A host's agent is started with another address, for good.
+    Readdress,
+    /// Somebody registers a host, with all that is public of it, at an address of his own.
+    Impostor,
     /// A wall clock jumps.
     WallJump,
     /// The master, or a host's agent, has no socket left for a while.
@@ -208,6 +212,23 @@ impl Profile {
             ..Self::default()
         }
     }
+    /// Hosts that change their addresses, and somebody who calls himself one of them.
+    #[must_use]
+    pub fn impostors() -> Self {
+        Self {
+            name: "impostors",
+            chaos: &[
+                (Chaos::Impostor, 6),
+                (Chaos::Readdress, 2),
+                (Chaos::CrashAgent, 2),
+                (Chaos::CrashMaster, 1),
+                (Chaos::Cut, 1),
+            ],
+            chaos_every_ms: 2_000,
+            ledger_lost: 100,
+            ..Self::default()
+        }
+    }
     /// Processes that run out of sockets, beside hosts that are really cut off.
     #[must_use]
     pub fn sockets() -> Self {
@@ -365,6 +386,7 @@ impl Profile {
             Self::ledgers(),
             Self::emptied_ledgers(),
             Self::hosts(),
+            Self::impostors(),
             Self::sockets(),
             Self::two_masters(),
             Self::engines(),

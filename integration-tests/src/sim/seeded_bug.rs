@@ -115,13 +115,15 @@ pub enum SeededBug {
     TwoNames,
     /// The scheduler does not know which fields of a template are newer than some agents.
     OverlooksVersions,
+    /// Whoever registers a host at another address is believed that the first one is gone.
+    BelievesAddress,
     /// A master that starts gives the last number of a service's replicas once more.
     ReusesNumbers,
 }
 
 impl SeededBug {
     /// Every one.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 47] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -167,6 +169,7 @@ impl SeededBug {
         Self::LeadsWithMemory,
         Self::TwoNames,
         Self::OverlooksVersions,
+        Self::BelievesAddress,
         Self::ReusesNumbers,
     ];
 }

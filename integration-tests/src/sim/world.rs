@@ -311,6 +311,12 @@ impl World {
         self.hosts.iter().position(|host| host.node == *node || host.alias.as_ref() == Some(node))
     }
 
+    /// The host whose agent listens there; `None`: nobody's does, or one that somebody pretends.
+    #[must_use]
+    pub fn host_at(&self, agent_url: &str) -> Option<usize> {
+        self.hosts.iter().position(|host| host.agent_url() == agent_url)
+    }
+
     /// One step.
     pub fn step(&mut self, ev: Ev) {
         match ev {

@@ -1,7 +1,7 @@
 //! The shell: keeps the addresses of services and runners and the callers that
 //! wait; messages become events, effects become messages. Decides nothing.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture,
@@ -18,7 +18,9 @@ use super::{
     core::ClusterCore,
     effects::ClusterEffects,
     events::{Call, ClaimNumber, Effect, Event, PhaseView, Succession},
+    first_life::Answer,
     messages::{AskService, CopyService, ToCluster},
+    state::AdmissionNumber,
 };
 use crate::{
     calls::Calls,
@@ -38,6 +40,9 @@ use crate::{
     store::{Commit, Leadership, LeadershipClaim, LostLeadership, StoreError},
     view::ClusterView,
 };
+
+/// How long an agent may take to say whether it is there.
+const FIRST_LIFE_LIMIT: Duration = Duration::from_secs(2);
 
 /// What the cluster needs of the others.
 pub struct ClusterOutlets {
@@ -205,6 +210,16 @@ impl ClusterEffects for Shell<'_> {
             let result =
                 claimed.unwrap_or_else(|closed| Err(StoreError::Unavailable { why: closed.to_string() }));
             cluster.event(Event::LeadershipClaimed { number, result }, ctx);
+        }));
+    }
+
+    fn ask_first_life(&mut self, number: AdmissionNumber, address: SocketAddr) {
+        let client = self.cluster.client.get_or_insert_default().clone();
+        let asked = async move { client.probe(&format!("http://{address}"), FIRST_LIFE_LIMIT).await };
+        self.ctx.spawn(asked.into_actor(self.cluster).map(move |outcome, cluster, ctx| {
+            log::info!(address:%, outcome:?; "asked whether the first one is there");
+            cluster
+                .event(Event::FirstLifeAnswered { number, answer: Answer { asked: address, outcome } }, ctx);
         }));
     }
 

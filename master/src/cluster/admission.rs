@@ -1,14 +1,17 @@
 //! A host's admission, one step at a time: first the leadership above what the
-//! host has followed, then what it holds, and only then its runner.
+//! host has followed, then whether its first life is gone, then what it holds, and only then its runner.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use shef_common::{
     ids::{ClusterId, Epoch, Fence, ServiceName},
     protocol::{Assignment, Registration},
 };
 
-use super::members::{Members, Verdict};
+use super::{
+    first_life::Answer,
+    members::{Members, Verdict},
+};
 use crate::{runner::RegisterRefused, store::StoreError};
 
 /// How often the leadership may change under one admission.
@@ -21,6 +24,8 @@ pub enum Event {
     Began,
     /// The leadership was taken anew, or why not.
     LeadershipClaimed(Result<(), StoreError>),
+    /// The agent was asked that was known so far.
+    Asked(Answer),
     /// A service takes what the host holds of it, or that is durable; or why not.
     Imported(Result<(), RegisterRefused>),
     /// That took too long.
@@ -37,6 +42,8 @@ pub enum Step {
         /// The cluster to be.
         cluster: ClusterId,
     },
+    /// Ask the agent at this address whether it is there; comes back as [`Event::Asked`].
+    Ask(SocketAddr),
     /// Ask each service whether it takes what the host holds of it; comes back as [`Event::Imported`] for
     /// each of them, or as [`Event::ImportTooLate`]. One that refuses must not come after others have taken
     /// their part.
@@ -70,6 +77,8 @@ enum Consent {
 pub struct Admission {
     registration: Box<Registration>,
     claims_left: u8,
+    /// What the agent that was known so far has answered.
+    answer: Option<Answer>,
     /// How many services have not answered.
     answers_left: usize,
     /// Whether services are asked now whether they take what the host holds, or have all said that they do.
@@ -80,7 +89,13 @@ impl Admission {
     /// Of the host that registers so. [`Event::Began`] begins it.
     #[must_use]
     pub const fn new(registration: Box<Registration>) -> Self {
-        Self { registration, claims_left: MAX_LEADS, answers_left: 0, consent: Consent::NotAsked }
+        Self {
+            registration,
+            claims_left: MAX_LEADS,
+            answer: None,
+            answers_left: 0,
+            consent: Consent::NotAsked,
+        }
     }
 
     /// Who registers, and with what.
@@ -100,7 +115,7 @@ impl Admission {
     pub fn step(&mut self, event: Event, cluster: &mut Members) -> Option<Step> {
         let step = self.next(event, cluster);
         match &step {
-            None | Some(Step::ClaimLeadership { .. }) => {}
+            None | Some(Step::ClaimLeadership { .. } | Step::Ask(_)) => {}
             Some(Step::AskImport(_) | Step::Import(_)) => cluster.begins_to_join(&self.registration),
             Some(Step::Forward(_) | Step::Introduce | Step::StandDown(_) | Step::Refuse(_)) => {
                 cluster.joins_no_more(&self.registration);
@@ -112,6 +127,10 @@ impl Admission {
     fn next(&mut self, event: Event, cluster: &mut Members) -> Option<Step> {
         match event {
             Event::Began | Event::LeadershipClaimed(Ok(())) => Some(self.decide(cluster)),
+            Event::Asked(answer) => {
+                self.answer = Some(answer);
+                Some(self.decide(cluster))
+            }
             Event::LeadershipClaimed(Err(error)) => Some(later(error.to_string())),
             Event::Imported(Ok(())) => {
                 self.answers_left = self.answers_left.saturating_sub(1);
@@ -134,7 +153,8 @@ impl Admission {
 
     /// The next step, by what the members say of the registration.
     fn decide(&mut self, cluster: &mut Members) -> Step {
-        match cluster.register(&self.registration) {
+        match cluster.decide(&self.registration, self.answer.as_ref()) {
+            Verdict::Ask(address) => Step::Ask(address),
             Verdict::StandDown(theirs) => Step::StandDown(theirs),
             Verdict::Wait(why) => later(why.to_string()),
             Verdict::Refuse(why) => Step::Refuse(RegisterRefused::Conflict(why.to_string())),
@@ -215,6 +235,7 @@ mod tests {
             leader_silent_ms: None,
             complete: None,
             found: Vec::new(),
+            probe_key: None,
             understands: Understands::default(),
             holds: services.iter().map(held).collect(),
             ledger: None,

@@ -63,6 +63,8 @@ pub struct ClusterCore {
     /// Hosts of which services may have taken something over, and that were refused: from when on they count
     /// as down, unless they have joined by then.
     pub(super) half_joined: BTreeMap<NodeName, MonoMs>,
+    /// Admissions that wait for what the agent answers that was known so far, and their hosts.
+    pub(super) asked: BTreeMap<AdmissionNumber, NodeName>,
     /// Admissions that wait for a leadership.
     pub(super) claims: BTreeMap<ClaimNumber, AdmissionNumber>,
     pub(super) next_admission: u64,
@@ -94,6 +96,7 @@ impl ClusterCore {
             credentials: Known::default(),
             admissions: BTreeMap::new(),
             half_joined: BTreeMap::new(),
+            asked: BTreeMap::new(),
             claims: BTreeMap::new(),
             next_admission: 0,
             takes_over_until: None,
@@ -142,6 +145,7 @@ impl ClusterCore {
             Event::Register { call, registration } => self.register(call, registration, now, effects),
             Event::Report { call, report } => {
                 if self.runners.contains(&report.node) {
+                    self.members.has_reported(&report.node);
                     effects.push(Effect::ToRunner(report.node.clone(), RunnerEvent::Report(call, report)));
                 } else {
                     effects.push(Effect::Acknowledge(call, self.want_registration()));
@@ -201,6 +205,9 @@ impl ClusterCore {
                     self.members.services_are(self.services.len());
                     effects.push(Effect::EndService(name));
                 }
+            }
+            Event::FirstLifeAnswered { number, answer } => {
+                self.first_life_answered(number, answer, now, effects);
             }
             Event::LeadershipClaimed { number, result } => {
                 self.leadership_claimed(number, result, now, effects);

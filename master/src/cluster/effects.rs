@@ -1,12 +1,17 @@
 //! What carries out the cluster's effects: one method an effect.
 
+use std::net::SocketAddr;
+
 use shef_common::{
     clock::MonoMs,
     ids::{ClusterId, Epoch, NodeName, ServiceName},
     protocol::{Registered, ReportAck},
 };
 
-use super::events::{Call, ClaimNumber, Effect, PhaseView, Succession};
+use super::{
+    events::{Call, ClaimNumber, Effect, PhaseView, Succession},
+    state::AdmissionNumber,
+};
 use crate::{
     membership::MembershipEvent,
     runner::{OperateRefused, RegisterRefused, RunnerCore, RunnerEffect, RunnerEvent},
@@ -50,6 +55,8 @@ pub trait ClusterEffects {
     fn to_membership(&mut self, event: MembershipEvent);
     /// Takes the leadership anew. The outcome comes back as `LeadershipClaimed`.
     fn claim_leadership(&mut self, number: ClaimNumber, above: Epoch, cluster: ClusterId);
+    /// Sees whether an agent answers at `address`. The outcome comes back as `FirstLifeAnswered`.
+    fn ask_first_life(&mut self, number: AdmissionNumber, address: SocketAddr);
     /// Answers a user.
     fn answer(&mut self, call: Call, answer: Result<Accepted, Refused>);
     /// Answers who wanted a copy of a service.
@@ -86,6 +93,7 @@ pub trait ClusterEffects {
                 Effect::ClaimLeadership { number, above, cluster } => {
                     self.claim_leadership(number, above, cluster);
                 }
+                Effect::AskFirstLife { number, address } => self.ask_first_life(number, address),
                 Effect::Answer(call, answer) => self.answer(call, answer),
                 Effect::AnswerCopy(call, answer) => self.answer_copy(call, answer),
                 Effect::AnswerRegistration(call, answer) => self.answer_registration(call, answer),

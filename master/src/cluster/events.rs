@@ -1,6 +1,6 @@
 //! What can happen to the cluster, and what is to be done.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use shef_common::{
     clock::{DurationMs, MonoMs},
@@ -9,6 +9,7 @@ use shef_common::{
     status::ReplicaStatus,
 };
 
+use super::{first_life::Answer, state::AdmissionNumber};
 use crate::{
     membership::{HostChanged, HostKnown, MembershipEvent},
     registries::Known,
@@ -151,6 +152,13 @@ pub enum Event {
         /// The leadership from now on, or why it was not taken.
         result: Result<Leadership, StoreError>,
     },
+    /// What became of [`Effect::AskFirstLife`]: it comes back exactly once.
+    FirstLifeAnswered {
+        /// Which admission.
+        number: AdmissionNumber,
+        /// What the agent has answered.
+        answer: Answer,
+    },
     /// The time that was asked for has come.
     Wake,
 }
@@ -215,6 +223,14 @@ pub enum Effect {
         above: Epoch,
         /// The cluster to be, if the store knows no services and no hosts.
         cluster: ClusterId,
+    },
+    /// See whether the agent of a host answers at the address where it was known so far; comes back as
+    /// [`Event::FirstLifeAnswered`] in any case.
+    AskFirstLife {
+        /// Which admission asks.
+        number: AdmissionNumber,
+        /// The address.
+        address: SocketAddr,
     },
     /// Answer a user.
     Answer(Call, Result<Accepted, Refused>),

@@ -11,6 +11,7 @@
 //!   names it, or the cluster, where there is no such service, and not during a recovery.
 //! - No host is admitted, and no user is answered, before every recovered
 //!   service has said what follows from its record.
+//! - Another run, address or identity of a host takes nothing over while the first one answers.
 //! - A master that another one follows takes no host and no write, and starts again
 //!   from the store before it leads.
 
@@ -21,6 +22,7 @@ mod core;
 mod core_tests;
 mod effects;
 mod events;
+mod first_life;
 mod members;
 mod messages;
 mod not_admitted;
@@ -32,6 +34,8 @@ pub use actor::{ClusterActor, ClusterOutlets};
 pub use core::{ClusterCore, ClusterOptions};
 pub use effects::ClusterEffects;
 pub use events::{Call, ClaimNumber, Effect as ClusterEffect, Event as ClusterEvent, PhaseView, Succession};
+pub use first_life::Answer as FirstLifeAnswer;
 pub use members::{FORGOTTEN_LIMIT, LEADER_SILENCE};
 pub use messages::{AskService, CopyService, ToCluster};
 pub use recovery::Recovered;
+pub use state::AdmissionNumber;

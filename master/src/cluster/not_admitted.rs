@@ -1,5 +1,7 @@
 //! Why a host is no member, and what to do about it.
 
+use std::net::SocketAddr;
+
 use shef_common::{
     bounds::REACH,
     clock::DurationMs,
@@ -118,6 +120,66 @@ pub enum NotAdmitted {
          that host is gone for good or was set up anew, forget it first (shef node rm {0})"
     )]
     NameTaken(NodeName),
+    /// Its address is none.
+    #[error(
+        "host {node} says that its agent listens at {shown:?}, and that must be http://ADDRESS:PORT with the \
+         address of one host and nothing more; give its agent a host_ip"
+    )]
+    AgentUrl {
+        /// The host.
+        node: NodeName,
+        /// What it says, at most 200 characters of it.
+        shown: String,
+    },
+    /// The run of the host's agent that this master knows is there.
+    #[error(
+        "host {node} is there already: its agent answers at {address}, and is not the one that registers; if \
+         this is a copy of its data directory, start this agent with an empty data directory and a node_name of \
+         its own; if the host has moved, stop the agent that answers at {address}"
+    )]
+    FirstAnswers {
+        /// The host.
+        node: NodeName,
+        /// Where the first one answers.
+        address: SocketAddr,
+    },
+    /// At the address that it registers, the agent of another host answers.
+    #[error(
+        "host {node} says that its agent listens at {address}, but the agent of {other} answers there; give \
+         each agent the host_ip of its own host"
+    )]
+    AnotherAnswers {
+        /// The host.
+        node: NodeName,
+        /// Where it says that it listens.
+        address: SocketAddr,
+        /// Who answers there.
+        other: NodeName,
+    },
+    /// The run of the host's agent that this master knows does not answer, but may be there.
+    #[error(
+        "host {node} is known at {address}, and its agent there may be running still: this one is let in once \
+         that one neither reports nor answers anybody"
+    )]
+    FirstMayBeThere {
+        /// The host.
+        node: NodeName,
+        /// Where the first one listens.
+        address: SocketAddr,
+    },
+    /// It is not known whether the run of the host's agent that this master knows is there.
+    #[error("host {node} is known at {address}, and it could not be asked whether it is there: {why}")]
+    FirstNotProbed {
+        /// The host.
+        node: NodeName,
+        /// Where the first one listens.
+        address: SocketAddr,
+        /// Why it could not be asked.
+        why: String,
+    },
+    /// Another registration of the host is being looked into.
+    #[error("another registration of host {0} is being looked into")]
+    BeingProbed(NodeName),
     /// Another one had its name, and has data.
     #[error(
         "another host was {node} before, and holds volumes of {service}, while this one holds nothing of \
@@ -136,6 +198,29 @@ pub enum NotAdmitted {
          understand {0}; upgrade the master (what runs there runs on)"
     )]
     NotUnderstood(String),
+    /// What it holds breaks a rule, and its agent would remove what is not taken over.
+    #[error(
+        "host {node} holds {replica}, whose spec breaks a rule, so that no service takes it over, and its agent \
+         is of a version that removes what is not taken over; upgrade the agent, or remove that container"
+    )]
+    BreaksRule {
+        /// The host.
+        node: NodeName,
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// Too many hosts have joined and never reported.
+    #[error(
+        "{unreported} hosts have joined and never reported: no other host joins before some of them have, or are \
+         forgotten (shef node ls shows them, shef node rm forgets them)"
+    )]
+    TooManyUnreported {
+        /// How many.
+        unreported: usize,
+    },
+    /// Too many hosts have joined within a short time.
+    #[error("so many hosts have joined of late that this one has to wait")]
+    TooManyJoin,
     /// It follows another master, and more hosts follow this one.
     #[error(
         "the host follows leader {leader}, but more hosts follow this master: this one goes on, and leads the \

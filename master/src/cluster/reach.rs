@@ -1,8 +1,10 @@
-//! Which numbers and names of a registration are taken. A host may bring any number: one message must not use
-//! up the epochs or generations that are left. And a replica belongs to the service that its name says.
+//! Which numbers, names and addresses of a registration are taken. A host may bring any number: one message must
+//! not use up the epochs or generations that are left. A replica belongs to the service that its name says. And
+//! an agent's address is one of a host: the master calls it.
 
 use shef_common::{
     bounds::{MOST_ADOPTED, REACH},
+    client::agent_address,
     ids::Fence,
     protocol::Registration,
 };
@@ -13,6 +15,11 @@ use super::not_admitted::NotAdmitted;
 /// members, which goes above every epoch that its first host remembers.
 pub(super) fn refusal(registration: &Registration, ours: Option<&Fence>) -> Option<NotAdmitted> {
     let node = &registration.node;
+    let agent_url = &registration.host.agent_url;
+    if agent_address(agent_url).is_none() {
+        let shown = agent_url.chars().take(200).collect();
+        return Some(NotAdmitted::AgentUrl { node: node.clone(), shown });
+    }
     if let Some(accepted) = &registration.accepted {
         let epoch = accepted.fence.epoch;
         let most = ours.map_or(MOST_ADOPTED, |ours| ours.epoch.0.saturating_add(REACH));

@@ -143,7 +143,7 @@ impl MembershipEffects for Shell<'_> {
 async fn through(client: &HostClient, helper: &Helper, agent_url: String, limit: DurationMs) -> ProbeOutcome {
     let limit_ms = (limit.0 * HELPERS_PART.0 / HELPERS_PART.1).clamp(1, MAX_PROBE_MS);
     let whole = DurationMs(limit.0 + HELPER_GRACE.0);
-    let ask = ProbeThrough { agent_url, limit_ms };
+    let ask = ProbeThrough { agent_url, limit_ms, key: helper.probe_key.clone() };
     let answer: Result<ProbeOutcome, CallError> =
         client.post(&format!("{}{PROBE_PATH}", helper.agent_url), &ask, whole.into()).await;
     answer.unwrap_or_else(|error| {
@@ -165,7 +165,8 @@ async fn ports_through(
     addresses: Vec<SocketAddrV4>,
     limit: DurationMs,
 ) -> PortsOutcome {
-    let ask = ProbePorts { addresses, limit_ms: limit.0.clamp(1, MAX_PROBE_MS) };
+    let (limit_ms, key) = (limit.0.clamp(1, MAX_PROBE_MS), helper.probe_key.clone());
+    let ask = ProbePorts { addresses, limit_ms, key };
     let whole = DurationMs(limit.0 * 2);
     let answer: Result<PortsOutcome, CallError> =
         client.post(&format!("{}{PORTS_PATH}", helper.agent_url), &ask, whole.into()).await;

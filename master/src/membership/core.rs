@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::SocketAddrV4, sync::Arc};
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
     ids::{NodeName, NodeUid},
-    protocol::ProbeOutcome,
+    protocol::{ProbeKey, ProbeOutcome},
 };
 
 use super::{
@@ -70,6 +70,8 @@ struct Host {
     drained_by: Option<MonoMs>,
     overdue: bool,
     liveness: Liveness,
+    /// What its agent is to be shown when it is to try other hosts' addresses.
+    probe_key: Option<ProbeKey>,
     /// When it reported last, by the master's clock.
     last_report: Option<WallMs>,
     flapping: Flapping,
@@ -221,6 +223,7 @@ impl MembershipCore {
             drained_by,
             overdue: false,
             liveness,
+            probe_key: None,
             last_report: None,
             flapping,
             ports: None,
@@ -234,6 +237,7 @@ impl MembershipCore {
         if let Some(host) = self.hosts.get_mut(&report.node) {
             host.liveness.on_report(report.engine_ok, report.round_trip, now.mono);
             host.last_report = Some(now.wall);
+            host.probe_key.clone_from(&report.probe_key);
             host.unanswered = false;
         }
         self.confirmation.iter_mut().for_each(|asks| asks.counts_out(&report.node));

@@ -93,7 +93,12 @@ fn an_agent_that_died_alone_is_distinguished_from_a_host_that_died() {
 #[test]
 fn an_engine_that_died_alone_takes_nothing_and_loses_nothing() {
     let mut model = Model::ready(1);
-    model.event(Event::HostReported(HostReported { node: node(0), engine_ok: false, round_trip: None }));
+    model.event(Event::HostReported(HostReported {
+        node: node(0),
+        engine_ok: false,
+        round_trip: None,
+        probe_key: None,
+    }));
     assert_eq!(model.condition(0).standing, Standing::EngineDown);
     assert!(!model.condition(0).is_lost() && !model.condition(0).takes_replicas());
 }
@@ -152,7 +157,8 @@ fn helpers_without_sockets_neither_save_a_dead_host_nor_condemn_one() {
 #[test]
 fn a_slow_way_is_given_more_time() {
     let mut model = Model::ready(2);
-    let slow = HostReported { node: node(0), engine_ok: true, round_trip: Some(DurationMs(400)) };
+    let slow =
+        HostReported { node: node(0), engine_ok: true, round_trip: Some(DurationMs(400)), probe_key: None };
     model.event(Event::HostReported(slow));
     model.pass(3_600, &[1], |_| unreachable());
     assert_eq!(model.condition(0).standing, Standing::Suspect);

@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::NodeName,
-    protocol::{PortsOutcome, ProbeOutcome},
+    protocol::{PortsOutcome, ProbeKey, ProbeOutcome},
 };
 
 use super::{BrakeState, HostChanged, HostKnown, HostReported};
@@ -61,6 +61,8 @@ pub struct Helper {
     pub node: NodeName,
     /// Where its agent listens.
     pub agent_url: String,
+    /// What it is to be shown.
+    pub probe_key: Option<ProbeKey>,
 }
 
 /// What is to be done.

@@ -6,6 +6,7 @@ use actix::Message;
 use shef_common::{
     clock::DurationMs,
     ids::{NodeName, NodeUid},
+    protocol::ProbeKey,
 };
 
 use super::{HostCondition, HostFacts, Intent, events::Event};
@@ -45,6 +46,8 @@ pub struct HostReported {
     pub engine_ok: bool,
     /// How long its last report took to be answered.
     pub round_trip: Option<DurationMs>,
+    /// What its agent is to be shown when it is to try other hosts' addresses.
+    pub probe_key: Option<ProbeKey>,
 }
 
 /// An operator lets replacement go on though many hosts are down. Answered by

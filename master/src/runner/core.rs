@@ -6,12 +6,13 @@ use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
     fields,
     ids::{BootId, ClusterId, Fence, NodeUid, ReplicaId, Version},
-    protocol::{LedgerDigest, Registered, Registration, Report, ReportAck},
+    protocol::{LedgerDigest, ProbeKey, Registered, Registration, Report, ReportAck},
     status::{ReplicaState, ReplicaStatus},
 };
 
 use super::{
     events::{Effect, Event, Ticket},
+    left_alone::LeftAlone,
     messages::{OperateRefused, Operation, RegisterRefused},
     operations::Operations,
     outbox::Outbox,
@@ -61,8 +62,11 @@ pub struct RunnerCore {
     last_report: Option<WallMs>,
     round_trip: Option<DurationMs>,
     engine_error: Option<String>,
+    /// What the agent that registered is to be shown when it is to try other hosts' addresses.
+    probe_key: Option<ProbeKey>,
     link: Option<Link>,
     outbox: Outbox,
+    left_alone: LeftAlone,
     statuses: BTreeMap<ReplicaId, ReplicaStatus>,
     notified_published: Vec<SocketAddrV4>,
 }
@@ -95,8 +99,10 @@ impl RunnerCore {
             last_report: None,
             round_trip: None,
             engine_error: None,
+            probe_key: None,
             link: None,
             outbox: Outbox::default(),
+            left_alone: LeftAlone::default(),
             statuses: BTreeMap::new(),
             notified_published: Vec::new(),
         };
@@ -262,6 +268,7 @@ impl RunnerCore {
             (link.last_seq, link.ignored) = (link.ignored.0, (0, 0));
         }
         self.record.uid = registration.uid;
+        self.probe_key = registration.probe_key;
         let known = self.record.host.engine_id.take();
         self.record.host = registration.host;
         // An engine that is away is the one that it was.
@@ -273,6 +280,8 @@ impl RunnerCore {
             .filter(|accepted| accepted.fence == self.fence)
             .map(|accepted| accepted.revision);
         self.outbox.registered(holds, &registration.understands, registration.ledger);
+        self.left_alone = LeftAlone::of(&registration.holds, |id| self.outbox.wants(id));
+        self.left_alone.log(&self.record.node);
         if !same_boot {
             self.outbox.credentials_are_lost();
         }
@@ -331,6 +340,7 @@ impl RunnerCore {
             node: self.record.node.clone(),
             engine_ok: self.engine_error.is_none(),
             round_trip: self.round_trip,
+            probe_key: self.probe_key.clone(),
         }
     }
 
@@ -400,7 +410,7 @@ impl RunnerCore {
                 continue;
             }
             if !self.outbox.removes(id) && !self.outbox.wants(id) {
-                if status.state != ReplicaState::Stopped {
+                if status.state != ReplicaState::Stopped && !self.left_alone.has(id) {
                     unknown.push(id.clone());
                 }
                 continue;
@@ -458,7 +468,7 @@ impl RunnerCore {
         let why = match self.condition.standing {
             // Its own words say more than ours.
             Standing::Ready | Standing::EngineDown => {
-                own().or_else(|| self.why.as_deref().map(str::to_owned))
+                own().or_else(|| self.why.as_deref().map(str::to_owned)).or_else(|| self.left_alone.reason())
             }
             Standing::Awaited | Standing::Suspect | Standing::AgentDown | Standing::Down => {
                 self.why.as_deref().map(str::to_owned).or_else(own)

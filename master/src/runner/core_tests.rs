@@ -1,6 +1,7 @@
 //! The runner core against a model agent, over a network that loses what it likes.
 
 mod credentials;
+mod left_alone;
 mod model;
 mod operations;
 mod parts;

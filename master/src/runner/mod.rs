@@ -15,6 +15,7 @@ mod core;
 mod core_tests;
 mod effects;
 mod events;
+mod left_alone;
 mod messages;
 mod operations;
 mod outbox;

@@ -38,6 +38,10 @@ impl Core {
                 newer.fields
             ));
         }
+        // Masters check what users give them; an order may come from elsewhere. What runs already runs on.
+        if let Some(violation) = template.violation() {
+            return Some(format!("this host's agent refuses its spec: {violation}"));
+        }
         let policy = self.policy.as_ref()?;
         let demands = Demand::of(template);
         let refused = policy.refuses(&demands).and_then(|demand| policy.refusal(demand));

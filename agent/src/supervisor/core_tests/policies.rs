@@ -280,6 +280,44 @@ fn a_newer_template_fails_its_replica_alone_until_it_is_understood() {
     assert!(world.ours().is_empty(), "{:?}", world.containers);
 }
 
+/// What a master of this version would refuse: a label of the control plane's, and a request in a path.
+fn breaking_rules() -> [Template; 2] {
+    let mut labelled = Template::of(ImageRef::parse("present").unwrap());
+    labelled.labels.insert("shef.system".into(), "agent".into());
+    let checked: Template = serde_json::from_value(serde_json::json!({
+        "image": "present",
+        "health": { "test": { "http": { "port": 80, "path": "/x\r\nHost: y" } } },
+    }))
+    .unwrap();
+    [labelled, checked]
+}
+
+#[test]
+fn a_template_that_breaks_a_rule_fails_its_replica_alone() {
+    for breaks in breaking_rules() {
+        let mut world = World::new();
+        let fits = Template::of(ImageRef::parse("present").unwrap());
+        let set = vec![
+            Assignment { template: breaks.clone().into(), ..assignment(0) },
+            Assignment { template: fits.into(), ..assignment(2) },
+        ];
+        world.order(None, set, &[], BTreeMap::new());
+        world.carry_out();
+        let failed = status(&world);
+        assert_eq!(failed.state, ReplicaState::Failed);
+        let reason = failed.reason.clone().unwrap();
+        assert!(reason.starts_with("this host's agent refuses its spec: "), "{reason}");
+        assert!(!world.containers.contains_key(ID), "nothing is made of it");
+        assert_eq!(world.containers["web-000002"].state, ContainerState::Running);
+        // One that runs already, by an earlier version's rules, runs on.
+        let again = Assignment { template: breaks.into(), ..assignment(2) };
+        world.order(Some(Revision(1)), vec![again], &[], BTreeMap::new());
+        world.carry_out();
+        look(&mut world);
+        assert_eq!(world.containers["web-000002"].state, ContainerState::Running);
+    }
+}
+
 #[test]
 fn a_status_contains_what_its_container_was_made_of_once_a_list_shows_it() {
     let mut world = running(restarting(RestartCondition::Always, 0, 0, 0));

@@ -16,6 +16,9 @@ use super::{
 };
 use crate::problem::FieldError;
 
+/// The most characters that are shown of a broken rule.
+const MAX_VIOLATION: usize = 500;
+
 impl Template {
     /// Every rule that the field types do not carry and this template breaks, each with its path.
     #[must_use]
@@ -55,6 +58,16 @@ impl Template {
             );
         }
         rules.found
+    }
+
+    /// The first rule that it breaks, for people, and how many more there are.
+    #[must_use]
+    pub fn violation(&self) -> Option<String> {
+        let found = self.violations();
+        let FieldError { field, message } = found.first()?;
+        let more = found.len() - 1;
+        let first: String = format!("{field} {message}").chars().take(MAX_VIOLATION).collect();
+        Some(if more == 0 { first } else { format!("{first} (and {more} more)") })
     }
 
     fn process(&self, rules: &mut Rules) {

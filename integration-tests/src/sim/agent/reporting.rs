@@ -1,7 +1,5 @@
 //! The driver of an agent's reporter: carries out what its core wants done.
 
-use std::net::Ipv4Addr;
-
 use shef_agent::{
     engine::EngineFacts,
     reporter::{self, EffectHandler, Event, Identity},
@@ -9,7 +7,7 @@ use shef_agent::{
 };
 use shef_common::{
     ids::{ClusterId, ReplicaId},
-    protocol::{Push, Report, Understands},
+    protocol::{ProbeKey, Push, Report, Understands},
 };
 
 use super::{Agent, PushForm, REGISTER_LIMIT_MS, REPORT_LIMIT_MS, Release};
@@ -52,15 +50,15 @@ impl World {
         facts: Option<EngineFacts>,
         description: Description,
     ) {
-        let address = Ipv4Addr::new(10, 0, 0, u8::try_from(host + 1).unwrap_or(255));
         let identity = Identity {
             node: self.hosts[host].called().clone(),
             uid: self.hosts[host].ledger.uid.clone(),
             boot: agent.boot.clone(),
-            address,
-            agent_url: format!("http://{address}:11044"),
+            address: self.hosts[host].address,
+            agent_url: self.hosts[host].agent_url(),
             labels: labels(host),
             policy: None,
+            probe_key: ProbeKey::random(),
         };
         // One whose engine is away does not know its name.
         let away = || EngineFacts { id: None, ..super::super::engine::facts(host) };

@@ -1,12 +1,17 @@
 //! What carries out the cluster's effects, in place of its actor.
 
+use std::net::SocketAddr;
+
 use shef_common::{
     clock::MonoMs,
     ids::{ClusterId, Epoch, NodeName, ServiceName},
-    protocol::{Registered, ReportAck},
+    protocol::{ProbeOutcome, Registered, ReportAck},
 };
 use shef_master::{
-    cluster::{Call, ClaimNumber, ClusterEffects, ClusterEvent, PhaseView, Succession},
+    cluster::{
+        AdmissionNumber, Call, ClaimNumber, ClusterEffects, ClusterEvent, FirstLifeAnswer, PhaseView,
+        Succession,
+    },
     membership::MembershipEvent,
     runner::{OperateRefused, RegisterRefused, RunnerCore, RunnerEffect, RunnerEvent},
     scheduler::SchedulerEvent,
@@ -16,11 +21,13 @@ use shef_master::{
 
 use super::{Actor, Mail, Master, runners::RunnerDriver, services::ServiceDriver};
 use crate::sim::{
-    net::Reply,
+    net::{Body, Caller, Reply},
     seeded_bug::SeededBug,
     world::{Ev, MAX_HOSTS, World},
 };
 
+/// How long the first life of a host may take to answer.
+const FIRST_LIFE_LIMIT_MS: u64 = 2_000;
 /// What a push to some hosts has room for: about two assignments.
 const ROOM_BYTES: usize = 600;
 
@@ -147,6 +154,22 @@ impl ClusterEffects for ClusterSide<'_> {
         let ticket = self.master.store.ticket();
         self.master.store.claims.insert(ticket, number);
         self.master.post(Mail::Store(StoreEvent::ClaimLeadership { ticket, above, cluster }));
+    }
+
+    fn ask_first_life(&mut self, number: AdmissionNumber, address: SocketAddr) {
+        let inc = self.master.inc;
+        let from = Caller::FirstLife { inc, number, address };
+        let seeded = self.world.is_seeded(SeededBug::BelievesAddress);
+        match self.world.host_at(&format!("http://{address}")).filter(|_| !seeded) {
+            Some(host) => self.world.call(host, from, Body::Probe, FIRST_LIFE_LIMIT_MS),
+            // Nobody is there.
+            None => {
+                let outcome = ProbeOutcome::Unreachable { why: "nobody has that address".to_owned() };
+                let answer = FirstLifeAnswer { asked: address, outcome };
+                let event = ClusterEvent::FirstLifeAnswered { number, answer };
+                self.world.at(FIRST_LIFE_LIMIT_MS, Ev::MasterAnswer { inc, mail: Mail::Cluster(event) });
+            }
+        }
     }
 
     fn answer(&mut self, call: Call, answer: Result<Accepted, Refused>) {

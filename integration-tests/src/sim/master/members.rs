@@ -19,7 +19,7 @@ use crate::sim::{
     agent::Host,
     net::{Body, Caller, Reply},
     seeded_bug::SeededBug,
-    world::{EPOCH_MS, World},
+    world::{EPOCH_MS, Ev, World},
 };
 
 /// A host that has been up, with its agent and its network, for this long is not to be called down.
@@ -44,8 +44,20 @@ impl MembershipEffects for MembershipSide<'_> {
         self.master.post(Mail::Cluster(ClusterEvent::HostChanged(change)));
     }
 
-    fn probe(&mut self, node: NodeName, _: String, via: Option<Helper>, limit: DurationMs, round: u64) {
-        let Some(target) = self.world.host_of(&node) else { return };
+    fn probe(
+        &mut self,
+        node: NodeName,
+        agent_url: String,
+        via: Option<Helper>,
+        limit: DurationMs,
+        round: u64,
+    ) {
+        let Some(target) = self.world.host_at(&agent_url) else {
+            let outcome = ProbeOutcome::Unreachable { why: "nobody has that address".to_owned() };
+            let via = via.map(|helper| helper.node);
+            let done = Mail::Membership(MembershipEvent::ProbeDone { node, round, via, outcome });
+            return self.world.at(limit.0, Ev::MasterAnswer { inc: self.master.inc, mail: done });
+        };
         if let Some(outcome) = self.world.takes_for_granted(self.master, &node) {
             let done = MembershipEvent::ProbeDone { node, round, via: None, outcome };
             return self.master.post(Mail::Membership(done));
@@ -173,7 +185,10 @@ impl World {
         let reached =
             !host.cut_from_master || others.clone().any(|other| well(other) && !other.cut_from_master);
         // One that has lost its data directory is another host until it is let in.
-        let is_itself = master.cluster.members().uid(&host.node) == Some(&host.ledger.uid);
+        // And so is one that has another address.
+        let members = master.cluster.members();
+        let is_itself = members.uid(&host.node) == Some(&host.ledger.uid)
+            && members.address(&host.node) == Some((host.address, 11044).into());
         if well(host) && reached && is_itself && self.profile.late == 0 {
             self.violated(format!(
                 "host {} is called down, though its agent runs and somebody reaches it",

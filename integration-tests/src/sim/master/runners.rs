@@ -13,8 +13,8 @@ use shef_master::{
     cluster::ClusterEvent,
     membership::{HostKnown, HostReported, MembershipEvent, Standing},
     runner::{
-        HigherFence, NodeRecord, NodeView, OperateRefused, RegisterRefused, RunnerCore, RunnerEffect,
-        RunnerEffects, RunnerEvent, Ticket,
+        HigherFence, NodeRecord, NodeView, OperateRefused, PushFailure, RegisterRefused, RunnerCore,
+        RunnerEffect, RunnerEffects, RunnerEvent, Ticket,
     },
     store::{Key, Write},
 };
@@ -22,7 +22,7 @@ use shef_master::{
 use super::{Mail, Master, storage::Committer};
 use crate::sim::{
     net::{Body, Caller, Reply},
-    world::World,
+    world::{Ev, World},
 };
 
 /// How long a push may take.
@@ -112,8 +112,15 @@ impl RunnerEffects for RunnerSide<'_> {
         self.notify_cluster(ClusterEvent::Erased(self.node.clone()));
     }
 
-    fn push(&mut self, _: String, push: Push) {
+    fn push(&mut self, agent_url: String, push: Push) {
         let Some(host) = self.world.host_of(self.node) else { return };
+        if self.world.host_at(&agent_url) != Some(host) {
+            self.world.rules_push_elsewhere(host, &agent_url);
+            let revision = push.revision;
+            let outcome = Err(PushFailure::Unknown(format!("nobody answers at {agent_url}")));
+            let mail = Mail::Runner(self.actor, RunnerEvent::PushDone { revision, outcome });
+            return self.world.at(PUSH_LIMIT_MS, Ev::MasterAnswer { inc: self.master.inc, mail });
+        }
         self.world.note(|| push_word(self.node, &push));
         self.world.rules_push(self.master, host, &push);
         self.world.rules_push_form(host, &push);

@@ -11,6 +11,17 @@ fn key(host: usize, accepted: &Accepted) -> AcceptedKey {
 }
 
 impl World {
+    /// A push goes to an address that is not its host's: to somebody who pretends, or to where it was.
+    pub fn rules_push_elsewhere(&mut self, host: usize, agent_url: &str) {
+        let there = &self.hosts[host];
+        let node = there.node.clone();
+        if there.is_let_in && there.agent.is_some() && !there.is_cut_from_master() {
+            self.violated(format!("what {node} is to run is sent to {agent_url}, while {node} is there"));
+        } else {
+            self.note(|| format!("a push for {node} goes to {agent_url}"));
+        }
+    }
+
     /// A push is as the agent understands it: what was read of it is what was sent.
     pub fn rules_push_form(&mut self, host: usize, push: &Push) {
         let node = self.hosts[host].node.clone();

@@ -88,6 +88,7 @@ impl ClusterCore {
             effects.push(Effect::AnswerRegistration(joining.call, Err(later())));
         }
         self.claims.clear();
+        self.asked.clear();
     }
 
     /// What happens while another master leads.
@@ -153,6 +154,7 @@ impl ClusterCore {
             | Event::KeepsData { .. }
             | Event::Retired(_)
             | Event::LeadershipClaimed { .. }
+            | Event::FirstLifeAnswered { .. }
             | Event::Wake => {}
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use shef_common::{
+    client::agent_address,
     clock::{DurationMs, MonoMs, Now},
     ids::{NodeName, ServiceName},
     protocol::{Assignment, Registered, Registration},
@@ -13,6 +14,8 @@ use crate::{
     cluster::{
         admission::{Admission, Event as AdmissionEvent, Step},
         events::{Call, ClaimNumber, Effect},
+        first_life::Answer,
+        not_admitted::NotAdmitted,
         state::{AdmissionNumber, Joining, ReplyTo},
     },
     membership::{HostChanged, HostCondition, Intent, Standing},
@@ -23,6 +26,8 @@ use crate::{
 
 /// How long a host that brings replicas waits until they are durable.
 const IMPORT_LIMIT: DurationMs = DurationMs(5_000);
+/// The most first lives that are asked at once.
+const MAX_ASKED: usize = 256;
 /// How long a host that was refused while it was taken over has to come again: it asks every second or so.
 const HALF_JOINED_WAIT: DurationMs = DurationMs(30_000);
 
@@ -30,10 +35,13 @@ impl ClusterCore {
     pub(super) fn register(
         &mut self,
         call: Call,
-        registration: Box<Registration>,
+        mut registration: Box<Registration>,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
+        if let Some(address) = agent_address(&registration.host.agent_url) {
+            registration.host.agent_url = format!("http://{address}");
+        }
         let joining = Joining { call, admission: Admission::new(registration), until: None };
         self.admit(joining, AdmissionEvent::Began, now, effects);
     }
@@ -77,6 +85,16 @@ impl ClusterCore {
                 self.claims.insert(number, number);
                 effects.push(Effect::ClaimLeadership { number, above, cluster });
             }
+            Step::Ask(address) => {
+                let node = joining.admission.registration().node.clone();
+                if self.asked.len() >= MAX_ASKED || self.asked.values().any(|other| *other == node) {
+                    let why = RegisterRefused::Later(NotAdmitted::BeingProbed(node).to_string());
+                    return effects.push(Effect::AnswerRegistration(joining.call, Err(why)));
+                }
+                self.admissions.insert(number, joining);
+                self.asked.insert(number, node);
+                effects.push(Effect::AskFirstLife { number, address });
+            }
             Step::AskImport(by_service) => {
                 joining.until = Some(now.mono + IMPORT_LIMIT);
                 effects.push(Effect::WakeAt(now.mono + IMPORT_LIMIT));
@@ -107,6 +125,20 @@ impl ClusterCore {
         for (name, holds) in by_service {
             let request = Request::Import { node: node.clone(), holds };
             self.ask(ReplyTo::Admission(number), name, request, effects);
+        }
+    }
+
+    /// The agent that was known so far has answered, or has not.
+    pub(super) fn first_life_answered(
+        &mut self,
+        number: AdmissionNumber,
+        answer: Answer,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.asked.remove(&number);
+        if let Some(joining) = self.admissions.remove(&number) {
+            self.admit(joining, AdmissionEvent::Asked(answer), now, effects);
         }
     }
 

@@ -2,6 +2,7 @@
 //! one after the other, so that no event holds the thread for long.
 
 use shef_common::{
+    client::agent_address,
     clock::Now,
     ids::{NodeName, ServiceName, Version},
 };
@@ -59,13 +60,17 @@ impl ClusterCore {
         }
     }
 
-    fn recover_node(&mut self, version: Version, record: NodeRecord, effects: &mut Vec<Effect>) {
+    fn recover_node(&mut self, version: Version, mut record: NodeRecord, effects: &mut Vec<Effect>) {
+        if agent_address(&record.host.agent_url).is_none() {
+            // Earlier versions took whatever was registered. Nothing is sent there before the host registers anew.
+            log::warn!(node:% = record.node, agent_url:? = record.host.agent_url; "not an agent's address");
+            record.host.agent_url.clear();
+        }
         if record.forgotten.is_some() {
             // Should it be one too many, it goes when the next one is forgotten.
             let _ = self.members.host_forgotten(record.node.clone(), record.uid.clone());
         } else {
-            self.members.host_known(record.node.clone(), record.uid.clone());
-            self.members.engine_is(&record.node, record.host.engine_id.as_ref());
+            self.members.host_stored(&record);
             // Services go by it from their first plan on.
             let known = record.known();
             let _ = self.members.describes(&known);

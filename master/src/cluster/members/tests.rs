@@ -1,7 +1,7 @@
 //! Who may join, and who leads, by what hosts say.
 
 use shef_common::{
-    ids::{BootId, Generation, LeaderId, Revision, Slot},
+    ids::{BootId, Epoch, Generation, LeaderId, Revision, Slot},
     image::ImageRef,
     protocol::{Accepted, HostInfo, Understands},
     spec::Template,
@@ -10,6 +10,10 @@ use shef_common::{
 use super::{
     other_leaders::{SAID_FOR, WORD_COUNTS},
     *,
+};
+use crate::{
+    cluster::not_admitted::{NotAdmitted, STRANGERS_WAIT},
+    membership::Standing,
 };
 
 const OURS: &str = "0000000000000001";
@@ -35,6 +39,7 @@ fn registration() -> Registration {
         leader_silent_ms: None,
         complete: None,
         found: Vec::new(),
+        probe_key: None,
         understands: Understands::default(),
         holds: vec![],
         ledger: None,
@@ -69,6 +74,13 @@ fn holding(mut registration: Registration) -> Registration {
     registration
 }
 
+impl Members {
+    /// What to do with a host whose first life nobody has asked.
+    fn register(&mut self, registration: &Registration) -> Verdict {
+        self.decide(registration, None)
+    }
+}
+
 #[test]
 fn a_new_host_joins() {
     assert_eq!(core().register(&registration()), Verdict::Admit);
@@ -80,6 +92,24 @@ fn an_unknown_host_is_taken_over_with_what_it_holds() {
     let mut core = core();
     core.host_known(registration().node, registration().uid);
     assert_eq!(core.register(&holding(registration())), Verdict::Admit);
+}
+
+#[test]
+fn what_breaks_a_rule_is_no_services() {
+    let mut brings = holding(registration());
+    let mut system = brings.holds[0].clone();
+    system.replica = ReplicaId::parse("web-000002").unwrap();
+    let mut template = Template::clone(&system.template);
+    template.labels.insert("shef.system".into(), "agent".into());
+    system.template = template.into();
+    brings.holds.push(system);
+    assert!(matches!(core().register(&brings), Verdict::Refuse(NotAdmitted::BreaksRule { .. })));
+    brings.understands.removal_by_name = true;
+    let Verdict::Import(by_service) = core().register(&brings) else { panic!("the other one is taken over") };
+    let held: Vec<&str> = by_service.values().flatten().map(|held| held.replica.as_str()).collect();
+    assert_eq!(held, ["web-000001"]);
+    brings.holds.remove(0);
+    assert_eq!(core().register(&brings), Verdict::Admit, "nothing is left to take over");
 }
 
 /// A host of another cluster, which has heard of no master for so long.

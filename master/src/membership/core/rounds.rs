@@ -104,6 +104,7 @@ impl MembershipCore {
         let helper = |(node, host): (&NodeName, &Host)| Helper {
             node: node.clone(),
             agent_url: host.agent_url.clone(),
+            probe_key: host.probe_key.clone(),
         };
         let is_ready = |host: &Host| host.liveness.standing() == Standing::Ready;
         let mut helpers: Vec<Helper> =

@@ -35,6 +35,7 @@ pub(super) fn answered(n: usize) -> ProbeOutcome {
         node: node(n),
         uid: uid(n),
         boot: BootId::parse("00000000000000bb").unwrap(),
+        agent_url: None,
     })
 }
 pub(super) fn silent() -> ProbeOutcome {
@@ -194,7 +195,12 @@ impl Model {
         let Some(truth) = self.hosts.get_mut(&n) else { return };
         (truth.last_report, truth.sign) = (self.now, self.now);
         truth.empty_rounds.clear();
-        self.event(Event::HostReported(HostReported { node: node(n), engine_ok: true, round_trip: None }));
+        self.event(Event::HostReported(HostReported {
+            node: node(n),
+            engine_ok: true,
+            round_trip: None,
+            probe_key: None,
+        }));
         assert_eq!(self.condition(n).standing, Standing::Ready);
     }
 

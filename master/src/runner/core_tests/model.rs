@@ -167,6 +167,7 @@ impl Agent {
             leader_silent_ms: None,
             complete: None,
             found: Vec::new(),
+            probe_key: None,
             holds: vec![],
             ledger: self.digest(),
             host,
