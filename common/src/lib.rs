@@ -7,6 +7,7 @@
 //! [`open_files`], which raises the process's limit. [`docker`] makes the clients of Docker engines.
 
 pub mod backoff;
+pub mod bodies;
 pub mod bounds;
 pub mod browser_guard;
 pub mod client;
@@ -17,6 +18,7 @@ pub mod docker;
 pub mod exec;
 pub mod fields;
 pub mod files;
+pub mod frames;
 pub mod ids;
 pub mod image;
 pub mod json;
@@ -31,6 +33,8 @@ pub mod protocol;
 pub mod query;
 pub mod registry;
 mod rfc3339;
+pub mod shares;
+pub mod sockets;
 pub mod spec;
 pub mod status;
 pub mod store;

@@ -1,17 +1,24 @@
 //! The process's logger: one line an event, ids as fields, text or JSON.
 //!
+//! A place of the program that logs without end is cut short ([`limit`]), and a line says how many were left out.
+//!
 //! Invariant: an event is one line whatever its message holds; control
 //! characters are written as escapes, so that nothing a user sends can forge a line.
+
+mod limit;
 
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
+    sync::{Mutex, PoisonError},
 };
 
 use log::{
-    Level, Record,
+    Level, Log, Metadata, Record,
     kv::{self, VisitSource},
 };
+
+use self::limit::Limit;
 
 use crate::{
     clock::{Now, WallMs},
@@ -83,7 +90,7 @@ impl LogConfig {
 /// Installs the logger, which writes to the standard error stream. A second call does nothing.
 pub fn init(config: &LogConfig) {
     let format = config.format;
-    let installed = env_logger::Builder::new()
+    let all = env_logger::Builder::new()
         .parse_filters(&config.filter)
         .format(move |out, record| {
             if may_hold_bodies(record.level(), record.target()) {
@@ -92,9 +99,57 @@ pub fn init(config: &LogConfig) {
             let line = line(format, Now::read().wall, record);
             out.write_all(line.as_bytes())
         })
-        .try_init();
-    if installed.is_err() {
-        log::debug!("a logger is installed already");
+        .build();
+    let most = all.filter();
+    match log::set_boxed_logger(Box::new(Limited { all, limit: Mutex::default() })) {
+        Ok(()) => log::set_max_level(most),
+        Err(_) => log::debug!("a logger is installed already"),
+    }
+}
+
+/// The logger, which leaves out what one place of the program logs without end.
+struct Limited {
+    all: env_logger::Logger,
+    limit: Mutex<Limit>,
+}
+
+impl Limited {
+    /// Says how many lines were left out.
+    fn tell(&self, left_out: Vec<(String, u32)>) {
+        for (target, lines) in left_out {
+            let mut record = Record::builder();
+            record.level(Level::Warn).target(&target);
+            self.all
+                .log(&record.args(format_args!("{lines} lines like the ones before were left out")).build());
+        }
+    }
+}
+
+impl Log for Limited {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.all.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.all.matches(record) {
+            return;
+        }
+        let (place, now) =
+            ((record.target().to_owned(), record.line().unwrap_or_default()), Now::read().mono);
+        let (left_out, is_admitted) = {
+            let mut limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+            (limit.over(Some(now)), limit.admits(place, now))
+        };
+        self.tell(left_out);
+        if is_admitted {
+            self.all.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        let left_out = self.limit.lock().unwrap_or_else(PoisonError::into_inner).over(None);
+        self.tell(left_out);
+        self.all.flush();
     }
 }
 

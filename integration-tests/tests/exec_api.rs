@@ -5,6 +5,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use shef_agent::engine::fake::FakeEngineOptions;
 use shef_integration_tests::cluster::{Cluster, PATIENCE};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 async fn cluster() -> (Cluster, String) {
     let cluster = Cluster::fake(2, FakeEngineOptions::default()).await;
@@ -169,5 +170,50 @@ async fn what_a_service_uses_is_the_sum_of_its_replicas_and_missing_hosts_are_na
     assert_eq!((rest["replicas"].as_array().unwrap().len(), &rest["total"]["pids"]), (1, &json!(3)));
     let answer = cluster.api.get(&format!("/v1/services/web/replicas/{replica}/stats")).await;
     assert_eq!((answer.status, &answer.body["code"]), (409, &json!("replica_unreachable")));
+    cluster.stop().await;
+}
+
+/// A WebSocket by hand, after its handshake.
+async fn raw_socket(address: &str, path: &str) -> tokio::net::TcpStream {
+    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(socket.read_u8().await.expect("an answer to the handshake"));
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+    socket
+}
+
+#[actix_rt::test]
+async fn a_frame_that_declares_a_terabyte_is_not_waited_for() {
+    let (cluster, replica) = cluster().await;
+    let master = cluster.api.url.trim_start_matches("http://").to_owned();
+    let agent = cluster.api.get("/v1/nodes/h0").await.body["agent_url"].as_str().unwrap().to_owned();
+    let agent = agent.trim_start_matches("http://").to_owned();
+    for (address, path) in [
+        (master, format!("/v1/services/web/replicas/{replica}/exec?cmd=cat")),
+        (agent, format!("/v1/replicas/{replica}/exec?cmd=cat")),
+    ] {
+        let mut socket = raw_socket(&address, &path).await;
+        socket.write_all(&[0x82, 0xff]).await.unwrap();
+        socket.write_all(&(1_u64 << 40).to_be_bytes()).await.unwrap();
+        socket.write_all(&[1, 2, 3, 4]).await.unwrap();
+        // What is sent goes nowhere: soon the server reads no more, and closes.
+        let part = vec![0; 64 * 1024];
+        let sent = async {
+            let mut sent = 0;
+            while socket.write_all(&part).await.is_ok() {
+                sent += part.len();
+            }
+            sent
+        };
+        let sent = tokio::time::timeout(PATIENCE, sent).await.expect("the connection is closed");
+        println!("{address} took {sent} bytes");
+    }
     cluster.stop().await;
 }

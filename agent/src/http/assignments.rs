@@ -34,6 +34,10 @@ pub fn problem(code: Code, detail: impl Into<String>) -> HttpResponse {
     let problem = Problem::new(code, detail);
     let status = actix_web::http::StatusCode::from_u16(problem.status).unwrap_or_default();
     let mut answer = HttpResponse::build(status);
+    if code == Code::BodyTooSlow {
+        // The rest of the body would be taken for the next request.
+        answer.force_close();
+    }
     if let Some(seconds) = problem.retry_after_s {
         answer.insert_header(("Retry-After", seconds.to_string()));
     }

@@ -3,12 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{FromRequest as _, HttpRequest, HttpResponse, dev::Payload, web};
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, Session};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use shef_common::{
     exec::{Control, DRAIN_MS, ExecOrder, MAX_FRAME_BYTES, PING_MS, SILENCE_MS, STDERR, STDIN, STDOUT},
+    frames::bounded_payload,
     ids::{InvalidId, ReplicaId},
     logs::Output,
     problem::Code,
@@ -54,7 +55,9 @@ pub async fn get(
     consoles: web::Data<Consoles>,
     slots: web::Data<CommandSlots>,
 ) -> HttpResponse {
-    let (answer, mut session, messages) = match actix_ws::handle(&request, payload) {
+    let mut bounded: Payload = Payload::Stream { payload: Box::pin(bounded_payload(payload.into_inner())) };
+    let payload = web::Payload::from_request(&request, &mut bounded).await;
+    let (answer, mut session, messages) = match payload.and_then(|own| actix_ws::handle(&request, own)) {
         Ok(upgraded) => upgraded,
         Err(error) => return problem(Code::InvalidParameter, format!("this is a WebSocket: {error}")),
     };

@@ -6,19 +6,23 @@ use actix::Recipient;
 use actix_http::{HttpService, KeepAlive};
 use actix_service::map_config;
 use actix_web::{
-    App,
-    dev::{AppConfig, Service, ServiceFactory},
+    App, HttpMessage as _, HttpRequest, Route,
+    dev::{AppConfig, Payload, Service, ServiceFactory},
     error::{InternalError, JsonPayloadError},
+    http::header::{self, HeaderValue},
     web,
 };
 use futures_util::future::Either;
 use shef_common::{
+    bodies::{is_too_slow, paced},
     browser_guard::{Caller, KnownNames, Refusal},
     disk::DISK_PATH,
     exec::DRAIN_MS,
     problem::{Code, Problem},
     protocol::{ASSIGNMENTS_PATH, Alive, PORTS_PATH, PROBE_PATH},
     registry::LOGIN_PATH,
+    shares::Shares,
+    sockets,
     usage::USAGE_PATH,
 };
 use tokio::{
@@ -26,7 +30,7 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
 };
 
-use super::{assignments, disk, exec, health, logs, probe, registry_login, usage};
+use super::{assignments, disk, exec, health, logs, probe, probe::Prober, registry_login, usage};
 use crate::{
     console::{Consoles, Meter},
     images::Cleaner,
@@ -83,6 +87,7 @@ impl Server {
         consoles: Consoles,
         images: Rc<Cleaner>,
         alive: Alive,
+        prober: Prober,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
@@ -100,6 +105,14 @@ impl Server {
                     answer.await
                 }
             })
+            .wrap_fn(|mut request, service| {
+                // Commands go on for as long as their clients do.
+                if !request.path().ends_with("/exec") {
+                    let body = request.take_payload();
+                    request.set_payload(Payload::Stream { payload: Box::pin(paced(body)) });
+                }
+                service.call(request)
+            })
             .wrap_fn(|request, service| {
                 // Masters and agents call by address: no name is known but those of this machine.
                 match KnownNames::default().admit(Caller::of(request.method(), request.headers())) {
@@ -114,53 +127,53 @@ impl Server {
             .app_data(web::Data::new(images))
             .app_data(web::Data::new(exec::CommandSlots::new()))
             .app_data(web::Data::new(logs::LogSlots::new()))
-            .app_data(web::Data::new(probe::Prober::new()))
+            .app_data(web::Data::new(prober))
             .app_data(json_config())
             .service(
                 web::resource("/health")
                     .route(web::get().to(health::health))
-                    .default_service(web::to(not_allowed)),
+                    .default_service(not_allowed("GET")),
             )
             .service(
                 web::resource(PROBE_PATH)
                     .route(web::get().to(probe::alive))
                     .route(web::post().to(probe::through))
-                    .default_service(web::to(not_allowed)),
+                    .default_service(not_allowed("GET, POST")),
             )
             .service(
                 web::resource(PORTS_PATH)
                     .route(web::post().to(probe::ports))
-                    .default_service(web::to(not_allowed)),
+                    .default_service(not_allowed("POST")),
             )
             .service(
                 web::resource(ASSIGNMENTS_PATH)
                     .route(web::post().to(assignments::push))
-                    .default_service(web::to(not_allowed)),
+                    .default_service(not_allowed("POST")),
             )
             .service(
                 web::resource("/v1/replicas/{id}/logs")
                     .route(web::get().to(logs::get))
-                    .default_service(web::to(not_allowed)),
+                    .default_service(not_allowed("GET")),
             )
             .service(
                 web::resource("/v1/replicas/{id}/exec")
                     .route(web::get().to(exec::get))
-                    .default_service(web::to(not_allowed)),
+                    .default_service(not_allowed("GET")),
             )
             .service(
                 web::resource(LOGIN_PATH)
                     .route(web::post().to(registry_login::post))
-                    .default_service(web::to(not_allowed)),
+                    .default_service(not_allowed("POST")),
             )
             .service(
                 web::resource(DISK_PATH)
                     .route(web::post().to(disk::post))
-                    .default_service(web::to(not_allowed)),
+                    .default_service(not_allowed("POST")),
             )
             .service(
                 web::resource(USAGE_PATH)
                     .route(web::post().to(usage::post))
-                    .default_service(web::to(not_allowed)),
+                    .default_service(not_allowed("POST")),
             )
             .default_service(web::to(not_found));
         let factory = HttpService::build()
@@ -212,6 +225,7 @@ async fn accept<S>(
 ) where
     S: Service<TcpStream> + 'static,
 {
+    let shares = Shares::of(MAX_CONNECTIONS);
     loop {
         let Ok(()) = slots.acquire().await.map(SemaphorePermit::forget) else { return };
         let accepted = tokio::select! {
@@ -220,13 +234,20 @@ async fn accept<S>(
         };
         match accepted {
             None => return slots.add_permits(1),
-            Some(Ok((stream, _))) => {
+            Some(Ok((stream, peer))) => {
+                // One client cannot keep all others out.
+                let Some(share) = shares.take(peer.ip()) else {
+                    slots.add_permits(1);
+                    continue;
+                };
+                sockets::cut_off_if_unread(&stream);
                 let (service, slots, mut stage) = (service.clone(), slots.clone(), stage.clone());
                 actix::spawn(async move {
                     tokio::select! {
                         _ = service.call(stream) => {}
                         () = closing(&mut stage) => {}
                     }
+                    drop(share);
                     slots.add_permits(1);
                 });
             }
@@ -253,6 +274,7 @@ fn json_config() -> web::JsonConfig {
             JsonPayloadError::OverflowKnownLength { .. } | JsonPayloadError::Overflow { .. } => {
                 Code::BodyTooLarge
             }
+            JsonPayloadError::Payload(error) if is_too_slow(error) => Code::BodyTooSlow,
             JsonPayloadError::ContentType => Code::UnsupportedMediaType,
             _ => Code::InvalidBody,
         };
@@ -276,10 +298,12 @@ async fn not_found() -> actix_web::HttpResponse {
     )
 }
 
-async fn not_allowed() -> actix_web::HttpResponse {
-    assignments::problem(
-        Code::MethodNotAllowed,
-        "use GET for /health and /v1/replicas/{id}, GET or POST for /v1/probe, and POST for \
-         /v1/probe/ports, /v1/assignments and /v1/usage",
-    )
+/// The answer to a method that an address does not take; `allowed`: the ones that it takes.
+fn not_allowed(allowed: &'static str) -> Route {
+    web::to(move |request: HttpRequest| {
+        let detail = format!("{} takes {allowed}", request.path());
+        let mut answer = assignments::problem(Code::MethodNotAllowed, detail);
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+        ready(answer)
+    })
 }

@@ -227,6 +227,7 @@ impl World {
             address: target.address,
             agent_url: "http://10.66.0.1:11044".to_owned(),
             labels: placement::labels(host),
+            policy: None,
             probe_key: ProbeKey::random(),
         };
         let description = Description {

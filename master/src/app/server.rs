@@ -10,26 +10,32 @@ use std::{
 };
 
 use actix_web::{
-    App, HttpServer,
-    dev::{Server, Service as _},
+    App, HttpMessage as _, HttpServer,
+    dev::{Payload, Server, Service as _},
     web,
 };
 use futures_util::future::Either;
-use shef_common::{client::HostClient, open_files::FileBudget};
+use shef_common::{bodies::paced, client::HostClient, open_files::FileBudget, sockets};
 use tokio::{
-    net::UnixStream,
+    net::{TcpStream, UnixStream},
     sync::{Semaphore, watch},
 };
 
 use super::{actors::Actors, socket};
 use crate::{
     config::MasterConfig,
-    http::{self, Api, Connections, Permits, StreamClient},
+    http::{self, Api, BodyBudget, Connections, Permits, StreamClient},
     view::StateBody,
 };
 
 /// The server's keep-alive must outlast the clients', or reused connections fail.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a client may take to send its request's head.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// How many bytes of users' bodies are kept at once while they come.
+const USERS_BODIES: usize = 64 * 1024 * 1024;
+/// The same of agents' bodies, which are larger.
+const AGENTS_BODIES: usize = 256 * 1024 * 1024;
 /// How long requests under way may take at a stop, in seconds.
 const DRAIN_S: u64 = 5;
 
@@ -72,6 +78,8 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
         streams: Permits::new(config.max_streams),
         stopping,
         unsent_bytes: AtomicUsize::new(0),
+        bodies: BodyBudget::of(USERS_BODIES),
+        agents_bodies: BodyBudget::of(AGENTS_BODIES),
         plans: Arc::new(Semaphore::new(http::MAX_PLANS)),
     }
 }
@@ -118,6 +126,14 @@ pub(super) fn serve(
                 let answer = service.call(request);
                 async move { Ok(connections.let_go_if_scarce(answer.await?)) }
             })
+            .wrap_fn(|mut request, service| {
+                // Commands go on for as long as their clients do.
+                if !request.path().ends_with("/exec") {
+                    let body = request.take_payload();
+                    request.set_payload(Payload::Stream { payload: Box::pin(paced(body)) });
+                }
+                service.call(request)
+            })
             .wrap_fn(move |request, service| match http::admit(&request, &known_names) {
                 Ok(()) => Either::Left(service.call(request)),
                 Err(error) => Either::Right(ready(Err(error.into()))),
@@ -133,8 +149,17 @@ pub(super) fn serve(
         if connection.is::<UnixStream>() {
             data.insert(http::BySocket);
         }
-        counted.opened(data);
+        let connection = connection.downcast_ref::<TcpStream>();
+        let client = connection.and_then(|connection| connection.peer_addr().ok());
+        let goes_on = counted.opened(client.map(|client| client.ip()), data);
+        if let Some(connection) = connection {
+            sockets::cut_off_if_unread(connection);
+            if !goes_on {
+                sockets::hang_up(connection);
+            }
+        }
     })
+    .client_request_timeout(HEAD_LIMIT)
     .keep_alive(KEEP_ALIVE)
     // A client that has gone is noticed, and whatever waited for it gives its place back.
     .h1_allow_half_closed(false)

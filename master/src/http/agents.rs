@@ -20,8 +20,12 @@ const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// How long the master's own actors may take to answer an agent.
 const LIMIT: Duration = Duration::from_secs(10);
 
-async fn read<T: DeserializeOwned>(request: &HttpRequest, payload: web::Payload) -> Result<T, ApiError> {
-    let bytes = body::read(request, payload, MAX_BYTES).await?;
+async fn read<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: web::Payload,
+    api: &Api,
+) -> Result<T, ApiError> {
+    let bytes = body::read_within(request, payload, MAX_BYTES, &api.agents_bodies).await?;
     serde_json::from_slice(&bytes).map_err(|error| {
         let error: String = error.to_string().chars().take(300).collect();
         let detail = format!("the body is not what this version of the protocol takes: {error}");
@@ -35,7 +39,7 @@ fn overloaded(error: &actix::MailboxError) -> ApiError {
 
 /// `POST /agent/v1/register`
 pub async fn register(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let registration = read(&request, payload).await?;
+    let registration = read(&request, payload, &api).await?;
     match api
         .register
         .send(Register(registration))
@@ -51,7 +55,7 @@ pub async fn register(request: HttpRequest, payload: web::Payload, api: web::Dat
 
 /// `POST /agent/v1/report`
 pub async fn report(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let report = read(&request, payload).await?;
+    let report = read(&request, payload, &api).await?;
     match api.report.send(TakeReport(report)).timeout(LIMIT).await.map_err(|error| overloaded(&error))? {
         Some(ack) => Ok(HttpResponse::Ok().json(ack)),
         None => Err(Problem::new(Code::Internal, "the host's runner gave no answer").into()),
@@ -60,7 +64,7 @@ pub async fn report(request: HttpRequest, payload: web::Payload, api: web::Data<
 
 /// `POST /agent/v1/images`: refused until the services are known, so that none is forgotten.
 pub async fn images(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let asked: ImagesQuery = read(&request, payload).await?;
+    let asked: ImagesQuery = read(&request, payload, &api).await?;
     if !api.store.borrow().available || !matches!(api.view.cluster().phase, PhaseView::Leading) {
         return Err(Problem::new(Code::StoreUnavailable, "the services are not known now".to_owned()).into());
     }

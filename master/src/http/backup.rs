@@ -13,7 +13,7 @@ use crate::store::TakeBackup;
 /// `GET /v1/backup`: what was durable at one moment, from memory. A slow reader delays no other
 /// request; its permit is given back at the end.
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, ApiError> {
-    let permit = RequestPermit::take(&api)?;
+    let permit = RequestPermit::take(&api, &request)?;
     params::query(&request, &[])?;
     let taken = api.backup.send(TakeBackup).timeout(api.store_timeout).await;
     let backup = taken.map_err(|error| Problem::new(Code::StoreUnavailable, error.to_string()))?;

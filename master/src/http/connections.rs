@@ -1,10 +1,14 @@
 //! How many connections the API has open, and which of them are closed after their
 //! answer while they are scarce. Half of them are for agents: a crowd of other clients
-//! never takes the place of a host that reports. Agents beyond that half take turns.
+//! never takes the place of a host that reports. Agents beyond that half take turns. No client has more than
+//! three quarters of all; agents' connections do not count for that, as many hosts may be behind one address.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use actix_web::{
@@ -12,12 +16,16 @@ use actix_web::{
     dev::{Extensions, ServiceResponse},
     http::{ConnectionType, StatusCode},
 };
-use shef_common::protocol::{REGISTER_PATH, REPORT_PATH};
+use shef_common::{
+    protocol::{REGISTER_PATH, REPORT_PATH},
+    shares::{Share, Shares},
+};
 
 /// The open connections of all workers.
 #[derive(Debug, Clone)]
 pub struct Connections {
     counts: Arc<Counts>,
+    shares: Arc<Shares>,
     bound: usize,
 }
 
@@ -31,6 +39,8 @@ struct Counts {
 struct Open {
     counts: Arc<Counts>,
     is_agents: AtomicBool,
+    /// Its client's share, unless it is an agent's.
+    share: Mutex<Option<Share>>,
 }
 
 impl Drop for Open {
@@ -46,19 +56,29 @@ impl Connections {
     /// None yet, of at most `bound`.
     #[must_use]
     pub fn new(bound: usize) -> Self {
-        Self { counts: Arc::default(), bound }
+        Self { counts: Arc::default(), shares: Shares::of(bound), bound }
     }
 
-    /// A connection was opened, whose data is `data`.
-    pub fn opened(&self, data: &mut Extensions) {
+    /// A connection of `client` was opened, whose data is `data`. Returns whether it may go on: its client has no
+    /// more than its share.
+    #[must_use]
+    pub fn opened(&self, client: Option<IpAddr>, data: &mut Extensions) -> bool {
+        let share = client.map(|client| self.shares.take(client));
+        let goes_on = !matches!(share, Some(None));
         self.counts.open.fetch_add(1, SeqCst);
-        data.insert(Open { counts: self.counts.clone(), is_agents: AtomicBool::new(false) });
+        data.insert(Open {
+            counts: self.counts.clone(),
+            is_agents: AtomicBool::new(false),
+            share: Mutex::new(share.flatten()),
+        });
+        goes_on
     }
 
     /// Whether the connection ends with the answer to a request for `path`.
     fn lets_go(&self, open: &Open, path: &str) -> bool {
         if matches!(path, REGISTER_PATH | REPORT_PATH) && !open.is_agents.swap(true, SeqCst) {
             self.counts.of_agents.fetch_add(1, SeqCst);
+            open.share.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
         if open.is_agents.load(SeqCst) {
             self.counts.of_agents.load(SeqCst) > self.bound / 2
@@ -84,8 +104,26 @@ mod tests {
 
     fn open(connections: &Connections) -> Extensions {
         let mut data = Extensions::new();
-        connections.opened(&mut data);
+        assert!(connections.opened(None, &mut data));
         data
+    }
+
+    #[test]
+    fn no_client_takes_all_connections_and_agents_behind_one_address_do_not_count() {
+        let connections = Connections::new(8);
+        let from = |last: u8| {
+            let mut data = Extensions::new();
+            let goes_on = connections.opened(Some([10, 0, 0, last].into()), &mut data);
+            (data, goes_on)
+        };
+        let mut crowd: Vec<_> = (0..6).map(|_| from(1)).collect();
+        assert!(crowd.iter().all(|(_, goes_on)| *goes_on));
+        assert!(!from(1).1 && from(2).1);
+        connections.lets_go(crowd[0].0.get().unwrap(), REPORT_PATH);
+        let one_more = from(1);
+        assert!(one_more.1 && !from(1).1, "an agent's is not counted");
+        crowd.pop();
+        assert!(from(1).1);
     }
 
     #[test]

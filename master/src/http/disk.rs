@@ -57,7 +57,7 @@ pub async fn prune(request: HttpRequest, api: web::Data<Api>, client: web::Data<
 }
 
 async fn answer(request: &HttpRequest, api: &web::Data<Api>, client: &HostClient, prune: bool) -> Answer {
-    let _permit = RequestPermit::take(api)?;
+    let _permit = RequestPermit::take(api, request)?;
     params::query(request, &[])?;
     let mut hosts: Vec<Host> = Vec::new();
     loop {

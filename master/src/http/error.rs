@@ -96,6 +96,10 @@ impl ResponseError for ApiError {
         if self.0.code == Code::Unauthenticated {
             answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
+        if self.0.code == Code::BodyTooSlow {
+            // The rest of the body would be taken for the next request.
+            answer.force_close();
+        }
         if let Some(seconds) = self.0.retry_after_s {
             answer.insert_header((header::RETRY_AFTER, seconds));
         }

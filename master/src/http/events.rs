@@ -38,7 +38,7 @@ impl Filter {
 
 /// `GET /v1/events?service=&host=&after=`, with `Last-Event-ID`
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, ApiError> {
-    let permit = StreamPermit::take(&api)?;
+    let permit = StreamPermit::take(&api, &request)?;
     let query = params::query(&request, &["service", "host", "after"])?;
     let invalid = |why: String| ApiError::from(Problem::new(Code::InvalidParameter, why));
     let service = query.get("service").map(|text| text.parse()).transpose();

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{FromRequest as _, HttpRequest, HttpResponse, dev::Payload, web};
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, Session};
 use awc::ws::{Frame, Message};
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use shef_common::{
     exec::{self, Control, DRAIN_MS, ExecOrder, MAX_FRAME_BYTES, PING_MS, SILENCE_MS},
+    frames::{FrameTooLarge, bounded_payload, bounded_socket},
     ids::ServiceName,
     problem::{Code, Problem},
 };
@@ -31,7 +32,7 @@ pub async fn get(
     api: web::Data<Api>,
     client: web::Data<StreamClient>,
 ) -> Result<HttpResponse, ApiError> {
-    let permit = StreamPermit::take(&api)?;
+    let permit = StreamPermit::take(&api, &request)?;
     let name: ServiceName = params::name(&request)?;
     let id = params::replica(&request)?;
     let order = ExecOrder::read(params::pairs(&request)?)?;
@@ -46,12 +47,17 @@ pub async fn get(
         return Err(unreachable(error).into());
     }
     // Only who can speak to us is worth an agent's connection.
-    let (answer, session, messages) = actix_ws::handle(&request, payload)
-        .map_err(|error| Problem::new(Code::InvalidParameter, format!("this is a WebSocket: {error}")))?;
+    let no_socket = |error| Problem::new(Code::InvalidParameter, format!("this is a WebSocket: {error}"));
+    let mut bounded: Payload = Payload::Stream { payload: Box::pin(bounded_payload(payload.into_inner())) };
+    let payload = web::Payload::from_request(&request, &mut bounded).await.map_err(no_socket)?;
+    let (answer, session, messages) = actix_ws::handle(&request, payload).map_err(no_socket)?;
     let url = format!("{}{}?{}", host.view.host.agent_url, exec::path(&id), order.to_query());
     let connected = tokio::time::timeout(CONNECT_LIMIT, client.0.ws(&url).connect()).await;
     let agent = match connected {
-        Ok(Ok((_, agent))) => agent,
+        Ok(Ok((_, agent))) => {
+            let too_large = |error: FrameTooLarge| unreachable(AgentError::NoAnswer(error.to_string()));
+            bounded_socket(agent).map_err(too_large)?
+        }
         Ok(Err(error)) => return Err(unreachable(AgentError::NoAnswer(error.to_string())).into()),
         Err(_) => return Err(unreachable(AgentError::TooLate(CONNECT_LIMIT)).into()),
     };

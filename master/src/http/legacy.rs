@@ -90,8 +90,8 @@ pub async fn create(request: HttpRequest, payload: web::Payload, api: web::Data<
 }
 
 async fn try_create(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
-    let _permit = RequestPermit::take(api)?;
     let mut fields = Checked::new(read(request, payload, api).await?, &["serviceName", "image", "replicas"]);
+    let _permit = RequestPermit::take(api, request)?;
     let name = fields.text("serviceName", ServiceName::parse);
     let image = fields.text("image", ImageRef::parse);
     let replicas = fields.replicas(Some(1));
@@ -144,8 +144,8 @@ pub async fn get(request: HttpRequest, payload: web::Payload, api: web::Data<Api
 }
 
 async fn try_get(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
-    let _permit = RequestPermit::take(api)?;
     let name = named(request, payload, api).await?;
+    let _permit = RequestPermit::take(api, request)?;
     match shown(api, &name) {
         Some(view) => Ok(json!(ShefService::of(&view, &api.view))),
         None => {
@@ -162,8 +162,8 @@ pub async fn scale(request: HttpRequest, payload: web::Payload, api: web::Data<A
 }
 
 async fn try_scale(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
-    let _permit = RequestPermit::take(api)?;
     let mut fields = Checked::new(read(request, payload, api).await?, &["serviceName", "replicas"]);
+    let _permit = RequestPermit::take(api, request)?;
     let name = fields.text("serviceName", ServiceName::parse);
     let replicas = fields.replicas(None);
     let (Some(name), Some(replicas)) = (name, replicas) else { return fields.refuse() };
@@ -198,8 +198,8 @@ pub async fn delete(request: HttpRequest, payload: web::Payload, api: web::Data<
 }
 
 async fn try_delete(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
-    let _permit = RequestPermit::take(api)?;
     let name = named(request, payload, api).await?;
+    let _permit = RequestPermit::take(api, request)?;
     let accepted = api.ask(may_change(request, &name)?, Request::Delete { expect: Expect::Any }).await;
     accepted.map_err(|refused| refusal(&name, refused))?;
     let mut missing = String::new();
@@ -214,8 +214,8 @@ async fn try_delete(request: &HttpRequest, payload: web::Payload, api: &web::Dat
 }
 
 /// `GET /state`
-pub async fn state(api: web::Data<Api>) -> HttpResponse {
-    match RequestPermit::take(&api) {
+pub async fn state(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {
+    match RequestPermit::take(&api, &request) {
         Ok(_permit) => {
             let hosts = api.view.addresses();
             let bootstraps = {
@@ -248,8 +248,8 @@ async fn try_node(
     payload: web::Payload,
     api: &web::Data<Api>,
 ) -> Result<(), ShefError> {
-    let _permit = RequestPermit::take(api)?;
     let mut fields = Checked::new(read(request, payload, api).await?, &["node", "master"]);
+    let _permit = RequestPermit::take(api, request)?;
     let node = fields.text("node", |text| {
         text.parse::<Ipv4Addr>().map_err(|_| "must be an IPv4 address such as 10.0.0.5")
     });
@@ -326,7 +326,7 @@ async fn read(
     payload: web::Payload,
     api: &Api,
 ) -> Result<Map<String, Value>, ShefError> {
-    let bytes = body::read(request, payload, api.max_body_bytes).await?;
+    let bytes = body::read(request, payload, api).await?;
     // No body is an empty one, as in the original.
     if bytes.is_empty() { Ok(Map::new()) } else { Ok(body::object(&bytes)?) }
 }

@@ -32,16 +32,24 @@ mod tokens;
 mod usage;
 
 use std::{
+    borrow::Cow,
+    future::ready,
     net::Ipv4Addr,
     sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Duration,
 };
 
 use actix::Recipient;
-use actix_web::{HttpRequest, HttpResponse, ResponseError, dev::ServiceRequest, web};
+use actix_web::{
+    HttpRequest, HttpResponse, ResponseError, Route,
+    dev::ServiceRequest,
+    http::header::{self, HeaderValue},
+    web,
+};
 use shef_common::{
     browser_guard::{Caller, KnownNames},
     problem::{Code, Problem},
+    shares::{Share, Shares},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -59,6 +67,7 @@ use crate::{
 };
 
 pub use access::BySocket;
+pub use body::BodyBudget;
 pub use connections::Connections;
 pub use error::ApiError;
 pub use plan::MAX_PLANS;
@@ -116,6 +125,10 @@ pub struct Api {
     pub plans: Arc<Semaphore>,
     /// How many bytes of large answers are not sent yet.
     pub unsent_bytes: AtomicUsize,
+    /// What is kept of users' bodies while they come.
+    pub bodies: BodyBudget,
+    /// The same of agents' bodies.
+    pub agents_bodies: BodyBudget,
 }
 
 impl Api {
@@ -146,17 +159,25 @@ impl Api {
     }
 }
 
-/// How many of something may be under way at once.
+/// How many of something may be under way at once, and how many of one client.
 pub struct Permits {
     free: Arc<Semaphore>,
     /// How many there are in all.
     pub most: usize,
+    shares: Arc<Shares>,
+}
+
+/// One of them; given back when dropped.
+struct Permit {
+    _permit: OwnedSemaphorePermit,
+    _share: Option<Share>,
 }
 
 impl Permits {
     /// `most` of them, all free.
     pub fn new(most: u32) -> Self {
-        Self { free: Arc::new(Semaphore::new(most as usize)), most: most as usize }
+        let most = most as usize;
+        Self { free: Arc::new(Semaphore::new(most)), most, shares: Shares::of(most) }
     }
 
     /// How many are taken.
@@ -164,24 +185,36 @@ impl Permits {
         self.most - self.free.available_permits()
     }
 
-    /// Takes one, or says what is too many.
-    fn take(&self, too_many: impl FnOnce(usize) -> String) -> Result<OwnedSemaphorePermit, ApiError> {
-        let permit = self.free.clone().try_acquire_owned();
-        permit.map_err(|_| Problem::new(Code::Overloaded, too_many(self.most)).into())
+    /// Takes one for whoever has sent `request`, or says what is too many; `whose`: the bound is a client's.
+    fn take(
+        &self,
+        request: &HttpRequest,
+        too_many: impl Fn(usize, &str) -> String,
+    ) -> Result<Permit, ApiError> {
+        let overloaded = |most, whose: &str| Problem::new(Code::Overloaded, too_many(most, whose));
+        let client = request.peer_addr().map(|address| address.ip());
+        let share = client.map(|client| {
+            let whose = format!(" of {client}, which is what one client may have");
+            self.shares.take(client).ok_or_else(|| overloaded(self.shares.most, &whose))
+        });
+        let share = share.transpose()?;
+        let permit = self.free.clone().try_acquire_owned().map_err(|_| overloaded(self.most, ""))?;
+        Ok(Permit { _permit: permit, _share: share })
     }
 }
 
 /// The permit of one request under way; given back when dropped.
 pub struct RequestPermit {
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 impl RequestPermit {
     /// Takes a permit, if one is free.
-    pub fn take(api: &web::Data<Api>) -> Result<Self, ApiError> {
-        let too_many =
-            |most| format!("{most} requests are under way, which is the bound (max_waiting_requests)");
-        Ok(Self { _permit: api.requests.take(too_many)? })
+    pub fn take(api: &web::Data<Api>, request: &HttpRequest) -> Result<Self, ApiError> {
+        let too_many = |most, whose: &str| {
+            format!("{most} requests are under way{whose}; the bound is max_waiting_requests, try again")
+        };
+        Ok(Self { _permit: api.requests.take(request, too_many)? })
     }
 }
 
@@ -202,28 +235,36 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(
             web::resource(shef_common::protocol::REGISTER_PATH)
                 .route(web::post().to(agents::register))
-                .default_service(web::to(wrong_method)),
+                .default_service(wrong_method("POST".into())),
         )
         .service(
             web::resource(shef_common::protocol::REPORT_PATH)
                 .route(web::post().to(agents::report))
-                .default_service(web::to(wrong_method)),
+                .default_service(wrong_method("POST".into())),
         )
         .service(
             web::resource(shef_common::protocol::IMAGES_PATH)
                 .route(web::post().to(agents::images))
-                .default_service(web::to(wrong_method)),
+                .default_service(wrong_method("POST".into())),
         )
         .default_service(web::to(nothing_here));
 }
 
-async fn wrong_method(request: HttpRequest) -> HttpResponse {
-    let detail = format!(
-        "{} does not take {}",
-        params::shown(request.path()),
-        params::shown(request.method().as_str())
-    );
-    ApiError(Problem::new(Code::MethodNotAllowed, detail)).error_response()
+/// The answer to a method that an address does not take; `allowed`: the ones that it takes.
+fn wrong_method(allowed: Cow<'static, str>) -> Route {
+    web::to(move |request: HttpRequest| {
+        let detail = format!(
+            "{} does not take {}, but {allowed}",
+            params::shown(request.path()),
+            params::shown(request.method().as_str())
+        );
+        let mut answer = ApiError(Problem::new(Code::MethodNotAllowed, detail)).error_response();
+        // Methods are visible characters.
+        if let Ok(allowed) = HeaderValue::from_str(&allowed) {
+            answer.headers_mut().insert(header::ALLOW, allowed);
+        }
+        ready(answer)
+    })
 }
 
 async fn nothing_here(request: HttpRequest) -> HttpResponse {

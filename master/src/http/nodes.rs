@@ -24,7 +24,7 @@ pub fn not_found(name: &NodeName) -> ApiError {
 
 /// `GET /v1/nodes?limit=&after=`
 pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     let (limit, after) = params::page::<NodeName>(&params::query(&request, &["limit", "after"])?)?;
     api.knows_all()?;
     let nodes: Vec<NodeView> = api.view.hosts(after.as_ref(), limit).iter().map(shown).collect();
@@ -34,7 +34,7 @@ pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
 
 /// `GET /v1/nodes/{name}`
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     let name: NodeName = params::name(&request)?;
     match api.view.host(&name) {
         Some(host) => Ok(HttpResponse::Ok().json(shown(&host))),
@@ -46,8 +46,8 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Answer {
 }
 
 /// `GET /v1/stats`
-pub async fn stats(api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
+pub async fn stats(request: HttpRequest, api: web::Data<Api>) -> Answer {
+    let _permit = RequestPermit::take(&api, &request)?;
     let waiting = api.requests.taken();
     let body = serde_json::json!({ "counts": api.stats.counts(), "now": api.view.totals(),
         "waiting_requests": waiting });

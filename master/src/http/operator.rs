@@ -21,25 +21,25 @@ const MAX_DEADLINE_S: u64 = 86_400;
 
 /// `POST /v1/nodes/{name}/cordon`
 pub async fn cordon(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
     let name = named(&request)?;
     fields(&request, payload, &api).await?.finish()?;
+    let _permit = RequestPermit::take(&api, &request)?;
     intend(&api, name, NodeIntent::Cordon).await
 }
 
 /// `POST /v1/nodes/{name}/activate`
 pub async fn activate(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
     let name = named(&request)?;
     fields(&request, payload, &api).await?.finish()?;
+    let _permit = RequestPermit::take(&api, &request)?;
     intend(&api, name, NodeIntent::Activate).await
 }
 
 /// `POST /v1/nodes/{name}/drain`, with `{"deadline_s": 600}` or without a body.
 pub async fn drain(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
     let name = named(&request)?;
     let mut fields = fields(&request, payload, &api).await?;
+    let _permit = RequestPermit::take(&api, &request)?;
     let deadline: Option<u64> = fields.optional("deadline_s");
     if deadline.is_some_and(|seconds| !(1..=MAX_DEADLINE_S).contains(&seconds)) {
         fields.wrong("deadline_s", format!("must be a number of seconds from 1 to {MAX_DEADLINE_S}"));
@@ -51,7 +51,7 @@ pub async fn drain(request: HttpRequest, payload: web::Payload, api: web::Data<A
 
 /// `DELETE /v1/nodes/{name}?force=`
 pub async fn forget(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     let name: NodeName = params::name(&request)?;
     let force = match params::query(&request, &["force"])?.get("force").map(String::as_str) {
         None | Some("false") => false,
@@ -72,7 +72,7 @@ fn named(request: &HttpRequest) -> Result<NodeName, ApiError> {
 
 /// The fields of the body; none at all is as good as an empty object.
 async fn fields(request: &HttpRequest, payload: web::Payload, api: &Api) -> Result<Fields, ApiError> {
-    let bytes = body::read(request, payload, api.max_body_bytes).await?;
+    let bytes = body::read(request, payload, api).await?;
     Ok(Fields::new(if bytes.is_empty() { serde_json::Map::new() } else { body::object(&bytes)? }))
 }
 
@@ -105,14 +105,14 @@ async fn operate(api: &Api, name: &NodeName, operation: Operation) -> Result<(),
 
 /// `GET /v1/cluster`
 pub async fn cluster(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     params::query(&request, &[])?;
     Ok(HttpResponse::Ok().json(shown(&api)))
 }
 
 /// `POST /v1/cluster/resume`: replacement goes on though many hosts are down.
 pub async fn resume(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     params::query(&request, &[])?;
     match api.release_brake.send(ReleaseBrake).timeout(api.store_timeout).await {
         Ok(was_on) => {
@@ -128,7 +128,7 @@ pub async fn resume(request: HttpRequest, api: web::Data<Api>) -> Answer {
 
 /// `POST /v1/cluster/take-over`: this master leads, whoever led instead of it.
 pub async fn take_over(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     params::query(&request, &[])?;
     let mut body = shown(&api);
     body["took_over"] = json!(matches!(api.view.cluster().phase, PhaseView::Deposed(_)));

@@ -25,12 +25,11 @@ use crate::{
 
 /// `POST /v1/services/{name}/plan`, with `If-Match`: what `PUT` of the same body would do
 pub async fn plan(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     params::query(&request, &[])?;
     let expect = params::expect(&request)?;
-    let spec =
-        spec::read(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?, Some(&name))?;
+    let spec = spec::read(body::object(&body::read(&request, payload, &api).await?)?, Some(&name))?;
+    let _permit = RequestPermit::take(&api, &request)?;
     preview(&api, &name, Request::Put { spec, expect }).await
 }
 

@@ -32,7 +32,7 @@ const MAX_PASSWORD: usize = 8_192;
 
 /// `GET /v1/registries`
 pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     params::query(&request, &[])?;
     Ok(HttpResponse::Ok().json(json!({ "registries": &*api.view.registries() })))
 }
@@ -54,10 +54,10 @@ pub async fn put(
     api: web::Data<Api>,
     client: web::Data<HostClient>,
 ) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
     let wants_check = params::flag(&params::query(&request, &["check"])?, "check")?;
     let host: RegistryHost = params::name(&request)?;
-    let mut fields = Fields::new(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?);
+    let mut fields = Fields::new(body::object(&body::read(&request, payload, &api).await?)?);
+    let _permit = RequestPermit::take(&api, &request)?;
     let credentials = credentials(&mut fields);
     fields.finish()?;
     // Whatever is missing was wrong.
@@ -101,7 +101,7 @@ async fn check(api: &Api, client: &HostClient, host: &RegistryHost, credentials:
 
 /// `DELETE /v1/registries/{name}`
 pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     params::query(&request, &[])?;
     let host: RegistryHost = params::name(&request)?;
     ask(&api, RegistryRequest { host: host.clone(), credentials: None }).await?;

@@ -13,7 +13,6 @@ use crate::service::{Request, RolloutCommand};
 
 /// `POST /v1/services/{name}/rollout/{pause|resume|abort|promote}?wait=`, with `If-Match`
 pub async fn command(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let wait = params::wait(&params::query(&request, &["wait"])?)?;
     let expect = params::expect(&request)?;
@@ -28,12 +27,12 @@ pub async fn command(request: HttpRequest, payload: web::Payload, api: web::Data
         }
     };
     read(&request, payload, &api).await?.finish().map_err(ApiError::fields)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     write(&api, &request, &name, Request::RolloutCommand { command, expect }, wait).await
 }
 
 /// `POST /v1/services/{name}/slots/{slot}/release?wait=`, with `If-Match`
 pub async fn release(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let slot = request.match_info().get("slot").unwrap_or_default();
     let slot = slot.parse().map(Slot).map_err(|_| {
@@ -43,26 +42,27 @@ pub async fn release(request: HttpRequest, payload: web::Payload, api: web::Data
     let wait = params::wait(&params::query(&request, &["wait"])?)?;
     let expect = params::expect(&request)?;
     read(&request, payload, &api).await?.finish().map_err(ApiError::fields)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     write(&api, &request, &name, Request::Release { slot, expect }, wait).await
 }
 
 /// `POST /v1/services/{name}/restart?wait=`, with `If-Match`
 pub async fn restart(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let wait = params::wait(&params::query(&request, &["wait"])?)?;
     let expect = params::expect(&request)?;
     read(&request, payload, &api).await?.finish().map_err(ApiError::fields)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     write(&api, &request, &name, Request::Restart { expect }, wait).await
 }
 
 /// `POST /v1/services/{name}/rollback?wait=`, with `If-Match`: `{"generation": n}`, or nothing
 pub async fn rollback(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let wait = params::wait(&params::query(&request, &["wait"])?)?;
     let expect = params::expect(&request)?;
     let mut fields = read(&request, payload, &api).await?;
+    let _permit = RequestPermit::take(&api, &request)?;
     let generation: Option<Generation> = fields.optional("generation");
     fields.finish().map_err(ApiError::fields)?;
     write(&api, &request, &name, Request::RollBack { generation, expect }, wait).await
@@ -70,6 +70,6 @@ pub async fn rollback(request: HttpRequest, payload: web::Payload, api: web::Dat
 
 /// No body is an empty one.
 async fn read(request: &HttpRequest, payload: web::Payload, api: &Api) -> Result<Fields, ApiError> {
-    let bytes = body::read(request, payload, api.max_body_bytes).await?;
+    let bytes = body::read(request, payload, api).await?;
     Ok(Fields::new(if bytes.is_empty() { serde_json::Map::new() } else { body::object(&bytes)? }))
 }

@@ -42,7 +42,7 @@ pub struct Written<'a> {
 
 /// `GET /v1/services?limit=&after=&replicas=`
 pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     let query = params::query(&request, &["limit", "after", "replicas"])?;
     let (limit, after) = params::page::<ServiceName>(&query)?;
     api.knows_all()?;
@@ -52,7 +52,7 @@ pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
 
 /// `GET /v1/services/{name}`
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     let name: ServiceName = params::name(&request)?;
     let view = find(&api, &name)?;
     Ok(show(&api, HttpResponse::Ok(), view))
@@ -60,7 +60,7 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Answer {
 
 /// `GET /v1/services/{name}/replicas?limit=&after=`
 pub async fn replicas(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     let name: ServiceName = params::name(&request)?;
     let (limit, after) = params::page::<ReplicaId>(&params::query(&request, &["limit", "after"])?)?;
     let view = find(&api, &name)?;
@@ -69,23 +69,22 @@ pub async fn replicas(request: HttpRequest, api: web::Data<Api>) -> Answer {
 
 /// `POST /v1/services?wait=`
 pub async fn create(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
     let query = params::query(&request, &["wait"])?;
     let wait = params::wait(&query)?;
-    let spec = spec::read(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?, None)?;
+    let spec = spec::read(body::object(&body::read(&request, payload, &api).await?)?, None)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     let name = spec.name.clone();
     write(&api, &request, &name, Request::Create { spec }, wait).await
 }
 
 /// `PUT /v1/services/{name}?wait=&dry_run=`, with `If-Match`
 pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let query = params::query(&request, &["wait", "dry_run"])?;
     let (wait, dry_run) = (params::wait(&query)?, params::dry_run(&query)?);
     let expect = params::expect(&request)?;
-    let spec =
-        spec::read(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?, Some(&name))?;
+    let spec = spec::read(body::object(&body::read(&request, payload, &api).await?)?, Some(&name))?;
+    let _permit = RequestPermit::take(&api, &request)?;
     let asked = Request::Put { spec, expect };
     if dry_run {
         plan::preview(&api, &name, asked).await
@@ -96,12 +95,12 @@ pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api
 
 /// `PATCH /v1/services/{name}?wait=&dry_run=`, with `If-Match`: a merge patch of the spec
 pub async fn patch(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let query = params::query(&request, &["wait", "dry_run"])?;
     let (wait, dry_run) = (params::wait(&query)?, params::dry_run(&query)?);
     let expect = params::expect(&request)?;
-    let change = spec::read_change(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?)?;
+    let change = spec::read_change(body::object(&body::read(&request, payload, &api).await?)?)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     let asked = Request::Change { change, expect };
     if dry_run {
         plan::preview(&api, &name, asked).await
@@ -112,10 +111,10 @@ pub async fn patch(request: HttpRequest, payload: web::Payload, api: web::Data<A
 
 /// `POST /v1/services/{name}/rebalance`
 pub async fn rebalance(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     params::query(&request, &[])?;
-    let bytes = body::read(&request, payload, api.max_body_bytes).await?;
+    let bytes = body::read(&request, payload, &api).await?;
+    let _permit = RequestPermit::take(&api, &request)?;
     let fields = if bytes.is_empty() { serde_json::Map::new() } else { body::object(&bytes)? };
     let per_minute = spec::read_rebalance(fields)?;
     ask(&api, &request, &name, Request::Rebalance { per_minute }).await?;
@@ -125,7 +124,7 @@ pub async fn rebalance(request: HttpRequest, payload: web::Payload, api: web::Da
 
 /// `DELETE /v1/services/{name}?wait=`, with `If-Match`
 pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     let name: ServiceName = params::name(&request)?;
     let wait = params::wait(&params::query(&request, &["wait"])?)?;
     let expect = params::expect(&request)?;

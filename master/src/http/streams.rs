@@ -3,12 +3,12 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use actix_web::web;
+use actix_web::{HttpRequest, web};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
-use super::{Api, ApiError};
+use super::{Api, ApiError, Permit};
 
 /// The most connections to agents that a worker's streams have open at once.
 const MAX_CONNECTIONS: usize = 4_096;
@@ -21,15 +21,16 @@ const READER_LIMIT: Duration = Duration::from_secs(60);
 
 /// The permit of one stream; given back when dropped.
 pub struct StreamPermit {
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 impl StreamPermit {
     /// Takes a permit, if one is free.
-    pub fn take(api: &web::Data<Api>) -> Result<Self, ApiError> {
-        let too_many =
-            |most| format!("{most} streams are open, which is the bound (max_streams); end one or try again");
-        Ok(Self { _permit: api.streams.take(too_many)? })
+    pub fn take(api: &web::Data<Api>, request: &HttpRequest) -> Result<Self, ApiError> {
+        let too_many = |most, whose: &str| {
+            format!("{most} streams are open{whose}; the bound is max_streams, end one or try again")
+        };
+        Ok(Self { _permit: api.streams.take(request, too_many)? })
     }
 }
 

@@ -19,17 +19,17 @@ const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3_600);
 
 /// `GET /v1/tokens`
 pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     params::query(&request, &[])?;
     Ok(HttpResponse::Ok().json(json!({ "tokens": &*api.view.tokens() })))
 }
 
 /// `PUT /v1/tokens/{name}` with `{"role": "deployer", "services": "team-a-", "expires_in": "30d"}`
 pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
     params::query(&request, &[])?;
     let name: TokenName = params::name(&request)?;
-    let mut fields = Fields::new(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?);
+    let mut fields = Fields::new(body::object(&body::read(&request, payload, &api).await?)?);
+    let _permit = RequestPermit::take(&api, &request)?;
     let role: Option<Role> = fields.required("role");
     let scope = scope(&mut fields);
     let expires = expires(&mut fields);
@@ -71,7 +71,7 @@ fn expires(fields: &mut Fields) -> Option<WallMs> {
 
 /// `DELETE /v1/tokens/{name}`
 pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     params::query(&request, &[])?;
     let name: TokenName = params::name(&request)?;
     ask(&api, TokenRequest { name: name.clone(), to: None }).await?;

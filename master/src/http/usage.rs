@@ -62,7 +62,7 @@ pub struct Missing {
 
 /// `GET /v1/services/{name}/stats`
 pub async fn service(request: HttpRequest, api: web::Data<Api>, client: web::Data<HostClient>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     params::query(&request, &[])?;
     let name: ServiceName = params::name(&request)?;
     Ok(HttpResponse::Ok().json(measure(&api, &client, name, None).await?))
@@ -70,7 +70,7 @@ pub async fn service(request: HttpRequest, api: web::Data<Api>, client: web::Dat
 
 /// `GET /v1/services/{name}/replicas/{id}/stats`
 pub async fn replica(request: HttpRequest, api: web::Data<Api>, client: web::Data<HostClient>) -> Answer {
-    let _permit = RequestPermit::take(&api)?;
+    let _permit = RequestPermit::take(&api, &request)?;
     params::query(&request, &[])?;
     let name: ServiceName = params::name(&request)?;
     let mut usage = measure(&api, &client, name, Some(params::replica(&request)?)).await?;

@@ -64,7 +64,7 @@ fn answer(
     client: web::Data<StreamClient>,
     only: Option<ReplicaId>,
 ) -> Answer {
-    let permit = StreamPermit::take(&api)?;
+    let permit = StreamPermit::take(&api, request)?;
     let name: ServiceName = params::name(request)?;
     let (query, timestamps) = read_query(request)?;
     let wants_json = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());

@@ -47,10 +47,11 @@ pub fn register(config: &mut web::ServiceConfig) {
     let mut calls = calls();
     while let Some(path) = calls.first().map(|call| call.path) {
         let (of_path, others): (Vec<_>, Vec<_>) = calls.into_iter().partition(|call| call.path == path);
+        let allowed: Vec<String> = of_path.iter().map(|call| call.method.to_ascii_uppercase()).collect();
         let resource = of_path
             .into_iter()
             .fold(web::resource(path), |resource, call| resource.route(guarded((call.route)(), call.needs)));
-        config.service(resource.default_service(web::to(wrong_method)));
+        config.service(resource.default_service(wrong_method(allowed.join(", ").into())));
         calls = others;
     }
 }
