@@ -18,6 +18,7 @@ use crate::{
     Failure, api_address,
     contexts::{Context, Contexts},
     transport,
+    visible::visible_cell,
 };
 
 /// How long a call may take that is not told to wait.
@@ -300,8 +301,8 @@ pub(crate) fn refusal(url: &str, status: StatusCode, body: &[u8]) -> String {
         }
         Err(_) => {
             let text = String::from_utf8_lossy(body);
-            let words = text.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, " ");
-            let words: String = words.chars().take(MAX_WORDS).collect();
+            let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let words: String = visible_cell(&words).chars().take(MAX_WORDS).collect();
             format!(
                 "{url} answered {status}, and not as a shef master does ({words}); --api URL names another one"
             )
@@ -342,8 +343,7 @@ mod tests {
     fn of_another_server_s_page_only_the_beginning_is_shown() {
         let page = format!("<html>\n <title>\x1bNone</title>{}", "x".repeat(1_000));
         let said = refusal("http://m/x", StatusCode::NOT_FOUND, page.as_bytes());
-        let words =
-            "http://m/x answered 404 Not Found, and not as a shef master does (<html> <title> None</title>xx";
+        let words = "http://m/x answered 404 Not Found, and not as a shef master does (<html> <title>^[None</title>xx";
         assert!(said.starts_with(words) && said.len() < 240, "{said}");
     }
 }

@@ -22,6 +22,7 @@ mod tail;
 mod transport;
 mod tty;
 pub mod up;
+mod visible;
 mod workload_image;
 
 pub use workload_image::{DEFAULT_TAG, ImageError, workload_image};
@@ -37,7 +38,7 @@ pub fn main() -> ExitCode {
     match commands::Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("shef: {error:#}");
+            say::note(format_args!("shef: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -97,7 +97,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// One step, in a line.
     pub(crate) fn step(self, text: impl fmt::Display) {
-        if self.json { eprintln!("==> {text}") } else { say::step(text) }
+        if self.json { say::note(format_args!("==> {text}")) } else { say::step(text) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client::CallError;
+use crate::{client::CallError, say};
 
 /// Between two tries: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
@@ -45,7 +45,7 @@ impl Reconnect {
     /// It does not answer, or has broken off, for this reason: waits until it is to be asked again.
     pub(crate) async fn wait(&mut self, why: impl Into<StreamEnd>) {
         if !self.is_away {
-            eprintln!("==> {}; asking again until it answers", why.into());
+            say::note(format_args!("==> {}; asking again until it answers", why.into()));
         }
         self.is_away = true;
         tokio::time::sleep(self.pause).await;
@@ -55,7 +55,7 @@ impl Reconnect {
     /// The master answers again.
     pub(crate) fn answered(&mut self) {
         if self.is_away {
-            eprintln!("==> it answers again; going on");
+            say::note("==> it answers again; going on");
         }
         *self = Self::new();
     }

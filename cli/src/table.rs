@@ -1,12 +1,11 @@
 //! Tables for the terminal: columns as wide as what stands in them. Pure.
 
-/// `rows` below `head`, a line each. Control characters are shown as spaces:
-/// what an engine says must not write into the person's terminal.
+use crate::visible::visible_cell;
+
+/// `rows` below `head`, a line each. Control characters are made visible: a row is a line whatever an engine says.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> Vec<String> {
-    let clean =
-        |text: &str| -> String { text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect() };
     let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned))
-        .chain(rows.iter().map(|row| row.each_ref().map(|cell| clean(cell))))
+        .chain(rows.iter().map(|row| row.each_ref().map(|cell| visible_cell(cell))))
         .collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
@@ -51,7 +50,7 @@ mod tests {
             ["web".to_owned(), "ü".to_owned(), "no\x1b[2J\nend".to_owned()],
             ["longer".to_owned(), String::new(), String::new()],
         ];
-        assert_eq!(table(["A", "BB", "C"], &rows), ["A       BB  C", "web     ü   no [2J end", "longer"]);
+        assert_eq!(table(["A", "BB", "C"], &rows), ["A       BB  C", "web     ü   no^[[2J end", "longer"]);
     }
 
     #[test]

@@ -1,11 +1,6 @@
 //! `shef backup`: everything that the store keeps, out of a running master.
 
-use std::{
-    io::{self, Write as _},
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
 use shef_common::files;
 use shef_master::store::Backup;
@@ -14,6 +9,7 @@ use super::on_system;
 use crate::{
     Failure,
     client::{ApiArgs, Client, no_answer, refusal},
+    say::{self, Printer},
 };
 
 /// The longest the whole may take.
@@ -40,13 +36,17 @@ impl Args {
         let written = match &self.out {
             // It holds what services are given in their environment: only its owner may read it.
             Some(file) => files::replace(file, 0o600, &text),
-            None => io::stdout().write_all(&text).and_then(|()| io::stdout().flush()),
+            None => Printer::new(io::stdout()).part(&text),
         };
         let place =
             self.out.as_ref().map_or_else(|| "standard output".to_owned(), |file| file.display().to_string());
         written.map_err(|error| Failure::because(format!("cannot write {place}"), &error))?;
         // Standard output may be the backup itself.
-        eprintln!("==> {} records of cluster {} are in {place}", backup.records.len(), backup.cluster);
+        say::note(format_args!(
+            "==> {} records of cluster {} are in {place}",
+            backup.records.len(),
+            backup.cluster
+        ));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -89,7 +89,7 @@ impl Args {
             None => Ok(ExitCode::SUCCESS),
             // That nobody has set it yet is no failure of this command.
             Some(error @ ConfigError::Missing { .. }) => {
-                eprintln!("==> {} does not start with this: {error}", self.program.name());
+                say::note(format_args!("==> {} does not start with this: {error}", self.program.name()));
                 Ok(ExitCode::SUCCESS)
             }
             Some(error) => Err(error.into()),

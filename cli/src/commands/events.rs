@@ -12,6 +12,7 @@ use crate::{
     client::{ApiArgs, CallError, Client, Parts},
     reconnect::{Reconnect, StreamEnd},
     say,
+    visible::visible_cell,
 };
 
 /// The most bytes of a line that is not at its end yet.
@@ -60,7 +61,7 @@ impl Args {
             match client.get::<Value>(&format!("/v1/{path}/{}", escaped(name))).await {
                 // Its events of before may be asked for, and it may come yet.
                 Err(error) if error.is_not_found() => {
-                    eprintln!("==> there is no {kind} {name} now: waiting for its events");
+                    say::note(format_args!("==> there is no {kind} {name} now: waiting for its events"));
                 }
                 Err(error @ CallError::Refused { .. }) if !error.is_passing() => return Err(error.into()),
                 Ok(_) | Err(_) => {}
@@ -145,7 +146,7 @@ fn words(event: &Value) -> String {
         let _ = write!(line, ": {}", text("message"));
     }
     // What an engine says must not write into the person's terminal.
-    line.replace(char::is_control, " ")
+    visible_cell(&line)
 }
 
 /// A stream's lines, whatever its parts are.

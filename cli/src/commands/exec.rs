@@ -1,7 +1,7 @@
 //! `shef exec`: a command inside of a replica, with this terminal if it is one.
 
 use std::{
-    io::{Read as _, Write as _, stdin},
+    io::{Read as _, stdin},
     process::ExitCode,
     time::Duration,
 };
@@ -10,8 +10,9 @@ use awc::ws::{Frame, Message};
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use rustix::termios::tcgetwinsize;
 use serde_json::Value;
-use shef_common::exec::{
-    Control, DRAIN_MS, ExecOrder, MAX_FRAME_BYTES, PING_MS, STDERR, STDIN, STDOUT, escaped,
+use shef_common::{
+    exec::{Control, DRAIN_MS, ExecOrder, MAX_FRAME_BYTES, PING_MS, STDERR, STDIN, STDOUT, escaped},
+    frames::bounded_socket,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -22,6 +23,7 @@ use super::on_system;
 use crate::{
     Failure,
     client::{ApiArgs, CALL_LIMIT, Client},
+    say::Printer,
     signals::StopSignals,
     tty::Mode,
 };
@@ -104,6 +106,7 @@ async fn run(client: &Client, target: &str, order: &ExecOrder) -> Result<i64, Fa
     let has_terminal = order.tty && !order.detach;
     let mut signals = if has_terminal { Some(StopSignals::listen()?) } else { None };
     let _raw = if has_terminal { Mode::raw() } else { None };
+    let socket = bounded_socket(socket).map_err(|error| Failure::new(error.to_string()))?;
     let (sink, frames) = socket.split();
     let stopped = async {
         match &mut signals {
@@ -112,7 +115,7 @@ async fn run(client: &Client, target: &str, order: &ExecOrder) -> Result<i64, Fa
         }
     };
     tokio::select! {
-        code = show(frames) => code,
+        code = show(frames, order.tty) => code,
         why = send(sink, has_terminal) => Err(why),
         name = stopped => Err(Failure::new(format!("{name}: the command is ended"))),
     }
@@ -139,24 +142,30 @@ async fn running(client: &Client, service: &str) -> Result<String, Failure> {
     })
 }
 
-/// Prints what the command writes, until it has ended.
+/// Prints what the command writes, until it has ended. A command with a terminal speaks to this one.
 async fn show<E: std::fmt::Display>(
     mut frames: impl Stream<Item = Result<Frame, E>> + Unpin,
+    tty: bool,
 ) -> Result<i64, Failure> {
+    let (out, err) = (std::io::stdout(), std::io::stderr());
+    let (mut out, mut err) =
+        if tty { (Printer::raw(out), Printer::raw(err)) } else { (Printer::new(out), Printer::new(err)) };
     while let Some(frame) = frames.next().await {
         match frame.map_err(|error| Failure::new(format!("the connection broke: {error}")))? {
             Frame::Binary(bytes) => {
                 let written = match bytes.split_first() {
-                    Some((&STDOUT, text)) => {
-                        std::io::stdout().write_all(text).and_then(|()| std::io::stdout().flush())
-                    }
-                    Some((&STDERR, text)) => std::io::stderr().write_all(text),
+                    Some((&STDOUT, text)) => out.part(text),
+                    Some((&STDERR, text)) => err.part(text),
                     Some(_) | None => Ok(()),
                 };
                 written.map_err(|error| Failure::because("cannot write", &error))?;
             }
             Frame::Text(text) => match serde_json::from_slice(&text) {
-                Ok(Control::ExitCode(code)) => return Ok(code),
+                Ok(Control::ExitCode(code)) => {
+                    let written = out.end().and_then(|()| err.end());
+                    written.map_err(|error| Failure::because("cannot write", &error))?;
+                    return Ok(code);
+                }
                 Ok(Control::Error(why)) => return Err(Failure::new(why)),
                 Ok(Control::Resize { .. }) | Err(_) => {}
             },

@@ -12,6 +12,7 @@ use crate::{
     client::{ApiArgs, read},
     say,
     table::table,
+    visible::visible_cell,
 };
 
 /// Arguments of `shef history`.
@@ -98,7 +99,7 @@ fn failure(ended: LastRollout) -> Option<String> {
         }
         (None, None) => return None,
     };
-    Some(words.replace(char::is_control, " "))
+    Some(visible_cell(&words))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 mod following;
 
-use std::{io::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
 use futures_util::StreamExt as _;
 use shef_common::exec::escaped;
@@ -11,6 +11,7 @@ use super::on_system;
 use crate::{
     Failure,
     client::{ApiArgs, Client},
+    say::Printer,
 };
 
 /// Arguments of `shef logs`.
@@ -75,14 +76,14 @@ fn path(service: &str) -> String {
 async fn print(client: &Client, path: &str, json: bool) -> Result<(), Failure> {
     let accept = if json { "application/x-ndjson" } else { "text/plain" };
     let mut stream = client.stream(path, accept).await?;
-    let mut out = std::io::stdout().lock();
+    let mut out = Printer::new(std::io::stdout().lock());
     while let Some(part) = stream.next().await {
-        let part = part?;
         // Whoever has read enough, as `head` does, has not failed.
-        if out.write_all(&part).and_then(|()| out.flush()).is_err() {
+        if out.part(&part?).is_err() {
             return Ok(());
         }
     }
+    _ = out.end();
     Ok(())
 }
 

@@ -42,12 +42,16 @@ use shef_common::config::{Kind, Preset, Program};
 use crate::{
     Failure,
     layers::{PasswordInUrl, without_password},
+    say,
 };
 
 /// Runs containers on plain Docker hosts: say what should run, and it runs.
 #[derive(Debug, Parser)]
 #[command(name = "shef", version, propagate_version = true, arg_required_else_help = true)]
 pub struct Cli {
+    /// Send control characters that come from containers and hosts to this terminal, instead of showing them
+    #[arg(long, global = true)]
+    raw: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -128,6 +132,9 @@ impl Cli {
     /// # Errors
     /// [`Failure`] in words for the person at the terminal.
     pub fn run(self) -> Result<ExitCode, Failure> {
+        if self.raw {
+            say::raw();
+        }
         match self.command {
             Command::Up(args) => args.run(),
             Command::Down(args) => args.run(),

@@ -16,6 +16,7 @@ use crate::{
     progress::Probation,
     say,
     table::{span, table},
+    visible::visible_cell,
 };
 
 /// Arguments of `shef ps`.
@@ -112,7 +113,7 @@ fn row(replica: &Replica, now: WallMs) -> [String; 10] {
     let code = replica.exit_code.filter(|code| !is_well && !stated.contains(&format!("code {code}")));
     let code = code.map(|code| format!("ended last with code {code}"));
     let line = replica.last_log_lines.iter().rev().find(|line| !line.trim().is_empty()).filter(|_| !is_well);
-    let plain = |line: &str| line.trim().replace(char::is_control, " ");
+    let plain = |line: &str| visible_cell(line.trim());
     let line = line.map(|line| format!("last line: {}", plain(line)));
     let reason: Vec<String> = [Some(stated), code, line, replica.warning.clone()]
         .into_iter()

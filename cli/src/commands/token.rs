@@ -87,7 +87,9 @@ impl Args {
                 let path = format!("/v1/tokens/{name}");
                 let answer = on_system(client.send(Method::PUT, &path, Some(&body)))?;
                 say::line(answer["token"].as_str().unwrap_or_default());
-                eprintln!("==> {name}: keep it now, it is not shown again; commands take it from SHEF_TOKEN");
+                say::note(format_args!(
+                    "==> {name}: keep it now, it is not shown again; commands take it from SHEF_TOKEN"
+                ));
             }
             Verb::Revoke { name } => {
                 on_system(client.send(Method::DELETE, &format!("/v1/tokens/{name}"), None))?;

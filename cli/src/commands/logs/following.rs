@@ -107,7 +107,7 @@ pub(super) async fn follow(client: &Client, args: &Args) -> Result<(), Failure> 
                 Err(error) if error.is_not_found() => {
                     let now = Now::read().mono;
                     if *gone_since.get_or_insert(now) + GONE_PATIENCE <= now {
-                        eprintln!("==> {error}");
+                        say::note(format_args!("==> {error}"));
                         return Ok(());
                     }
                     tokio::time::sleep(GONE_PAUSE).await;
