@@ -189,6 +189,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
     let settings = Settings {
         node: node.clone(),
         boot: identity.boot.clone(),
+        agent_url: identity.agent_url.clone(),
         masters: masters.len(),
         debounce: DurationMs(config.report_debounce_ms),
         seed: shef_common::ids::random(),

@@ -1,35 +1,35 @@
 //! How long the body of a request may take. A client that sends nothing, or a byte now and then, must not hold a
 //! connection, or what its request waits for, for as long as it likes.
 
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::{io, time::Duration};
 
 use awc::error::PayloadError;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 
+use crate::clock::{DurationMs, MonoMs, Now};
+
 /// How long a body may take before its rate counts.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: DurationMs = DurationMs(10_000);
 /// The lowest rate from then on, in bytes a second.
 const MIN_RATE: u64 = 16 * 1024;
 /// The longest that a body may take, however large.
-const MOST: Duration = Duration::from_secs(120);
+const MOST: DurationMs = DurationMs(120_000);
 
-/// Until when a body that began then has to be there, or more of it, once so many bytes of it are.
-fn deadline(began: Instant, received: u64) -> Instant {
-    began + (GRACE + Duration::from_millis(received * 1_000 / MIN_RATE)).min(MOST)
+/// By when a body that began then has to be there, or more of it, once so many bytes of it are.
+fn deadline(began: MonoMs, received: u64) -> MonoMs {
+    let by_rate = DurationMs(GRACE.0 + received.saturating_mul(1_000) / MIN_RATE);
+    began + by_rate.min(MOST)
 }
 
 /// The body, which ends with an error once it comes too slowly.
 pub fn paced<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin>(
     body: S,
 ) -> impl Stream<Item = Result<Bytes, PayloadError>> {
-    stream::unfold(Some((body, Instant::now(), 0)), |state| async move {
+    stream::unfold(Some((body, Now::read().mono, 0)), |state| async move {
         let (mut body, began, received) = state?;
-        let until = deadline(began, received);
-        match tokio::time::timeout_at(until.into(), body.next()).await {
+        let left = Duration::from(deadline(began, received) - Now::read().mono);
+        match tokio::time::timeout(left, body.next()).await {
             Ok(Some(Ok(part))) => {
                 let received = received + part.len() as u64;
                 Some((Ok(part), Some((body, began, received))))
@@ -37,7 +37,8 @@ pub fn paced<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin>(
             Ok(Some(Err(error))) => Some((Err(error), None)),
             Ok(None) => None,
             Err(_) => {
-                let why = format!("{received} bytes have come within {} s", began.elapsed().as_secs());
+                let seconds = (Now::read().mono - began).0 / 1_000;
+                let why = format!("{received} bytes have come within {seconds} s");
                 Some((Err(PayloadError::Io(io::Error::new(io::ErrorKind::TimedOut, why))), None))
             }
         }
@@ -56,11 +57,11 @@ mod tests {
 
     #[test]
     fn a_body_has_its_grace_then_a_lowest_rate_and_an_end() {
-        let began = Instant::now();
+        let began = MonoMs(7);
         let limit = |received| deadline(began, received) - began;
         assert_eq!(limit(0), GRACE);
-        assert_eq!(limit(MIN_RATE * 5), GRACE + Duration::from_secs(5));
-        assert_eq!(limit(u64::MAX / 2_000), MOST);
+        assert_eq!(limit(MIN_RATE * 5), DurationMs(GRACE.0 + 5_000));
+        assert_eq!(limit(u64::MAX), MOST);
     }
 
     #[test]

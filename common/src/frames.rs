@@ -148,8 +148,8 @@ mod tests {
         let mask_bit = if masked { 0x80 } else { 0 };
         let mut head = match length {
             0..126 => vec![0x82, mask_bit | u8::try_from(length).unwrap()],
-            126..=0xffff => [&[0x82, mask_bit | 126][..], &length.to_be_bytes()[6..]].concat(),
-            _ => [&[0x82, mask_bit | 127][..], &length.to_be_bytes()].concat(),
+            126..=0xffff => [&[0x82, mask_bit | 0x7e][..], &length.to_be_bytes()[6..]].concat(),
+            _ => [&[0x82, mask_bit | 0x7f][..], &length.to_be_bytes()].concat(),
         };
         head.extend(masked.then_some([1, 2, 3, 4]).into_iter().flatten());
         head

@@ -184,6 +184,10 @@ pub struct Report {
     pub node: NodeName,
     /// This run of the agent.
     pub boot: BootId,
+    /// Where the agent listens, as it has registered: a report from elsewhere is of another one that says it is
+    /// this run. Agents of versions before 0.2 do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_url: Option<String>,
     /// Counts the reports of this run; an older one than the last is ignored.
     #[serde(deserialize_with = "crate::bounds::number")]
     pub seq: u64,
@@ -414,6 +418,7 @@ mod wire {
             cluster: cluster(),
             node: NodeName::parse("h1").unwrap(),
             boot: BootId::parse("00000000000000bb").unwrap(),
+            agent_url: None,
             seq: 4,
             accepted: Some(Accepted { fence: fence(), revision: Revision(7) }),
             ledger: None,

@@ -111,7 +111,7 @@ seeded_bugs! {
     overlooks_versions: OverlooksVersions by crashes as "whose agent is older than what it needs",
     leaves_pages: LeavesPages by crashes as "is stored as nobody has committed it",
     reuses_numbers: ReusesNumbers by crashes as "is the number of a second replica",
-    believes_address: BelievesAddress by impostors as "is there",
+    believes_address: BelievesAddress by impostors as "is to run is sent to",
     two_names: TwoNames by engines as "is stored as a second host",
 }
 

@@ -36,6 +36,8 @@ pub struct Settings {
     pub node: NodeName,
     /// This run of the agent.
     pub boot: BootId,
+    /// Where it listens.
+    pub agent_url: String,
     /// How many masters there are to choose from; at least one.
     pub masters: usize,
     /// How long changes are gathered.
@@ -375,6 +377,7 @@ impl Core {
             cluster,
             node: self.settings.node.clone(),
             boot: self.settings.boot.clone(),
+            agent_url: Some(self.settings.agent_url.clone()),
             seq: self.seq,
             accepted: self.accepted.clone(),
             ledger: self.ledger,

@@ -15,6 +15,7 @@ fn settings(masters: usize) -> Settings {
     Settings {
         node: NodeName::parse("h1").unwrap(),
         boot: BootId::parse("00000000000000b0").unwrap(),
+        agent_url: "http://10.0.0.1:11044".into(),
         masters,
         debounce: DurationMs(20),
         seed: 7,

@@ -105,9 +105,9 @@ pub struct Host {
     pub link_changed: u64,
     /// When a call to it, or of its help, lost a message last; 0: never.
     pub lost_at: u64,
-    /// Whether the agent that runs is the one that the master knows: it was let in, or its reports are taken,
-    /// since it started, and nothing was cut since.
-    pub is_let_in: bool,
+    /// Since when the agent that runs is the one that the master knows: it was let in, or its reports are taken,
+    /// and nothing was cut since.
+    pub let_in_since: Option<u64>,
     /// Whether its agent can open no connection.
     pub without_sockets: bool,
     /// When its agent was started last.
@@ -236,7 +236,7 @@ impl Host {
             cut_from_master: false,
             link_changed: 0,
             lost_at: 0,
-            is_let_in: false,
+            let_in_since: None,
             without_sockets: false,
             agent_since: 0,
             master_answered_at: 0,
@@ -309,11 +309,12 @@ impl World {
             self.set_ledger(host, head);
         }
         self.hosts[host].agent_since = self.now;
-        self.hosts[host].is_let_in = false;
+        self.hosts[host].let_in_since = None;
         let boot = BootId::parse(&self.hex16()).unwrap_or_else(|error| panic!("{error}"));
         let settings = Settings {
             node: self.hosts[host].called().clone(),
             boot: boot.clone(),
+            agent_url: self.hosts[host].agent_url(),
             masters: if self.profile.two_masters { 2 } else { 1 },
             debounce: DurationMs(20),
             seed: self.rng.u64(..),

@@ -56,7 +56,7 @@ impl World {
             Chaos::CutMany => self.cut_many(),
             Chaos::CutFromMaster => {
                 self.hosts[host].cut_from_master = true;
-                self.hosts[host].is_let_in = false;
+                self.hosts[host].let_in_since = None;
                 self.hosts[host].link_changed = self.now;
                 let delay = self.rng.u64(1_000..25_000);
                 self.at(delay, Ev::Heal(Heal::Link(host)));
@@ -181,7 +181,7 @@ impl World {
         if self.faults {
             self.note(|| format!("h{} is cut off", host + 1));
             self.hosts[host].cut = true;
-            self.hosts[host].is_let_in = false;
+            self.hosts[host].let_in_since = None;
             self.hosts[host].link_changed = self.now;
         }
     }

@@ -330,8 +330,9 @@ impl World {
             | Reply::None => Failure::Unreachable,
         };
         match &reply {
-            Reply::Registered(_) => self.hosts[host].is_let_in = true,
-            Reply::Ack(ack) => self.hosts[host].is_let_in = !ack.want_registration,
+            Reply::Registered(_) => self.hosts[host].let_in_since = Some(self.now),
+            Reply::Ack(ack) if ack.want_registration => self.hosts[host].let_in_since = None,
+            Reply::Ack(_) => _ = self.hosts[host].let_in_since.get_or_insert(self.now),
             Reply::Push(_)
             | Reply::Probe(_)
             | Reply::Refused(_)

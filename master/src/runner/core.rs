@@ -346,8 +346,9 @@ impl RunnerCore {
 
     /// Returns whether readers should see a change.
     fn report(&mut self, call: Ticket, report: Report, now: Now, effects: &mut Vec<Effect>) -> bool {
-        let known =
-            report.cluster == self.cluster && self.link.as_ref().is_some_and(|link| link.boot == report.boot);
+        let is_run = self.link.as_ref().is_some_and(|link| link.boot == report.boot);
+        let is_there = report.agent_url.as_ref().is_none_or(|url| *url == self.record.host.agent_url);
+        let known = report.cluster == self.cluster && is_run && is_there;
         let mut ack = ReportAck {
             fence: self.fence.clone(),
             want_full: false,

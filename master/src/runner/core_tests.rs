@@ -223,6 +223,21 @@ fn reports_out_of_order_change_nothing() {
     assert!(!model.ack.clone().unwrap().want_registration);
 }
 
+#[test]
+fn a_report_from_another_address_than_the_registered_one_is_not_its_hosts() {
+    let mut model = Model::new();
+    model.register();
+    let elsewhere = Some("http://10.6.6.6:11044".to_owned());
+    let before = model.host_reports;
+    let report = Report { agent_url: elsewhere, ..model.agent.report() };
+    model.event(Event::Report(1, Box::new(report)));
+    assert!(model.ack.take().unwrap().want_registration);
+    assert_eq!(model.host_reports, before);
+    let of_before = Report { agent_url: None, ..model.agent.report() };
+    model.event(Event::Report(1, Box::new(of_before)));
+    assert!(model.host_reports > before, "an agent of version 0.1 does not say");
+}
+
 /// Somebody else has reported in this agent's name, with a number that the agent will not come to for days.
 #[test]
 fn an_agent_whose_reports_are_behind_registers_and_counts_again() {

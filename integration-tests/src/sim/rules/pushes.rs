@@ -15,8 +15,13 @@ impl World {
     pub fn rules_push_elsewhere(&mut self, host: usize, agent_url: &str) {
         let there = &self.hosts[host];
         let node = there.node.clone();
-        if there.is_let_in && there.agent.is_some() && !there.is_cut_from_master() {
-            self.violated(format!("what {node} is to run is sent to {agent_url}, while {node} is there"));
+        if let Some(since) = there.let_in_since
+            && there.agent.is_some()
+            && !there.is_cut_from_master()
+        {
+            self.violated(format!(
+                "what {node} is to run is sent to {agent_url}, while {node} is there since {since}"
+            ));
         } else {
             self.note(|| format!("a push for {node} goes to {agent_url}"));
         }

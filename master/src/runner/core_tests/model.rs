@@ -189,6 +189,7 @@ impl Agent {
             cluster: cluster(),
             node: record().node,
             boot: self.boot(),
+            agent_url: Some(record().host.agent_url),
             seq: self.seq,
             accepted: self.accepted.clone(),
             ledger: self.digest(),
