@@ -2,7 +2,8 @@
 
 use crate::visible::visible_cell;
 
-/// `rows` below `head`, a line each. Control characters are made visible: a row is a line whatever an engine says.
+/// `rows` below `head`, a line each. Control characters are made visible: a row is a line whatever an engine
+/// says.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> Vec<String> {
     let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned))
         .chain(rows.iter().map(|row| row.each_ref().map(|cell| visible_cell(cell))))

@@ -3,8 +3,8 @@
 
 use std::{borrow::Cow, fmt::Write as _, str};
 
-/// `text` with its control characters made visible: `^[` for escape, `\u009b` for one of the second set. Lines and
-/// tabs stay.
+/// `text` with its control characters made visible: `^[` for escape, `\u009b` for one of the second set.
+/// Lines and tabs stay.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     made_visible(text, |c, next| match c {
         '\n' | '\t' => true,

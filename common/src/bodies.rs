@@ -1,5 +1,5 @@
-//! How long the body of a request may take. A client that sends nothing, or a byte now and then, must not hold a
-//! connection, or what its request waits for, for as long as it likes.
+//! How long the body of a request may take. A client that sends nothing, or a byte now and then, must not
+//! hold a connection, or what its request waits for, for as long as it likes.
 
 use std::{io, time::Duration};
 

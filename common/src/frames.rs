@@ -1,5 +1,6 @@
-//! A bound on WebSocket frames while they come in. The codec looks at the size of a frame when all of it is there,
-//! and keeps what came until then: the length that a frame declares is checked here, before the codec sees it.
+//! A bound on WebSocket frames while they come in. The codec looks at the size of a frame when all of it is
+//! there, and keeps what came until then: the length that a frame declares is checked here, before the codec
+//! sees it.
 
 use std::{
     io,

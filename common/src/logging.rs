@@ -1,6 +1,7 @@
 //! The process's logger: one line an event, ids as fields, text or JSON.
 //!
-//! A place of the program that logs without end is cut short ([`limit`]), and a line says how many were left out.
+//! A place of the program that logs without end is cut short ([`limit`]), and a line says how many were left
+//! out.
 //!
 //! Invariant: an event is one line whatever its message holds; control
 //! characters are written as escapes, so that nothing a user sends can forge a line.

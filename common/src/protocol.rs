@@ -85,16 +85,16 @@ pub struct Registration {
         deserialize_with = "crate::bounds::optional_number"
     )]
     pub leader_silent_ms: Option<u64>,
-    /// Whether `holds` is all that the host holds: its engine has shown its containers since it is known which
-    /// of them are the cluster's. Agents of versions before 0.2 do not say.
+    /// Whether `holds` is all that the host holds: its engine has shown its containers since it is known
+    /// which of them are the cluster's. Agents of versions before 0.2 do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete: Option<bool>,
     /// Of a host that knows no cluster: those of which its engine has containers, or two of them if there are
     /// more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub found: Vec<ClusterId>,
-    /// What the agent is shown by whoever may have it try other hosts' addresses. Agents of versions before 0.2
-    /// do not say, and try them for everybody.
+    /// What the agent is shown by whoever may have it try other hosts' addresses. Agents of versions before
+    /// 0.2 do not say, and try them for everybody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe_key: Option<ProbeKey>,
     /// What the agent understands. Agents of versions before 0.2 do not say.
@@ -184,8 +184,8 @@ pub struct Report {
     pub node: NodeName,
     /// This run of the agent.
     pub boot: BootId,
-    /// Where the agent listens, as it has registered: a report from elsewhere is of another one that says it is
-    /// this run. Agents of versions before 0.2 do not say.
+    /// Where the agent listens, as it has registered: a report from elsewhere is of another one that says it
+    /// is this run. Agents of versions before 0.2 do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_url: Option<String>,
     /// Counts the reports of this run; an older one than the last is ignored.

@@ -7,8 +7,8 @@ use rustix::net::{Shutdown, shutdown, sockopt::set_tcp_user_timeout};
 /// A client that takes nothing of what it is sent for this long is cut off, in milliseconds.
 const UNREAD_LIMIT_MS: u32 = 60_000;
 
-/// Has the system cut the connection off when its client takes nothing for a minute: an answer that nobody reads
-/// must not be kept.
+/// Has the system cut the connection off when its client takes nothing for a minute: an answer that nobody
+/// reads must not be kept.
 pub fn cut_off_if_unread(connection: &impl AsFd) {
     if let Err(error) = set_tcp_user_timeout(connection, UNREAD_LIMIT_MS) {
         log::debug!(error:%; "a connection has no limit for unread answers");

@@ -33,11 +33,11 @@ impl Prober {
         Self { key, client: HostClient::new(), slots: Rc::new(Semaphore::new(MAX_PROBES)) }
     }
 
-    /// Why nothing is tried for whoever shows `key`. Earlier masters show none, and know this answer as one that
-    /// says nothing of the other host.
+    /// Why nothing is tried for whoever shows `key`. Earlier masters show none, and know this answer as one
+    /// that says nothing of the other host.
     fn refuses(&self, key: Option<&ProbeKey>) -> Option<HttpResponse> {
-        let detail = "this agent tries other hosts' addresses only for the master that it has registered with, \
-                      which shows it the key of its registration; upgrade the master if it is of version 0.1";
+        let detail = "this agent tries other hosts' addresses only for the master that it has registered \
+                      with, which shows it the key of its registration; upgrade the master if it is of version 0.1";
         (key != Some(&self.key)).then(|| problem(Code::Overloaded, detail))
     }
 }
@@ -47,8 +47,8 @@ pub async fn alive(alive: web::Data<Alive>) -> HttpResponse {
     HttpResponse::Ok().json(&**alive)
 }
 
-/// `POST`: 200 `ProbeOutcome` of another agent; 400 for an address that is none, 503 for another key, when too many
-/// are under way or no socket is left: nothing was found out then.
+/// `POST`: 200 `ProbeOutcome` of another agent; 400 for an address that is none, 503 for another key, when
+/// too many are under way or no socket is left: nothing was found out then.
 pub async fn through(body: web::Json<ProbeThrough>, prober: web::Data<Prober>) -> HttpResponse {
     if let Some(refusal) = prober.refuses(body.key.as_ref()) {
         return refusal;
@@ -78,8 +78,8 @@ pub async fn through(body: web::Json<ProbeThrough>, prober: web::Data<Prober>) -
     }
 }
 
-/// `POST`: 200 `PortsOutcome`; 400 for more or fewer addresses than allowed, 503 for another key, when too many
-/// probes are under way or no socket is left.
+/// `POST`: 200 `PortsOutcome`; 400 for more or fewer addresses than allowed, 503 for another key, when too
+/// many probes are under way or no socket is left.
 pub async fn ports(body: web::Json<ProbePorts>, prober: web::Data<Prober>) -> HttpResponse {
     if let Some(refusal) = prober.refuses(body.key.as_ref()) {
         return refusal;

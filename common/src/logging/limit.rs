@@ -1,5 +1,5 @@
-//! How many lines one place of the program may log. What strangers send must not fill a disk, nor hide what else the
-//! log says: a library logs a line for each request that it cannot read.
+//! How many lines one place of the program may log. What strangers send must not fill a disk, nor hide what
+//! else the log says: a library logs a line for each request that it cannot read.
 
 use std::collections::HashMap;
 
@@ -42,7 +42,8 @@ impl Limit {
         false
     }
 
-    /// Begins anew where the time is over, or everywhere: the places of which lines were left out, and how many.
+    /// Begins anew where the time is over, or everywhere: the places of which lines were left out, and how
+    /// many.
     pub(super) fn over(&mut self, now: Option<MonoMs>) -> Vec<(String, u32)> {
         let mut left_out = Vec::new();
         self.places.retain(|(target, _), window| {

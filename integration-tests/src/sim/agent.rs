@@ -105,8 +105,8 @@ pub struct Host {
     pub link_changed: u64,
     /// When a call to it, or of its help, lost a message last; 0: never.
     pub lost_at: u64,
-    /// Since when the agent that runs is the one that the master knows: it was let in, or its reports are taken,
-    /// and nothing was cut since.
+    /// Since when the agent that runs is the one that the master knows: it was let in, or its reports are
+    /// taken, and nothing was cut since.
     pub let_in_since: Option<u64>,
     /// Whether its agent can open no connection.
     pub without_sockets: bool,

@@ -214,8 +214,8 @@ impl World {
         (!ours.is_empty()).then(|| ours[self.rng.usize(..ours.len())].clone())
     }
 
-    /// Somebody registers a host with what everybody can learn of it, at an address of his own: as another run,
-    /// under another identity, or as the one that is there.
+    /// Somebody registers a host with what everybody can learn of it, at an address of his own: as another
+    /// run, under another identity, or as the one that is there.
     fn somebody_registers(&mut self, host: usize) {
         let (boot, uid) = (self.hex16(), self.hex16());
         let Some(agent) = &self.hosts[host].agent else { return };

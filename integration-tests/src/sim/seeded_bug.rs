@@ -29,7 +29,8 @@ pub enum SeededBug {
     RemovesTheFirst,
     /// docker-shef 2: an agent that the master does not know removes all it has.
     DeletesOnAbsence,
-    /// docker-shef 2, the master's half: a host that an emptied store does not know is ordered to run nothing.
+    /// docker-shef 2, the master's half: a host that an emptied store does not know is ordered to run
+    /// nothing.
     SkipsImport,
     /// docker-shef 3: a lost host's replicas are placed again at every sweep.
     MigratesAgain,

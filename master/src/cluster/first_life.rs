@@ -1,6 +1,6 @@
 //! Whether a registration is of the life of a host that the master knows, or of another one: another run of
-//! its agent, another address, or another identity. Another life takes nothing over while the first one answers:
-//! what a host is to run goes to the address that it registers, with environments and passwords.
+//! its agent, another address, or another identity. Another life takes nothing over while the first one
+//! answers: what a host is to run goes to the address that it registers, with environments and passwords.
 
 use std::net::SocketAddr;
 
@@ -103,8 +103,9 @@ impl Life {
         }
     }
 
-    /// The first life does not answer at its address. The membership says whether it is gone: it may report, or
-    /// answer others. Where the address stays, nobody else is sent anything: it is enough that no reports come.
+    /// The first life does not answer at its address. The membership says whether it is gone: it may report,
+    /// or answer others. Where the address stays, nobody else is sent anything: it is enough that no reports
+    /// come.
     fn unless_it_may_be_there(
         &self,
         new: &Self,

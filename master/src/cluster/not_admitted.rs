@@ -87,8 +87,8 @@ pub enum NotAdmitted {
     },
     /// This master's store is empty, and the host has containers of a cluster that another host may know.
     #[error(
-        "the store of this master is empty, and the host has containers of cluster {cluster}: it waits {} s for \
-         a host that belongs to that cluster before it begins a new one",
+        "the store of this master is empty, and the host has containers of cluster {cluster}: it waits {} \
+         s for a host that belongs to that cluster before it begins a new one",
         STRANGERS_WAIT.0 / 1_000
     )]
     Stranger {
@@ -134,8 +134,8 @@ pub enum NotAdmitted {
     /// The run of the host's agent that this master knows is there.
     #[error(
         "host {node} is there already: its agent answers at {address}, and is not the one that registers; if \
-         this is a copy of its data directory, start this agent with an empty data directory and a node_name of \
-         its own; if the host has moved, stop the agent that answers at {address}"
+         this is a copy of its data directory, start this agent with an empty data directory and a \
+         node_name of its own; if the host has moved, stop the agent that answers at {address}"
     )]
     FirstAnswers {
         /// The host.
@@ -158,8 +158,8 @@ pub enum NotAdmitted {
     },
     /// The run of the host's agent that this master knows does not answer, but may be there.
     #[error(
-        "host {node} is known at {address}, and its agent there may be running still: this one is let in once \
-         that one neither reports nor answers anybody"
+        "host {node} is known at {address}, and its agent there may be running still: this one is let in \
+         once that one neither reports nor answers anybody"
     )]
     FirstMayBeThere {
         /// The host.
@@ -200,8 +200,8 @@ pub enum NotAdmitted {
     NotUnderstood(String),
     /// What it holds breaks a rule, and its agent would remove what is not taken over.
     #[error(
-        "host {node} holds {replica}, whose spec breaks a rule, so that no service takes it over, and its agent \
-         is of a version that removes what is not taken over; upgrade the agent, or remove that container"
+        "host {node} holds {replica}, whose spec breaks a rule, so that no service takes it over, and its \
+         agent is of a version that removes what is not taken over; upgrade the agent, or remove that container"
     )]
     BreaksRule {
         /// The host.
@@ -211,8 +211,8 @@ pub enum NotAdmitted {
     },
     /// Too many hosts have joined and never reported.
     #[error(
-        "{unreported} hosts have joined and never reported: no other host joins before some of them have, or are \
-         forgotten (shef node ls shows them, shef node rm forgets them)"
+        "{unreported} hosts have joined and never reported: no other host joins before some of them have, \
+         or are forgotten (shef node ls shows them, shef node rm forgets them)"
     )]
     TooManyUnreported {
         /// How many.
@@ -223,8 +223,8 @@ pub enum NotAdmitted {
     TooManyJoin,
     /// It follows another master, and more hosts follow this one.
     #[error(
-        "the host follows leader {leader}, but more hosts follow this master: this one goes on, and leads the \
-         host once it has not heard of that leader for {} s; stop the master that is the wrong one",
+        "the host follows leader {leader}, but more hosts follow this master: this one goes on, and leads \
+         the host once it has not heard of that leader for {} s; stop the master that is the wrong one",
         LEADER_SILENCE.0 / 1_000
     )]
     FollowsAnother {

@@ -1,6 +1,6 @@
-//! Which numbers, names and addresses of a registration are taken. A host may bring any number: one message must
-//! not use up the epochs or generations that are left. A replica belongs to the service that its name says. And
-//! an agent's address is one of a host: the master calls it.
+//! Which numbers, names and addresses of a registration are taken. A host may bring any number: one message
+//! must not use up the epochs or generations that are left. A replica belongs to the service that its name
+//! says. And an agent's address is one of a host: the master calls it.
 
 use shef_common::{
     bounds::{MOST_ADOPTED, REACH},

@@ -59,8 +59,8 @@ impl Connections {
         Self { counts: Arc::default(), shares: Shares::of(bound), bound }
     }
 
-    /// A connection of `client` was opened, whose data is `data`. Returns whether it may go on: its client has no
-    /// more than its share.
+    /// A connection of `client` was opened, whose data is `data`. Returns whether it may go on: its client
+    /// has no more than its share.
     #[must_use]
     pub fn opened(&self, client: Option<IpAddr>, data: &mut Extensions) -> bool {
         let share = client.map(|client| self.shares.take(client));

@@ -169,8 +169,8 @@ async fn try_scale(request: &HttpRequest, payload: web::Payload, api: &web::Data
     let (Some(name), Some(replicas)) = (name, replicas) else { return fields.refuse() };
     let mut rounds = 0;
     let accepted = loop {
-        // In docker-shef's view it is an error to ask for what is there: that is found out before, and written
-        // only over what was looked at.
+        // In docker-shef's view it is an error to ask for what is there: that is found out before, and
+        // written only over what was looked at.
         let Some(seen) = shown(api, &name) else {
             api.knows_all()?;
             return Err(ShefError::new(409, "No service in this name!"));

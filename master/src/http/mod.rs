@@ -218,8 +218,8 @@ impl RequestPermit {
     }
 }
 
-/// Whether `request` may be answered: what web pages of other sites have browsers send is not. Checks of health
-/// say nothing that a page could use, and come by any name.
+/// Whether `request` may be answered: what web pages of other sites have browsers send is not. Checks of
+/// health say nothing that a page could use, and come by any name.
 pub fn admit(request: &ServiceRequest, names: &KnownNames) -> Result<(), ApiError> {
     if matches!(request.path(), "/healthz" | "/readyz") {
         return Ok(());

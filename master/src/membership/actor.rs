@@ -23,9 +23,11 @@ use crate::{
     view::ClusterView,
 };
 
-/// The share of the limit that a helper gets for its own probe; the rest is for the way to the helper and back.
+/// The share of the limit that a helper gets for its own probe; the rest is for the way to the helper and
+/// back.
 const HELPERS_PART: (u64, u64) = (3, 4);
-/// How long a helper is waited for beyond the limit: its own probe ends a little after the limit that it gets.
+/// How long a helper is waited for beyond the limit: its own probe ends a little after the limit that it
+/// gets.
 const HELPER_GRACE: DurationMs = DurationMs(50);
 
 /// Whom the membership talks to.

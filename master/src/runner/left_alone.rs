@@ -1,5 +1,5 @@
-//! What a host holds and no service takes over, as it breaks the rules of specs: it may be known to run nowhere
-//! else. Its containers are left alone.
+//! What a host holds and no service takes over, as it breaks the rules of specs: it may be known to run
+//! nowhere else. Its containers are left alone.
 
 use std::collections::BTreeMap;
 
@@ -39,8 +39,8 @@ impl LeftAlone {
             more => format!(" So is it with {more} more."),
         };
         Some(format!(
-            "the host holds {id}, which is not taken over and left alone, as its spec breaks a rule: {violation}; \
-             remove its container by hand if nobody needs it.{others}"
+            "the host holds {id}, which is not taken over and left alone, as its spec breaks a rule: \
+             {violation}; remove its container by hand if nobody needs it.{others}"
         ))
     }
 }

@@ -56,7 +56,8 @@ impl ClusterCore {
         }
     }
 
-    /// Stops leading: services and runners end, waiting callers are answered, and readers keep the last views.
+    /// Stops leading: services and runners end, waiting callers are answered, and readers keep the last
+    /// views.
     pub(super) fn stand_down(&mut self, by: Fence, effects: &mut Vec<Effect>) {
         log::error!(
             epoch:% = by.epoch, leader:% = by.leader;

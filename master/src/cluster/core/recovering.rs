@@ -62,7 +62,8 @@ impl ClusterCore {
 
     fn recover_node(&mut self, version: Version, mut record: NodeRecord, effects: &mut Vec<Effect>) {
         if agent_address(&record.host.agent_url).is_none() {
-            // Earlier versions took whatever was registered. Nothing is sent there before the host registers anew.
+            // Earlier versions took whatever was registered. Nothing is sent there before the host registers
+            // anew.
             log::warn!(node:% = record.node, agent_url:? = record.host.agent_url; "not an agent's address");
             record.host.agent_url.clear();
         }

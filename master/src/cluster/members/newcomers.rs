@@ -1,5 +1,5 @@
-//! How many hosts may join that nobody has heard of. Anybody can send a registration: each makes a record, and the
-//! more hosts there are, the more rarely all of them report.
+//! How many hosts may join that nobody has heard of. Anybody can send a registration: each makes a record,
+//! and the more hosts there are, the more rarely all of them report.
 
 use std::collections::BTreeSet;
 

@@ -424,7 +424,8 @@ fn a_host_becomes_no_member_before_it_is_known_what_it_holds() {
         ..registration()
     };
     let mut core = core();
-    // Without the cluster the host does not know what it holds; with it, the engine has to list its containers.
+    // Without the cluster the host does not know what it holds; with it, the engine has to list its
+    // containers.
     assert_eq!(core.register(&comes(None, true)), Verdict::Introduce);
     assert_eq!(core.register(&comes(None, false)), Verdict::Wait(NotAdmitted::NotLooked));
     assert_eq!(core.register(&comes(Some(OURS), false)), Verdict::Wait(NotAdmitted::NotLooked));
