@@ -13,6 +13,7 @@ use super::on_system;
 use crate::{
     Failure,
     client::{ApiArgs, Client, no_answer, refusal},
+    say::Printer,
 };
 
 /// The most bytes of a refusal that are read.
@@ -83,15 +84,17 @@ async fn call(client: &Client, method: Method, path: &str, body: Option<Vec<u8>>
         let body = answer.body().limit(MAX_REFUSAL).await.unwrap_or_default();
         return Err(Failure::new(refusal(&url, answer.status(), &body)));
     }
+    let mut out = Printer::new(stdout());
     let mut ends_line = true;
     while let Some(part) = answer.next().await {
         let part = part.map_err(|error| Failure::new(format!("{url} broke off: {error}")))?;
         ends_line = part.last().map_or(ends_line, |last| *last == b'\n');
-        if stdout().write_all(&part).and_then(|()| stdout().flush()).is_err() {
+        if out.part(&part).is_err() {
             // Nobody reads on.
             return Ok(());
         }
     }
+    _ = out.end();
     if !ends_line {
         _ = writeln!(stdout());
     }
