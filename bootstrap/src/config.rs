@@ -196,7 +196,10 @@ impl BootstrapConfig {
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect()
         };
-        let given = std::mem::replace(&mut config.master_env, handed_on(&["SHEF_MASTER_", "SHEF_REDIS_"]));
+        let given = std::mem::replace(
+            &mut config.master_env,
+            handed_on(&["SHEF_MASTER_", "SHEF_REDIS_", "SHEF_INSECURE"]),
+        );
         config.master_env.extend(given);
         // It goes another way than the rest: a container's variables are no secret.
         config.redis_password = config.master_env.remove("SHEF_REDIS_PASSWORD").map(Secret::new);

@@ -257,7 +257,7 @@ fn agent(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
         // It does not see the engine's own directory; its volume lies on the same disk.
         ("SHEF_AGENT_ENGINE_DISK_DIR".to_owned(), AGENT_DIR.to_owned()),
         ("SHEF_POLICY_HOST_ROOT".to_owned(), HOST_ROOT.to_owned()),
-        ("SHEF_POLICY_ENGINE_SOCKETS".to_owned(), facts.socket.clone()),
+        ("SHEF_POLICY_OFF_LIMITS".to_owned(), facts.socket.clone()),
     ]);
     env.extend(config.agent_env.clone());
     Wanted {

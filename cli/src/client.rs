@@ -106,6 +106,11 @@ impl CallError {
         matches!(self, Self::Refused { code: Some(code), .. } if code.ends_with("_not_found"))
     }
 
+    /// Whether it is a master that refuses.
+    pub(crate) const fn is_of_a_master(&self) -> bool {
+        matches!(self, Self::Refused { code: Some(_), .. })
+    }
+
     /// Whether the master is there and asks to be asked again in a moment.
     pub(crate) fn is_overloaded(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if *status == StatusCode::SERVICE_UNAVAILABLE)

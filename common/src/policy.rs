@@ -68,9 +68,10 @@ pub struct Policy {
     /// How many bytes of memory all replicas together may take, by their limits; 0: as many as they like.
     #[serde(deserialize_with = "bounds::number")]
     pub max_memory_bytes: u64,
-    /// The engine's sockets. None of them and no directory above one may be mounted.
+    /// Sockets and directories of the engine and of shef. None of them, nothing below one and no directory above one
+    /// may be mounted.
     #[serde(deserialize_with = "bounded")]
-    pub engine_sockets: Vec<String>,
+    pub off_limits: Vec<String>,
 }
 
 /// A demand that a policy does not allow, and the line that would allow it.
@@ -160,7 +161,7 @@ impl Policy {
             Demand::Capability(name) => has(&self.capabilities, name),
             Demand::Sysctl(name) => matches(&self.sysctls, name),
             Demand::Bind(path) => {
-                !self.leads_to_engine(path) && self.bind_dirs.iter().any(|dir| mounts::is_below(path, dir))
+                !self.is_off_limits(path) && self.bind_dirs.iter().any(|dir| mounts::is_below(path, dir))
             }
             Demand::VolumeDriver(driver) => has(&self.volume_drivers, driver),
             Demand::VolumeType(file_system) => has(&self.volume_types, file_system),
@@ -173,10 +174,10 @@ impl Policy {
         }
     }
 
-    /// Whether whoever has `path` mounted has an engine's socket.
+    /// Whether whoever has `path` mounted has something of the engine or of shef.
     #[must_use]
-    pub fn leads_to_engine(&self, path: &str) -> bool {
-        self.engine_sockets.iter().any(|socket| mounts::is_below(socket, path))
+    pub fn is_off_limits(&self, path: &str) -> bool {
+        self.off_limits.iter().any(|own| mounts::is_below(own, path) || mounts::is_below(path, own))
     }
 
     /// The line that would allow `demand` beside what is allowed now.
@@ -195,7 +196,7 @@ impl Policy {
             Demand::DeviceRequest(word) => with("device_requests", &self.device_requests, word),
             Demand::Capability(name) => with("capabilities", &self.capabilities, name),
             Demand::Sysctl(name) => with("sysctls", &self.sysctls, name),
-            Demand::Bind(path) if self.leads_to_engine(path) => None,
+            Demand::Bind(path) if self.is_off_limits(path) => None,
             Demand::Bind(path) => with("bind_dirs", &self.bind_dirs, path),
             Demand::VolumeDriver(driver) => with("volume_drivers", &self.volume_drivers, driver),
             Demand::VolumeType(file_system) => with("volume_types", &self.volume_types, file_system),

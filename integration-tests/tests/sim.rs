@@ -109,6 +109,7 @@ seeded_bugs! {
     fights_back: FightsBack by two_masters as "and takes the leadership from",
     leads_with_memory: LeadsWithMemory by two_masters as "and takes the leadership from",
     overlooks_versions: OverlooksVersions by crashes as "whose agent is older than what it needs",
+    ignores_policy: IgnoresPolicy by crashes as "and its policy refuses it",
     leaves_pages: LeavesPages by crashes as "is stored as nobody has committed it",
     reuses_numbers: ReusesNumbers by crashes as "is the number of a second replica",
     believes_address: BelievesAddress by impostors as "is to run is sent to",

@@ -24,6 +24,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::actors::{Actors, Parts};
 use crate::{
+    access::Role,
     cluster::Succession,
     config::MasterConfig,
     recover::{Unreadable, recover},
@@ -61,6 +62,9 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Nobody could call the API.
+    #[error("nobody could call the API: {0}")]
+    Socket(#[source] std::io::Error),
     /// The program is stopping already.
     #[error("the actors' thread has ended")]
     Ended,
@@ -168,6 +172,7 @@ async fn start_on_as(
         matches!(store.check(&nobody).await, Err(StoreError::Fenced { stored }) if stored.leader.is_nobody());
     let led = store.lead(&leader, how.above, &random_id(ClusterId::parse)?).await?;
     let (recovered, saved_counts) = recover(&led.records)?;
+    let has_administrator = recovered.tokens.iter().any(|token| token.record.role == Role::Admin);
     log::info!(
         cluster:% = led.cluster, epoch:% = led.fence.epoch, services = recovered.services.len(),
         nodes = recovered.nodes.len();
@@ -179,6 +184,7 @@ async fn start_on_as(
     if let Err(error) = &vault {
         log::error!(error:%; "no credentials of registries can be kept or used");
     }
+    let socket = server::own_socket(&config, has_administrator).map_err(StartError::Socket)?;
     let (again_sender, again) = watch::channel(None);
     let parts = Parts {
         config: config.clone(),
@@ -200,7 +206,7 @@ async fn start_on_as(
     let actors = receiver.await.map_err(|_| StartError::Ended)?;
     let (stopping, until_stop) = watch::channel(false);
     let (stats, store) = (actors.stats.clone(), actors.store.clone());
-    let (address, server) = server::serve(actors, &config, until_stop)
+    let (address, server) = server::serve(actors, &config, socket, until_stop)
         .map_err(|source| StartError::Listen { listen: config.listen, source })?;
     let handle = server.handle();
     actix_rt::spawn(server);

@@ -65,10 +65,15 @@ pub async fn restore(
     }
 }
 
-/// `backup` in this version's format, whose services give their next replicas numbers that no host can know
+/// Whether a record is restored: a token may have been revoked since.
+fn is_restored(record: &Record) -> bool {
+    !matches!(record.key, Key::Token(_))
+}
+
+/// `backup` in this version's format and without tokens, whose services give their next replicas numbers that no host can know
 /// from after it was made.
 fn goes_on_counting(backup: &Backup, services: Vec<Stored>) -> Result<Backup, Unreadable> {
-    let others = backup.records.iter().filter(|record| record.key.service().is_none());
+    let others = backup.records.iter().filter(|record| record.key.service().is_none() && is_restored(record));
     let mut records: Vec<Record> = others.cloned().collect();
     for mut service in services {
         service.record.skips_numbers();
@@ -117,5 +122,12 @@ mod tests {
         let read = restored(&service);
         assert!(read.next_number >= 123_456 + 50_000);
         assert_eq!(ServiceRecord { next_number: service.next_number, ..read }, service);
+    }
+
+    #[test]
+    fn a_token_that_may_have_been_revoked_since_is_not_restored() {
+        let record = |key: Key| Record { key, version: Version(1), value: "{}".into() };
+        assert!(!is_restored(&record(Key::Token("ci".parse().unwrap()))));
+        assert!(is_restored(&record(Key::Stats)));
     }
 }

@@ -9,12 +9,15 @@ use shef_common::{
     config::{ConfigError, Effective, Key, Kind, Origin},
     files,
     policy::{HostNamespace, MOST, Policy},
+    registry::RegistryHost,
 };
 
 /// Nothing is asked of a policy.
 const OPEN: &str = "open";
 /// What the policy does not allow is refused.
 const RESTRICTED: &str = "restricted";
+/// The keys that say where something lies.
+const PLACES: [&str; 2] = ["policy.off_limits", "policy.host_root"];
 /// In the data directory: this host has had a policy from its first start on.
 const MARK: &str = "agent-policy";
 
@@ -147,12 +150,12 @@ pub(super) const KEYS: [Key; 19] = [
               each replica has\nto have a limit.",
     },
     Key {
-        name: "policy.engine_sockets",
+        name: "policy.off_limits",
         kind: Kind::List,
         default: "",
         env: &[],
-        doc: "Sockets of engines beside the usual ones and the agent's own, as paths of the host: no mount leads to \
-              them.",
+        doc: "Paths of the host beside the usual ones of Docker and shef (such as another data-root of Docker): no \
+              mount leads\nto them, lies below them, or holds them.",
     },
     Key {
         name: "policy.host_root",
@@ -208,21 +211,25 @@ impl PolicyConfig {
             cgroup_parents: list("policy.cgroup_parents")?,
             devices: paths("policy.devices")?,
             device_requests: list("policy.device_requests")?,
-            capabilities: list("policy.capabilities")?,
+            capabilities: list("policy.capabilities")?.iter().map(|name| bare(name)).collect(),
             sysctls: list("policy.sysctls")?,
             bind_dirs: paths("policy.bind_dirs")?,
             volume_drivers: list("policy.volume_drivers")?,
             volume_types: list("policy.volume_types")?,
             logging_drivers: list("policy.logging_drivers")?,
-            registries: list("policy.registries")?,
+            registries: registries(&list("policy.registries")?, effective)?,
             digests_only: effective.switch("policy.digests_only"),
             max_replicas: effective.integer_u32("policy.max_replicas"),
             max_memory_bytes: effective.integer("policy.max_memory_bytes"),
-            engine_sockets: engine_sockets(effective.text("docker_host"), paths("policy.engine_sockets")?),
+            off_limits: off_limits(effective, paths("policy.off_limits")?),
         };
         Ok(Self {
             policy: (effective.text("policy.mode") == RESTRICTED).then_some(policy),
-            is_chosen: KEYS.iter().any(|key| effective.entry(key.name).origin != Origin::Default),
+            // Where things lie is nobody's choice of a policy: a bootstrap says it of every host.
+            is_chosen: KEYS
+                .iter()
+                .filter(|key| !PLACES.contains(&key.name))
+                .any(|key| effective.entry(key.name).origin != Origin::Default),
             host_root: effective.path("policy.host_root"),
         })
     }
@@ -250,6 +257,20 @@ impl PolicyConfig {
     }
 }
 
+/// A capability as templates' demands name it.
+fn bare(name: &str) -> String {
+    let name = name.to_ascii_uppercase();
+    name.strip_prefix("CAP_").map(str::to_owned).unwrap_or(name)
+}
+
+/// Registries as templates' demands name them.
+fn registries(names: &[String], effective: &Effective) -> Result<Vec<String>, ConfigError> {
+    let read = |name: &String| RegistryHost::parse(name).map(|registry| registry.as_str().to_owned());
+    names.iter().map(read).collect::<Result<_, _>>().map_err(|_| {
+        effective.refuse("policy.registries", "registries such as docker.io or registry.local:5000")
+    })
+}
+
 /// A namespace by a name that there is.
 fn namespaces(names: Vec<String>, effective: &Effective) -> Result<Vec<String>, ConfigError> {
     let is_one = |name: &String| HostNamespace::ALL.iter().any(|namespace| namespace.as_str() == name);
@@ -260,11 +281,21 @@ fn namespaces(names: Vec<String>, effective: &Effective) -> Result<Vec<String>, 
     }
 }
 
-/// The sockets of engines, as paths of the host.
-fn engine_sockets(docker_host: &str, further: Vec<String>) -> Vec<String> {
-    let usual = ["/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock"];
-    let own = docker_host.strip_prefix("unix://");
-    let all: BTreeSet<String> = usual.into_iter().chain(own).map(str::to_owned).chain(further).collect();
+/// What is the engine's and shef's own, as paths of the host.
+fn off_limits(effective: &Effective, further: Vec<String>) -> Vec<String> {
+    const USUAL: [&str; 8] = [
+        "/run/containerd",
+        "/run/docker",
+        "/run/docker.sock",
+        "/var/lib/containerd",
+        "/var/lib/docker",
+        "/var/lib/shef",
+        "/var/run/docker",
+        "/var/run/docker.sock",
+    ];
+    let socket = effective.text("docker_host").strip_prefix("unix://");
+    let own = [Some(effective.text("data_dir")), socket].into_iter().flatten();
+    let all: BTreeSet<String> = USUAL.into_iter().chain(own).map(str::to_owned).chain(further).collect();
     all.into_iter().collect()
 }
 
@@ -313,10 +344,31 @@ mod tests {
     fn the_engines_socket_is_out_of_reach_wherever_it_lies() {
         let root = [("SHEF_POLICY_BIND_DIRS", "/"), ("DOCKER_HOST", "unix:///opt/engine.sock")];
         let policy = with(&root).unwrap().policy.unwrap();
-        for path in ["/", "/run", "/var/run", "/opt", "/opt/engine.sock"] {
+        for path in
+            ["/", "/run", "/var/run", "/opt", "/opt/engine.sock", "/var/lib/docker/volumes", "/var/lib/shef"]
+        {
             assert!(policy.refusal(&Demand::Bind(path.into())).is_some(), "{path}");
         }
         assert!(policy.refusal(&Demand::Bind("/etc".into())).is_none());
+    }
+
+    #[test]
+    fn what_a_bootstrap_says_of_every_host_is_no_choice_of_a_policy() {
+        let said = [("SHEF_POLICY_HOST_ROOT", "/host"), ("SHEF_POLICY_OFF_LIMITS", "/run/docker.sock")];
+        assert!(!with(&said).unwrap().is_chosen);
+    }
+
+    #[test]
+    fn words_are_taken_in_any_form_that_a_spec_takes() {
+        let said = [
+            ("SHEF_POLICY_CAPABILITIES", "CAP_NET_ADMIN,sys_time"),
+            ("SHEF_POLICY_REGISTRIES", "index.docker.io"),
+        ];
+        let policy = with(&said).unwrap().policy.unwrap();
+        assert_eq!(
+            (policy.capabilities, policy.registries),
+            (vec!["NET_ADMIN".to_owned(), "SYS_TIME".to_owned()], vec!["docker.io".to_owned()])
+        );
     }
 
     #[test]

@@ -23,7 +23,7 @@ use shef_common::{
 use tokio::sync::oneshot;
 
 use super::{
-    binds::Binds,
+    binds::{Binds, Container},
     core::{Core, Description, EffectHandler, Event, Limits, Operation, Outcome},
     ledger::{Ledger, LedgerFile, LedgerWrite, NotWritten},
     messages::{Acknowledged, ApplyPush, Describe, Joined, MasterAnswered, Shutdown, WhichCluster},
@@ -213,19 +213,21 @@ impl EffectHandler for Shell<'_> {
         let target = replica.clone();
         let run = async move {
             match operation {
-                Operation::Create(order) => {
-                    Outcome::Create(match follow(binds, &*engine, Some(&order.template)).await {
+                Operation::Create(order) => Outcome::Create(
+                    match follow(binds, &*engine, Some(&order.template), Container::New).await {
                         Ok(()) => engine.create(*order).await,
                         Err(refused) => Err(refused),
-                    })
-                }
+                    },
+                ),
                 Operation::Start { id, template } => {
                     let networks = template.as_ref().map(|template| template.networks.as_slice());
                     let joins = networks.and_then(|networks| networks.get(1..)).unwrap_or_default();
-                    Outcome::Start(match follow(binds, &*engine, template.as_deref()).await {
-                        Ok(()) => engine.start(&id, joins).await,
-                        Err(refused) => Err(refused),
-                    })
+                    Outcome::Start(
+                        match follow(binds, &*engine, template.as_deref(), Container::Existing).await {
+                            Ok(()) => engine.start(&id, joins).await,
+                            Err(refused) => Err(refused),
+                        },
+                    )
                 }
                 Operation::Stop { id, grace_s } => Outcome::Stop(engine.stop(&id, grace_s).await),
                 Operation::Remove(id) => Outcome::Remove(engine.remove(&id).await),
@@ -419,9 +421,10 @@ async fn follow(
     binds: Option<Binds>,
     engine: &dyn Engine,
     template: Option<&Template>,
+    container: Container,
 ) -> Result<(), EngineError> {
     let (Some(binds), Some(template)) = (binds, template) else { return Ok(()) };
     let has_volumes = template.mounts.iter().any(|mount| matches!(mount, Mount::Volume { .. }));
     let existing = if has_volumes { engine.volumes(template).await? } else { Vec::new() };
-    binds.check(template, &existing).await
+    binds.check(template, &existing, container).await
 }

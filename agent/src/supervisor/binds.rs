@@ -7,6 +7,7 @@ use std::{
     io,
     path::{Component, Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use shef_common::{
@@ -18,6 +19,18 @@ use crate::engine::{EngineError, NamedVolume};
 
 /// The most symbolic links on the way to one path, as the kernel's own bound.
 const MOST_LINKS: usize = 40;
+
+/// How long the way of a container's mounts may take to follow.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Whether a container is to be made, or to be started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Container {
+    /// It is to be made.
+    New,
+    /// It is there.
+    Existing,
+}
 
 /// Compares what is mounted with the host's policy, after following symbolic links.
 #[derive(Debug, Clone)]
@@ -41,17 +54,22 @@ impl Binds {
     }
 
     /// Follows every path that `template` mounts, also by those of its volumes that exist, whatever they were made
-    /// with. On the pool for what may block.
+    /// with. What exists already is refused only if a link leads it elsewhere: the policy may have been another one
+    /// when it was made.
     ///
     /// # Errors
     /// [`EngineError::Refused`] if one leads to where the policy lets nothing be mounted, or cannot be followed.
-    pub async fn check(&self, template: &Template, existing: &[NamedVolume]) -> Result<(), EngineError> {
+    pub async fn check(
+        &self,
+        template: &Template,
+        existing: &[NamedVolume],
+        container: Container,
+    ) -> Result<(), EngineError> {
         let mut demands = Demand::of(template);
         for NamedVolume { name, driver, options } in existing {
             let made_with = Demand::of_volume(driver, options);
-            if let Some(refusal) =
-                self.policy.refuses(&made_with).and_then(|demand| self.policy.refusal(demand))
-            {
+            let refused = self.policy.refuses(&made_with).filter(|_| container == Container::New);
+            if let Some(refusal) = refused.and_then(|demand| self.policy.refusal(demand)) {
                 return Err(EngineError::Refused(format!("{refusal} (the volume {name} was made so)")));
             }
             demands.extend(made_with);
@@ -62,13 +80,20 @@ impl Binds {
             .collect();
         let Some(root) = self.host_root.clone().filter(|_| !paths.is_empty()) else { return Ok(()) };
         let policy = self.policy.clone();
-        let follow_all = move || paths.iter().try_for_each(|path| follow(&policy, &root, path));
-        let checked = tokio::task::spawn_blocking(follow_all);
-        checked.await.unwrap_or_else(|error| Err(EngineError::TimedOut(error.to_string())))
+        // On the pool for what may block: a path may lie on a server that does not answer.
+        let follow_all = move || paths.iter().try_for_each(|path| follow(&policy, &root, path, container));
+        match tokio::time::timeout(LIMIT, tokio::task::spawn_blocking(follow_all)).await {
+            Ok(Ok(checked)) => checked,
+            Ok(Err(error)) => Err(EngineError::Refused(format!("its mounts cannot be followed: {error}"))),
+            Err(_) => Err(EngineError::Refused(format!(
+                "the file system of one of its mounts does not answer within {} s",
+                LIMIT.as_secs()
+            ))),
+        }
     }
 }
 
-fn follow(policy: &Policy, root: &Path, path: &str) -> Result<(), EngineError> {
+fn follow(policy: &Policy, root: &Path, path: &str, container: Container) -> Result<(), EngineError> {
     let leads_to = match resolve(root, path) {
         Ok(leads_to) => leads_to,
         // The engine says so itself, and makes nothing of it.
@@ -77,7 +102,9 @@ fn follow(policy: &Policy, root: &Path, path: &str) -> Result<(), EngineError> {
             return Err(EngineError::Refused(format!("the mount of {path} cannot be followed: {error}")));
         }
     };
-    match policy.refusal(&Demand::Bind(leads_to)) {
+    let is_itself = || parts(Path::new(path)) == parts(Path::new(&leads_to));
+    match policy.refusal(&Demand::Bind(leads_to.clone())) {
+        Some(_) if container == Container::Existing && is_itself() => Ok(()),
         Some(refusal) => Err(EngineError::Refused(format!("{refusal} ({path} leads there)"))),
         None => Ok(()),
     }
@@ -151,7 +178,7 @@ mod tests {
         }
         let policy = Policy {
             bind_dirs: vec!["/srv".into()],
-            engine_sockets: vec!["/var/run/docker.sock".into()],
+            off_limits: vec!["/var/run/docker.sock".into()],
             ..Policy::default()
         };
         let binds = Binds::new(policy, Some(root.path().to_owned()));
@@ -178,7 +205,8 @@ mod tests {
                 json!({"type": "volume", "source": "v", "target": "/m", "options": {"o": "bind", "device": path}}),
             ] {
                 let template = serde_json::from_value(json!({"image": "app", "mounts": [mount]})).unwrap();
-                let said = binds.check(&template, &[]).await.map_err(|error| error.to_string());
+                let said =
+                    binds.check(&template, &[], Container::New).await.map_err(|error| error.to_string());
                 match refused {
                     None => assert_eq!(said, Ok(()), "{path}"),
                     Some(words) => assert!(said.unwrap_err().contains(words), "{path}"),
@@ -202,11 +230,27 @@ mod tests {
             ("/etc", Some("refuses the mount of /etc; the host's operator")),
             ("/srv/absolute", Some("refuses the mount of /etc; the host's operator")),
         ] {
-            let said = binds.check(&template, &[made_of(device)]).await.map_err(|error| error.to_string());
+            let said = binds
+                .check(&template, &[made_of(device)], Container::New)
+                .await
+                .map_err(|error| error.to_string());
             match refused {
                 None => assert_eq!(said, Ok(()), "{device}"),
                 Some(words) => assert!(said.unwrap_err().contains(words), "{device}"),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_exists_is_started_again_unless_a_link_leads_it_elsewhere() {
+        let (_root, binds) = host();
+        let mounts = |path: &str| {
+            let bind = json!({"type": "bind", "source": path, "target": "/m"});
+            serde_json::from_value::<Template>(json!({"image": "app", "mounts": [bind]})).unwrap()
+        };
+        let checked = async |path: &str, container| binds.check(&mounts(path), &[], container).await.is_ok();
+        assert!(!checked("/etc", Container::New).await);
+        assert!(checked("/etc", Container::Existing).await, "its policy allowed it when it was made");
+        assert!(!checked("/srv/absolute", Container::Existing).await);
     }
 }

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, process::ExitCode};
 use shef_common::config::Preset;
 use shef_master::{
     config::{MasterConfig, PROGRAM},
-    store::{Backup, StoreOptions},
+    store::{Backup, Key, StoreOptions},
 };
 
 use super::{flags, on_system, parse_set};
@@ -57,10 +57,16 @@ impl Args {
             .map_err(|error| Failure::because(format!("cannot restore {}", self.file.display()), &error))?;
         say::step(format_args!(
             "{store} holds the {} records of cluster {} now, under epoch {}",
-            backup.records.len(),
+            backup.records.iter().filter(|record| !matches!(record.key, Key::Token(_))).count(),
             backup.cluster,
             fence.epoch
         ));
+        let tokens = backup.records.iter().filter(|record| matches!(record.key, Key::Token(_))).count();
+        if tokens > 0 {
+            say::step(format_args!(
+                "{tokens} tokens are not restored, as they may have been revoked since: shef token create makes new ones"
+            ));
+        }
         say::line(if matches!(options, StoreOptions::Embedded { .. }) {
             "Start the master now."
         } else {

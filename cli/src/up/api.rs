@@ -37,7 +37,11 @@ impl Api {
 
     /// Whether a master answers, ready or not.
     pub(crate) async fn is_there(&self) -> bool {
-        self.client.get::<Value>("/v1/cluster").await.is_ok()
+        // One that asks for a token is there, too.
+        match self.client.get::<Value>("/v1/cluster").await {
+            Ok(_) => true,
+            Err(error) => error.is_of_a_master(),
+        }
     }
 
     /// Whether the master is ready for writes.

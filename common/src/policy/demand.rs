@@ -208,5 +208,10 @@ impl fmt::Display for Demand {
 fn words_of(request: &DeviceRequest) -> Vec<String> {
     let DeviceRequest { driver, count: _, device_ids: _, capabilities } = request;
     let driver = Some(driver.clone()).filter(|driver| !driver.is_empty());
-    driver.into_iter().chain(capabilities.iter().flatten().cloned()).collect()
+    let mut words: Vec<String> = driver.into_iter().chain(capabilities.iter().flatten().cloned()).collect();
+    // Engines take an alternative without a word for one that every driver meets.
+    if words.is_empty() || capabilities.iter().any(Vec::is_empty) {
+        words.push("any".to_owned());
+    }
+    words
 }

@@ -28,15 +28,16 @@ pub(super) fn of_volume(driver: &str, options: &BTreeMap<String, String>) -> Vec
         .collect();
     // The engine hands `o` to the kernel word by word: these make of any type a mount of the path.
     let words = || of("o").split(',').map(str::trim);
-    let is_bind =
-        matches!(file_system, "" | "none" | "bind") || words().any(|word| matches!(word, "bind" | "rbind"));
+    let has_no_type = matches!(file_system, "" | "none" | "bind");
+    let is_bind = has_no_type || words().any(|word| matches!(word, "bind" | "rbind"));
     let moves = words().find(|word| matches!(*word, "remount" | "move"));
     demands.extend(moves.map(|word| Demand::VolumeOption(format!("o={word}"))));
-    match (is_bind, device) {
-        (true, "") => {}
-        (true, path) => demands.push(Demand::Bind(path.to_owned())),
-        (false, _) if file_system == "tmpfs" => {}
-        (false, _) => demands.push(Demand::VolumeType(file_system.to_owned())),
+    if is_bind && !device.is_empty() {
+        demands.push(Demand::Bind(device.to_owned()));
+    }
+    // A word that is written otherwise than the engine reads it leaves the type as it is.
+    if !has_no_type && file_system != "tmpfs" {
+        demands.push(Demand::VolumeType(file_system.to_owned()));
     }
     demands
 }

@@ -49,6 +49,7 @@ fn what_is_not_allowed_is_refused_by_its_name() {
         (json!({"devices": [{"source": "/dev/sda"}]}), "the device /dev/sda"),
         (json!({"device_requests": [{"capabilities": [["gpu"]]}]}), "gpu devices"),
         (json!({"device_requests": [{"driver": "nvidia"}]}), "nvidia devices"),
+        (json!({"device_requests": [{"capabilities": [[]]}]}), "any devices"),
         (json!({"cap_add": ["CAP_SYS_ADMIN"]}), "the capability SYS_ADMIN"),
         (json!({"cap_add": ["ALL"]}), "the capability ALL"),
         (json!({"sysctls": {"net/ipv4/ip_forward": "1"}}), "the kernel parameter net.ipv4.ip_forward"),
@@ -92,8 +93,6 @@ fn a_path_is_mounted_below_a_listed_directory_alone_in_whichever_field_it_stands
             json!({"type": "none", "o": "bind", "device": path}),
             json!({"o": "rw, rbind", "device": path}),
             json!({"device": path}),
-            // The kernel goes by the word and not by the type.
-            json!({"type": "nfs", "o": "bind", "device": path}),
             json!({"type": "tmpfs", "o": "ro,bind", "device": path}),
         ] {
             let expected = if path.is_empty() { vec![] } else { expected.clone() };
@@ -112,6 +111,14 @@ fn volumes_of_other_file_systems_and_with_other_options_are_refused() {
     let overlay = json!({"type": "overlay", "device": "overlay", "o": "lowerdir=/etc"});
     assert_eq!(refused(&policy, volume(overlay)), ["volumes of the type overlay"]);
     assert_eq!(refused(&policy, volume(json!({"size": "1g"}))), ["the volume option size"]);
+    // The kernel goes by the word where it is one, and by the type where it is not.
+    for o in ["bind", " bind", "rw,rbind"] {
+        let both = json!({"type": "tracefs", "o": o, "device": "/x"});
+        assert_eq!(
+            refused(&Policy::default(), volume(both)),
+            ["the mount of /x", "volumes of the type tracefs"]
+        );
+    }
     let moved = json!({"type": "tmpfs", "device": "tmpfs", "o": "move"});
     assert_eq!(refused(&policy, volume(moved)), ["the volume option o=move"]);
 }
@@ -120,7 +127,7 @@ fn volumes_of_other_file_systems_and_with_other_options_are_refused() {
 fn the_engines_socket_is_mounted_by_no_name_that_leads_to_it() {
     let policy = Policy {
         bind_dirs: words(&["/"]),
-        engine_sockets: words(&["/var/run/docker.sock"]),
+        off_limits: words(&["/var/run/docker.sock"]),
         ..Policy::default()
     };
     for (path, is_allowed) in [
@@ -128,6 +135,7 @@ fn the_engines_socket_is_mounted_by_no_name_that_leads_to_it() {
         ("/var", false),
         ("/var/run/", false),
         ("/var/run/docker.sock", false),
+        ("/var/run/docker.sock/x", false),
         ("/var/lib", true),
     ] {
         let refusal = policy.refusal(&Demand::Bind(path.to_owned()));

@@ -18,6 +18,7 @@ use shef_agent::{
 use shef_common::{
     clock::{DurationMs, MonoMs, Now},
     ids::{BootId, NodeName, NodeUid},
+    policy::Policy,
     protocol::{Alive, LedgerDigest, Push},
 };
 
@@ -120,6 +121,8 @@ pub struct Host {
     pub wall: i64,
     /// Of which version its agent is.
     pub release: Release,
+    /// Its policy: it refuses what `cap_add` asks for.
+    pub policy: Option<Policy>,
     /// Of which version its first agent was.
     pub began_as: Release,
     /// Whether its agent takes templates once, and builds on digests.
@@ -243,9 +246,25 @@ impl Host {
             silences: Vec::new(),
             wall: 0,
             release: Release::This,
+            policy: None,
             began_as: Release::This,
             form: PushForm::Shared,
         }
+    }
+}
+
+impl Host {
+    /// Whether it runs whatever a service may ask for.
+    #[must_use]
+    pub fn runs_everything(&self) -> bool {
+        self.release == Release::This && self.policy.is_none()
+    }
+}
+
+impl World {
+    /// The policy that a host's agent goes by, and tells of.
+    pub(super) fn policy(&self, host: usize) -> Option<Policy> {
+        self.hosts[host].policy.clone().filter(|_| !self.is_seeded(SeededBug::IgnoresPolicy))
     }
 }
 
@@ -328,7 +347,8 @@ impl World {
             boot,
             started: self.now,
             dead: false,
-            supervisor: supervisor::Core::new(self.hosts[host].ledger.clone(), LIMITS, now),
+            supervisor: supervisor::Core::new(self.hosts[host].ledger.clone(), LIMITS, now)
+                .under(self.policy(host)),
             reporter: reporter::Core::new(settings),
             for_supervisor: Mailbox::default(),
             for_reporter: Mailbox::default(),

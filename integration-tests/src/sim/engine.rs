@@ -280,6 +280,9 @@ impl World {
     ) -> Outcome {
         match operation {
             Operation::Create(order) => {
+                if self.hosts[host].policy.is_some() && !order.template.cap_add.is_empty() {
+                    self.violated(format!("h{} makes {replica}, and its policy refuses it", host + 1));
+                }
                 let seeded = self.is_seeded(SeededBug::KnowsByName);
                 let engine = &mut self.hosts[host].engine;
                 let made = if !done {

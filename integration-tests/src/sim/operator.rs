@@ -15,7 +15,6 @@ use shef_master::{
 };
 
 use super::{
-    agent::Release,
     master::{Mail, Master},
     seeded_bug::SeededBug,
     world::{Ev, World},
@@ -102,7 +101,7 @@ impl World {
             master.hosts_shown.get(node).is_some_and(|view| view.intent.intent == IntentWord::Active)
         };
         // One at least has to be able to run whatever there is.
-        if !self.hosts.iter().any(|host| active(&host.node) && host.release == Release::This) {
+        if !self.hosts.iter().any(|host| active(&host.node) && host.runs_everything()) {
             let node = self.hosts[0].node.clone();
             self.operator_asks(node, Operation::Intend(NodeIntent::Activate));
         }
@@ -300,7 +299,7 @@ impl World {
             // Where nobody else understands what it runs, it stays.
             let takes = |host: &super::agent::Host| {
                 let intent = master.hosts_shown.get(&host.node).map(|view| view.intent.intent);
-                host.release == Release::This && intent == Some(IntentWord::Active)
+                host.runs_everything() && intent == Some(IntentWord::Active)
             };
             let is_fit = !self.profile.demanding && self.hosts.iter().any(takes);
             if intended == IntentWord::Drained && view.wanted > 0 && is_fit {

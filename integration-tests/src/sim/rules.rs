@@ -194,6 +194,14 @@ impl World {
                     replica.id, replica.node
                 ));
             }
+            let asks = !record.template(replica.generation).cap_add.is_empty();
+            if placed
+                && asks
+                && self.host_of(&replica.node).is_some_and(|host| self.hosts[host].policy.is_some())
+            {
+                broken =
+                    Some(format!("{} is placed on {}, and its policy refuses it", replica.id, replica.node));
+            }
             let stays = |other: &&shef_master::service::ReplicaRecord| {
                 ready_before(&other.node)
                     && !other.moving

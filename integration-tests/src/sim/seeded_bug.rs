@@ -82,6 +82,8 @@ pub enum SeededBug {
     ImportsForgotten,
     /// An agent knows containers by their names alone.
     KnowsByName,
+    /// A host's policy is known to nobody.
+    IgnoresPolicy,
     /// An agent leaves networks behind that nothing needs.
     LeavesNetworks,
     /// An agent does not notice that a master answers, and stops what is to run on.
@@ -124,7 +126,7 @@ pub enum SeededBug {
 
 impl SeededBug {
     /// Every one.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 48] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -153,6 +155,7 @@ impl SeededBug {
         Self::DrainStopsFirst,
         Self::ImportsForgotten,
         Self::KnowsByName,
+        Self::IgnoresPolicy,
         Self::LeavesNetworks,
         Self::MissesMaster,
         Self::OverlooksSignals,

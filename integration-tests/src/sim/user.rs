@@ -147,7 +147,9 @@ impl World {
             template.health = checked_by_hand(self.user.updates);
         }
         if self.profile.older_agents && self.chance(300) {
+            // Older agents do not understand the one, and restricted hosts refuse the other.
             template.group_add = vec!["video".to_owned()];
+            template.cap_add = vec!["NET_ADMIN".to_owned()];
         }
         let mut spec = ServiceSpec {
             on_disconnect: self.on_disconnect(name),

@@ -7,6 +7,7 @@ use shef_agent::supervisor::ledger::LedgerWrite;
 use shef_common::{
     clock::{MonoMs, Now, WallMs},
     ids::{Epoch, NodeName, ReplicaId},
+    policy::Policy,
 };
 use shef_master::store::fake::FakeStore;
 
@@ -188,8 +189,13 @@ impl World {
         if profile.older_agents {
             // One at least can run whatever there is.
             for host in hosts.iter_mut().skip(1) {
-                host.release =
-                    [Release::First, Release::Before, Release::This, Release::This][rng.usize(0..4)];
+                (host.release, host.policy) = [
+                    (Release::First, None),
+                    (Release::Before, None),
+                    (Release::This, None),
+                    (Release::This, Some(Policy::default())),
+                ][rng.usize(0..4)]
+                .clone();
                 host.began_as = host.release;
                 if host.release != Release::This {
                     host.form = PushForm::Whole;

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::{
     core::{AccessCore, Effect, Event, RecoveredToken, Ticket},
     messages::{Created, TokenRefused, TokenRequest},
+    need::Role,
     token::Token,
 };
 use crate::{
@@ -52,12 +53,18 @@ impl AccessActor {
             match effect {
                 Effect::Publish(views, table) => self.out.view.show_tokens(views, table),
                 Effect::Answer(ticket, answer) => {
+                    if let Ok(Some(created)) = &answer {
+                        log::info!(token:% = created.view.name, role:% = created.view.role; "a token was made");
+                    }
                     if let Some(caller) = self.waiting.remove(&ticket) {
                         // The caller may have given up; what it asked for is decided all the same.
                         let _ = caller.send(answer);
                     }
                 }
                 Effect::Commit { name, expect, record } => {
+                    if record.is_none() {
+                        log::info!(token:% = name; "a token is revoked");
+                    }
                     let key = Key::Token(name.clone());
                     let done = commit_one(&self.out.store, key, expect, record.as_ref());
                     let done = done.into_actor(self).map(|done, actor, ctx| {
@@ -75,6 +82,12 @@ impl Actor for AccessActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
         let initial = std::mem::take(&mut self.initial);
+        if let [Effect::Publish(tokens, _)] = &initial[..] {
+            let admins =
+                tokens.iter().filter(|token| token.role == Role::Admin).map(|token| token.name.as_str());
+            let admins: Vec<&str> = admins.collect();
+            log::info!(tokens = tokens.len(), administrators:? = admins; "tokens of the API");
+        }
         self.carry_out(initial, ctx);
     }
 }

@@ -11,7 +11,7 @@ use shef_common::ids::{ServiceName, TokenName};
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Reads everything that holds no secret.
+    /// Reads everything but tokens and backups, also what stands in `env`.
     Viewer,
     /// Changes services, and runs commands in their replicas.
     Deployer,
@@ -75,7 +75,8 @@ impl Scope {
     /// Services whose names begin with `prefix`; all, if it is empty. `None`: no name can begin so.
     #[must_use]
     pub fn of(prefix: &str) -> Option<Self> {
-        let is_a_beginning = prefix.is_empty() || ServiceName::parse(prefix.trim_end_matches('-')).is_ok();
+        let is_a_beginning = prefix.len() <= 63
+            && (prefix.is_empty() || ServiceName::parse(prefix.trim_end_matches('-')).is_ok());
         is_a_beginning.then(|| Self(prefix.to_owned()))
     }
 

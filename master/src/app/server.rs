@@ -84,14 +84,25 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
     }
 }
 
-/// The master's own socket. Without it the API is reached all the same.
-fn own_socket(config: &MasterConfig) -> Option<UnixListener> {
-    let path = config.api_socket.as_ref()?;
+/// The master's own socket. Without it the API is reached all the same, if somebody has a token.
+pub(super) fn own_socket(config: &MasterConfig, has_administrator: bool) -> io::Result<Option<UnixListener>> {
+    let is_needed = !config.insecure && !has_administrator;
+    let Some(path) = config.api_socket.as_ref() else {
+        let why = "insecure is false, there is no token of an administrator, and api_socket is none: nobody could \
+                   make one";
+        return if is_needed { Err(io::Error::other(why)) } else { Ok(None) };
+    };
     match socket::listen(path) {
-        Ok(listener) => Some(listener),
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if is_needed => {
+            let path = path.display();
+            Err(io::Error::other(format!(
+                "the socket {path} cannot be used ({error}), and there is no token of an administrator"
+            )))
+        }
         Err(error) => {
             log::error!(path:% = path.display(), error:%; "the API has no socket on this machine");
-            None
+            Ok(None)
         }
     }
 }
@@ -100,6 +111,7 @@ fn own_socket(config: &MasterConfig) -> Option<UnixListener> {
 pub(super) fn serve(
     actors: Actors,
     config: &MasterConfig,
+    socket: Option<UnixListener>,
     stopping: watch::Receiver<bool>,
 ) -> io::Result<(SocketAddr, Server)> {
     let api = web::Data::new(api(actors, config, stopping));
@@ -169,7 +181,7 @@ pub(super) fn serve(
     .disable_signals()
     .bind(listen)?;
     let address = server.addrs().first().copied().unwrap_or(listen);
-    let server = match own_socket(config) {
+    let server = match socket {
         Some(socket) => server.listen_uds(socket)?,
         None => server,
     };

@@ -16,7 +16,10 @@ use shef_common::{
 };
 
 use super::{Api, ApiError};
-use crate::access::{Caller, Denied, MayChange, Need, Presented};
+use crate::{
+    access::{Caller, Denied, MayChange, Need, Presented},
+    cluster::PhaseView,
+};
 
 /// Of a connection that came by the master's own socket.
 #[derive(Debug, Clone, Copy)]
@@ -43,8 +46,13 @@ fn authorise(request: &ServiceRequest, needs: Need) -> Result<(), ApiError> {
         Caller::Administrator
     } else {
         match api.view.token_table().caller(presented(), Now::read().wall) {
+            _ if needs == Need::Nothing => return Ok(()),
+            // What another master has revoked since is not known here.
+            _ if matches!(api.view.cluster().phase, PhaseView::Deposed(_)) => {
+                let detail = "another master leads the cluster and knows which tokens count; ask that one";
+                return Err(Problem::new(Code::NotLeader, detail).into());
+            }
             Ok(caller) => caller,
-            Err(_) if needs == Need::Nothing => return Ok(()),
             Err(denied) => return Err(denied.into()),
         }
     };
@@ -91,7 +99,7 @@ mod tests {
             let is_document = path.starts_with("/docs") || path == "/openapi.json";
             match needs {
                 Need::Nothing => {
-                    let is_meant = is_document || matches!(path, "/healthz" | "/readyz");
+                    let is_meant = is_document || matches!(path, "/healthz" | "/readyz" | "/node");
                     assert!(is_meant, "{method} {path} is open to everybody");
                 }
                 Need::Role(Role::Viewer) => assert_eq!(method, "get", "a viewer may change {path}"),

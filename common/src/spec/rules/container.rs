@@ -239,6 +239,9 @@ impl DeviceRequest {
             let both = count != 0 && !self.device_ids.is_empty();
             rules.check(!both, format!("{path}.count"), "must not be given beside device_ids", count);
         }
+        let is_empty =
+            self.capabilities.iter().any(|words| words.is_empty() || words.contains(&String::new()));
+        rules.check(!is_empty, format!("{path}.capabilities"), "must hold no empty alternative", "[]");
         if self.driver.is_empty() && self.capabilities.is_empty() {
             rules.wrong(path, "must name a driver, or capabilities such as [[\"gpu\"]], but names neither");
         }

@@ -57,7 +57,7 @@ impl World {
             address: self.hosts[host].address,
             agent_url: self.hosts[host].agent_url(),
             labels: labels(host),
-            policy: None,
+            policy: self.policy(host),
             probe_key: ProbeKey::random(),
         };
         // One whose engine is away does not know its name.

@@ -7,7 +7,7 @@ use crate::access::Need;
 
 /// What the page may load: its own files and the document.
 const POLICY: &str = "default-src 'none'; connect-src 'self'; script-src 'self'; img-src 'self' data:; \
-                      style-src 'self' 'unsafe-inline'";
+                      style-src 'self' 'unsafe-inline'; frame-ancestors 'none'";
 const SCRIPT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui-bundle.js.gz"));
 const STYLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui.css.gz"));
 /// For how long a browser may keep the files, in seconds: the next version of shef may have others.
