@@ -108,7 +108,7 @@ impl AgentHandle {
         &self.node
     }
 
-    /// What is shown by whoever may have it try other hosts' addresses.
+    /// What a master shows to have it try other hosts' addresses.
     #[must_use]
     pub const fn probe_key(&self) -> &ProbeKey {
         &self.probe_key

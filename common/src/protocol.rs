@@ -93,7 +93,7 @@ pub struct Registration {
     /// more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub found: Vec<ClusterId>,
-    /// What the agent is shown by whoever may have it try other hosts' addresses. Agents of versions before
+    /// What a master shows the agent to have it try other hosts' addresses. Agents of versions before
     /// 0.2 do not say, and try them for everybody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe_key: Option<ProbeKey>,

@@ -28,8 +28,8 @@ pub(super) const KEYS: [Key; 19] = [
         kind: Kind::Choice(&[RESTRICTED, OPEN]),
         default: RESTRICTED,
         env: &[],
-        doc: "Whether what the other keys here do not allow is refused, whoever orders it; open: nothing is. What \
-              runs already\nis never stopped by a policy. A host of an earlier version without any key here is \
+        doc: "Whether what the other keys here do not allow is refused to every master; open: nothing is. What runs \
+              already\nis never stopped by a policy. A host of an earlier version without any key here is \
               open, and says so at each start.",
     },
     Key {
@@ -225,7 +225,7 @@ impl PolicyConfig {
         };
         Ok(Self {
             policy: (effective.text("policy.mode") == RESTRICTED).then_some(policy),
-            // Where things lie is nobody's choice of a policy: a bootstrap says it of every host.
+            // Where things lie is no choice of a policy: a bootstrap says it of every host.
             is_chosen: KEYS
                 .iter()
                 .filter(|key| !PLACES.contains(&key.name))

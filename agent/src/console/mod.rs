@@ -101,7 +101,7 @@ pub trait CommandControl {
     fn resize(&self, rows: u16, cols: u16) -> EngineFuture<'_, ()>;
     /// The code with which it ended; `None`: it has not.
     fn exit_code(&self) -> EngineFuture<'_, Option<i64>>;
-    /// Ends it and what it has started: whoever reads it has gone. One that was detached runs on.
+    /// Ends it and what it has started: its reader has gone. One that was detached runs on.
     fn end(&self) -> EngineFuture<'_, ()>;
 }
 

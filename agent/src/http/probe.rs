@@ -28,7 +28,7 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Of whoever shows `key`. Must be called on an arbiter's thread.
+    /// Of callers that show `key`. Must be called on an arbiter's thread.
     pub fn new(key: ProbeKey) -> Self {
         Self { key, client: HostClient::new(), slots: Rc::new(Semaphore::new(MAX_PROBES)) }
     }

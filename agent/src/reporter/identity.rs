@@ -28,7 +28,7 @@ pub struct Identity {
     pub labels: BTreeMap<String, String>,
     /// What services may ask of the host; `None`: everything.
     pub policy: Option<Policy>,
-    /// What is shown by whoever may have it try other hosts' addresses.
+    /// What a master shows to have it try other hosts' addresses.
     pub probe_key: ProbeKey,
 }
 

@@ -1,4 +1,4 @@
-//! What an agent is shown by whoever may have it try the addresses of other hosts: the master that it has
+//! What an agent is shown to have it try the addresses of other hosts, by the master that it has
 //! registered with. Others would learn by it which ports of a network are open.
 
 use std::{fmt, sync::Arc};

@@ -17,10 +17,9 @@ use tokio::sync::watch;
 use super::{
     core::ClusterCore,
     effects::ClusterEffects,
-    events::{Call, ClaimNumber, Effect, Event, PhaseView, Succession},
+    events::{AdmissionNumber, Call, ClaimNumber, Effect, Event, PhaseView, Succession},
     first_life::Answer,
     messages::{AskService, CopyService, ToCluster},
-    state::AdmissionNumber,
 };
 use crate::{
     calls::Calls,

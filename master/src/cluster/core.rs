@@ -15,10 +15,10 @@ use shef_common::{
 };
 
 use super::{
-    events::{Call, ClaimNumber, Effect, Event, PhaseView},
+    events::{AdmissionNumber, Call, ClaimNumber, Effect, Event, PhaseView},
     members::Members,
     recovery::{Recovered, Recovery},
-    state::{AdmissionNumber, Joining, Phase, ReplyTo},
+    state::{Joining, Phase, ReplyTo},
 };
 use crate::{
     membership::{HostChanged, HostKnown, MembershipEvent},

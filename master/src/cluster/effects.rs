@@ -8,10 +8,7 @@ use shef_common::{
     protocol::{Registered, ReportAck},
 };
 
-use super::{
-    events::{Call, ClaimNumber, Effect, PhaseView, Succession},
-    state::AdmissionNumber,
-};
+use super::events::{AdmissionNumber, Call, ClaimNumber, Effect, PhaseView, Succession};
 use crate::{
     membership::MembershipEvent,
     runner::{OperateRefused, RegisterRefused, RunnerCore, RunnerEffect, RunnerEvent},

@@ -9,7 +9,7 @@ use shef_common::{
     status::ReplicaStatus,
 };
 
-use super::{first_life::Answer, state::AdmissionNumber};
+use super::first_life::Answer;
 use crate::{
     membership::{HostChanged, HostKnown, MembershipEvent},
     registries::Known,
@@ -23,6 +23,8 @@ use crate::{
 
 /// Names a caller that waits for an answer. Every call is answered at most once.
 pub type Call = u64;
+/// Names an admission.
+pub type AdmissionNumber = u64;
 /// Names a claim of the leadership.
 pub type ClaimNumber = u64;
 

@@ -33,9 +33,10 @@ mod state;
 pub use actor::{ClusterActor, ClusterOutlets};
 pub use core::{ClusterCore, ClusterOptions};
 pub use effects::ClusterEffects;
-pub use events::{Call, ClaimNumber, Effect as ClusterEffect, Event as ClusterEvent, PhaseView, Succession};
+pub use events::{
+    AdmissionNumber, Call, ClaimNumber, Effect as ClusterEffect, Event as ClusterEvent, PhaseView, Succession,
+};
 pub use first_life::Answer as FirstLifeAnswer;
 pub use members::{FORGOTTEN_LIMIT, LEADER_SILENCE};
 pub use messages::{AskService, CopyService, ToCluster};
 pub use recovery::Recovered;
-pub use state::AdmissionNumber;

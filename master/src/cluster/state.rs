@@ -2,10 +2,11 @@
 
 use shef_common::{clock::MonoMs, ids::Fence};
 
-use super::{admission::Admission, events::Call, recovery::Recovery};
-
-/// Names an admission.
-pub type AdmissionNumber = u64;
+use super::{
+    admission::Admission,
+    events::{AdmissionNumber, Call},
+    recovery::Recovery,
+};
 
 /// How far the master is.
 #[derive(Debug)]

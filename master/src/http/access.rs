@@ -25,8 +25,8 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub struct BySocket;
 
-/// `route`, for those callers alone who may make the call. What is asked for goes by the route that was found: another
-/// way of writing an address leads to the same question.
+/// `route`, for those callers alone who may make the call. What is asked for goes by the route that was found:
+/// another way of writing an address leads to the same question.
 pub fn guarded(route: Route, needs: Need) -> Route {
     route.wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| async move {
         authorise(&request, needs)?;

@@ -13,10 +13,10 @@ use super::ClusterCore;
 use crate::{
     cluster::{
         admission::{Admission, Event as AdmissionEvent, Step},
-        events::{Call, ClaimNumber, Effect},
+        events::{AdmissionNumber, Call, ClaimNumber, Effect},
         first_life::Answer,
         not_admitted::NotAdmitted,
-        state::{AdmissionNumber, Joining, ReplyTo},
+        state::{Joining, ReplyTo},
     },
     membership::{HostChanged, HostCondition, Intent, Standing},
     runner::{NodeRecord, RegisterRefused, RunnerEvent},
