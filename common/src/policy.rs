@@ -1,5 +1,5 @@
 //! A host's policy: what its operator lets services ask of the host. The agent reads it from a file of the host
-//! and enforces it, whoever orders; a master only knows it, and places replicas where they are not refused.
+//! and enforces it against every master; a master only knows it, and places replicas where they are not refused.
 //!
 //! A policy is a list of what is allowed. What a template asks of a host are its [`Demand`]s; what is no demand
 //! is harmless to the host, and is allowed everywhere.

@@ -28,7 +28,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub enum Container {
     /// It is to be made.
     New,
-    /// It is there.
+    /// It was made before, and is to be started.
     Existing,
 }
 

@@ -22,7 +22,7 @@ use crate::{
 pub struct AccessOutlets {
     /// Makes records durable.
     pub store: Recipient<Commit>,
-    /// What readers see.
+    /// Where the HTTP handlers find the tokens that count.
     pub view: Arc<ClusterView>,
 }
 

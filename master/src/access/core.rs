@@ -22,7 +22,7 @@ pub const MAX_TOKENS: usize = 1_000;
 /// What the store remembers of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoveredToken {
-    /// Which.
+    /// The token's name.
     pub name: TokenName,
     /// The record's version.
     pub version: Version,
@@ -33,7 +33,7 @@ pub struct RecoveredToken {
 /// Names a request that waits.
 pub type Ticket = u64;
 
-/// What can happen.
+/// A request about a token, or the end of a commit.
 #[derive(Debug)]
 pub enum Event {
     /// An administrator asks for a token.
@@ -42,7 +42,7 @@ pub enum Event {
         ticket: Ticket,
         /// Its name.
         name: TokenName,
-        /// What it is to be.
+        /// Its role, services and expiry.
         asked: TokenAsked,
         /// Made for it.
         token: Token,

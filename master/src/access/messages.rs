@@ -35,7 +35,7 @@ pub struct TokenAsked {
 /// A token that is durable. Its text is shown here alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Created {
-    /// What it is.
+    /// Its name, role, services and times.
     #[serde(flatten)]
     pub view: TokenView,
     /// Its text, for `Authorization: Bearer TOKEN`. No later call answers it.

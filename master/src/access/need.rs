@@ -104,14 +104,14 @@ impl fmt::Display for Scope {
 pub struct MayChange(ServiceName);
 
 impl MayChange {
-    /// Which service.
+    /// The service that may be changed.
     #[must_use]
     pub const fn service(&self) -> &ServiceName {
         &self.0
     }
 }
 
-/// Who calls.
+/// The caller of the API, as its token or the socket shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
     /// Whoever may open the master's socket, or anybody where the API is open.
