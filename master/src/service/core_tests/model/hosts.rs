@@ -129,7 +129,10 @@ impl Model {
         self.conditions.insert(node.clone(), condition);
         self.away.extend((condition.standing != Standing::Ready).then(|| node.clone()));
         self.given_up.extend(condition.overdue.then(|| node.clone()));
-        self.forgotten.remove(&node);
+        // One that was forgotten registers anew.
+        if self.forgotten.remove(&node) {
+            self.describe(n, HostFacts::default());
+        }
         if condition.standing == Standing::Ready {
             self.unreachable.remove(&node);
             for (set, remove) in self.undelivered.remove(&node).unwrap_or_default() {
