@@ -38,4 +38,5 @@ pub mod sockets;
 pub mod spec;
 pub mod status;
 pub mod store;
+pub mod tls;
 pub mod usage;
