@@ -46,6 +46,7 @@ pub fn master_config(dir: &Path) -> MasterConfig {
         max_streams: 16,
         max_body_bytes: 262_144,
         api_names: KnownNames::default(),
+        tls: None,
         insecure: true,
         api_socket: None,
         http_workers: 1,

@@ -27,6 +27,7 @@ use crate::{
     access::Role,
     cluster::Succession,
     config::MasterConfig,
+    identity::{AuthorityError, Found, authority_at_start},
     recover::{Unreadable, recover},
     registries::SecretKey,
     stats::{SaveNow, Stats, StatsActor},
@@ -62,6 +63,9 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The cluster's CA cannot be used.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// Nobody could call the API.
     #[error("nobody could call the API: {0}")]
     Socket(#[source] std::io::Error),
@@ -170,8 +174,8 @@ async fn start_on_as(
     let nobody = Fence { epoch: Epoch(0), leader: leader.clone() };
     let restored =
         matches!(store.check(&nobody).await, Err(StoreError::Fenced { stored }) if stored.leader.is_nobody());
-    let led = store.lead(&leader, how.above, &random_id(ClusterId::parse)?).await?;
-    let (recovered, saved_counts) = recover(&led.records)?;
+    let mut led = store.lead(&leader, how.above, &random_id(ClusterId::parse)?).await?;
+    let (mut recovered, saved_counts) = recover(&led.records)?;
     let has_administrator = recovered.tokens.iter().any(|token| token.record.role == Role::Admin);
     log::info!(
         cluster:% = led.cluster, epoch:% = led.fence.epoch, services = recovered.services.len(),
@@ -184,6 +188,13 @@ async fn start_on_as(
     if let Err(error) = &vault {
         log::error!(error:%; "no credentials of registries can be kept or used");
     }
+    let found = Found {
+        configured: config.tls,
+        record: recovered.authority.take(),
+        key_file: config.secret_key_file.clone(),
+        vault: &vault,
+    };
+    let authority = authority_at_start(found, &*store, &mut led).await?;
     let socket = server::own_socket(&config, has_administrator).map_err(StartError::Socket)?;
     let (again_sender, again) = watch::channel(None);
     let parts = Parts {
@@ -196,6 +207,7 @@ async fn start_on_as(
         saved_counts,
         view: Arc::new(ClusterView::default()),
         vault,
+        authority,
         again: again_sender,
     };
     let arbiter = Arbiter::new();

@@ -12,6 +12,7 @@ use shef_common::{
     browser_guard::{self, KnownNames},
     clock::DurationMs,
     config::{ConfigError, Effective, Layers, Preset, Program, Secret, Value, load},
+    tls::TlsMode,
 };
 
 use crate::store::{RedisOptions, StoreOptions};
@@ -65,6 +66,8 @@ pub struct MasterConfig {
     pub api_names: KnownNames,
     /// Whether the API asks nobody who they are.
     pub insecure: bool,
+    /// How masters and agents speak with each other; `None`: by what the store holds.
+    pub tls: Option<TlsMode>,
     /// The socket by which whoever may open it is an administrator; `None`: none.
     pub api_socket: Option<PathBuf>,
     /// Threads that serve HTTP.
@@ -157,6 +160,7 @@ impl MasterConfig {
                 )
             })?,
             insecure: effective.switch("insecure"),
+            tls: effective.text("tls").parse().ok(),
             api_socket: match effective.text("api_socket") {
                 "" => Some(data_dir.join("shef.sock")),
                 "none" => None,

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod config;
 pub mod events;
 mod http;
+pub mod identity;
 pub mod membership;
 mod messaging;
 mod recover;

@@ -6,6 +6,7 @@ use shef_common::ids::Version;
 use crate::{
     access::RecoveredToken,
     cluster::Recovered,
+    identity::RecoveredIdentity,
     registries::RecoveredRegistry,
     service::read_stored,
     stats::Counts,
@@ -22,7 +23,7 @@ pub struct Unreadable {
     pub source: serde_json::Error,
 }
 
-/// Services, hosts and registries, and the counters.
+/// Services, hosts, registries, tokens and identities, and the counters.
 ///
 /// # Errors
 /// [`Unreadable`] names the first record that this version cannot read.
@@ -48,6 +49,12 @@ pub fn recover(records: &[Record]) -> Result<(Recovered, Option<(Version, Counts
             }),
             Key::Token(name) => recovered.tokens.push(RecoveredToken {
                 name: name.clone(),
+                version: record.version,
+                record: read(record)?,
+            }),
+            Key::Authority => recovered.authority = Some(read(record)?),
+            Key::Identity(uid) => recovered.identities.push(RecoveredIdentity {
+                uid: uid.clone(),
                 version: record.version,
                 record: read(record)?,
             }),

@@ -15,6 +15,7 @@ use crate::{
         ClusterActor, ClusterCore, ClusterOptions, ClusterOutlets, FORGOTTEN_LIMIT, Recovered, Succession,
     },
     config::MasterConfig,
+    identity::Authority,
     membership::{MembershipActor, MembershipCore, MembershipOutlets, Settings},
     registries::{KeyError, RegistriesActor, RegistriesOutlets, Vault},
     scheduler::{SchedulerActor, SchedulerCore},
@@ -41,6 +42,8 @@ pub(super) struct Parts {
     pub stats: Arc<Stats>,
     /// The key for credentials, or why there is none.
     pub vault: Result<Vault, KeyError>,
+    /// The cluster's CA; `None`: its members speak plainly.
+    pub authority: Option<Arc<Authority>>,
     /// Whether this master is to start again, and how.
     pub again: watch::Sender<Option<Succession>>,
 }
@@ -55,6 +58,7 @@ pub(super) struct Actors {
     pub cluster: Addr<ClusterActor>,
     pub registries: Addr<RegistriesActor>,
     pub access: Addr<AccessActor>,
+    pub authority: Option<Arc<Authority>>,
     pub view: Arc<ClusterView>,
     pub counters: Arc<Stats>,
 }
@@ -123,6 +127,7 @@ impl Actors {
             cluster,
             registries,
             access,
+            authority: parts.authority,
             view,
             counters,
         }

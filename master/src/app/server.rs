@@ -49,6 +49,7 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
         cluster,
         registries,
         access,
+        authority,
         view,
         counters,
         ..
@@ -65,6 +66,7 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
         backup: store.recipient(),
         registries: registries.recipient(),
         tokens: access.recipient(),
+        authority,
         insecure: config.insecure,
         view,
         stats: counters,

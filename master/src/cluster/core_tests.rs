@@ -102,6 +102,8 @@ fn recovering(services: &[&str]) -> (ClusterCore, Vec<Effect>) {
         forgotten: None,
     };
     let recovered = Recovered {
+        authority: None,
+        identities: vec![],
         services: services
             .iter()
             .map(|name| Stored {

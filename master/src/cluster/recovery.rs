@@ -7,6 +7,7 @@ use shef_common::ids::{NodeName, ServiceName, Version};
 use super::events::{Effect, Event};
 use crate::{
     access::RecoveredToken,
+    identity::{AuthorityRecord, RecoveredIdentity},
     registries::RecoveredRegistry,
     runner::{NodeRecord, OperateRefused, RegisterRefused},
     service::{Refused, Stored},
@@ -23,6 +24,10 @@ pub struct Recovered {
     pub registries: Vec<RecoveredRegistry>,
     /// Tokens of the API.
     pub tokens: Vec<RecoveredToken>,
+    /// The cluster's CA.
+    pub authority: Option<AuthorityRecord>,
+    /// The identities of hosts.
+    pub identities: Vec<RecoveredIdentity>,
 }
 
 /// The most that waits until all services are there: every host, and as many users.
@@ -61,7 +66,7 @@ impl Recovery {
     /// Of what the store remembers.
     #[must_use]
     pub fn new(recovered: Recovered) -> Self {
-        let Recovered { services, mut nodes, registries: _, tokens: _ } = recovered;
+        let Recovered { services, mut nodes, .. } = recovered;
         // Of the forgotten, the one that was forgotten first goes first; members come before all services.
         nodes.sort_by_key(|(_, record)| record.forgotten);
         Self {

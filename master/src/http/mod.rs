@@ -56,6 +56,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::{
     access::{MayChange, TokenRequest},
     cluster::{AskService, CopyService, PhaseView, ToCluster},
+    identity::Authority,
     membership::ReleaseBrake,
     registries::RegistryRequest,
     runner::{Operate, Register, TakeReport},
@@ -93,6 +94,9 @@ pub struct Api {
     pub cluster: Recipient<ToCluster>,
     /// Takes what registries are to be shown.
     pub registries: Recipient<RegistryRequest>,
+    /// The cluster's CA; `None`: its members speak plainly.
+    #[allow(dead_code, reason = "read by the calls that hosts join by")]
+    pub authority: Option<Arc<Authority>>,
     /// Whether nobody is asked who they are.
     pub insecure: bool,
     /// Takes who may call.

@@ -70,7 +70,7 @@ impl SecretKey {
 }
 
 /// Random bytes for one encryption.
-pub(super) fn nonce() -> Option<[u8; NONCE_BYTES]> {
+pub fn nonce() -> Option<[u8; NONCE_BYTES]> {
     let mut bytes = [0; NONCE_BYTES];
     SystemRandom::new().fill(&mut bytes).ok().map(|()| bytes)
 }

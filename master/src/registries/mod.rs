@@ -18,6 +18,8 @@ mod vault;
 
 pub use actor::{RegistriesActor, RegistriesOutlets};
 pub use core::{RecoveredRegistry, RegistriesCore, RegistryRecord};
+pub(crate) use key_file::nonce;
 pub use key_file::{KeyError, SecretKey};
 pub use messages::{CredentialsChanged, Known, RegistryRefused, RegistryRequest, RegistryView, Stored};
 pub use vault::Vault;
+pub(crate) use vault::hex;

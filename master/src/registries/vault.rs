@@ -1,4 +1,4 @@
-//! Encrypting passwords: ChaCha20-Poly1305, under a key that is handed in. Pure.
+//! Encrypting what is secret: ChaCha20-Poly1305, under a key that is handed in. Pure.
 
 use std::fmt;
 
@@ -30,33 +30,43 @@ impl Vault {
     /// encrypts. Bound to registry and user: beside others it cannot be decrypted.
     #[must_use]
     pub fn seal(&self, host: &RegistryHost, shown: &Credentials, nonce: [u8; NONCE_BYTES]) -> Option<String> {
-        let mut bytes = shown.password.clone().into_bytes();
-        let unique = Nonce::assume_unique_for_key(nonce);
-        self.0.seal_in_place_append_tag(unique, bound_to(host, &shown.username), &mut bytes).ok()?;
-        Some(hex(&nonce) + &hex(&bytes))
+        self.seal_bytes(&label(host, &shown.username), shown.password.clone().into_bytes(), nonce)
     }
 
     /// What [`Vault::seal`] encrypted; `None`: under another key, or it was changed.
     #[must_use]
     pub fn open(&self, host: &RegistryHost, username: &str, sealed: &str) -> Option<Credentials> {
+        let password = self.open_bytes(&label(host, username), sealed)?;
+        Some(Credentials { username: username.to_owned(), password: String::from_utf8(password).ok()? })
+    }
+
+    /// `bytes` in their encrypted form, as hexadecimal digits: the nonce, then what it encrypts. Bound to `label`,
+    /// which says what they are: under another one they cannot be decrypted. Labels of registries have a line break.
+    #[must_use]
+    pub fn seal_bytes(&self, label: &str, mut bytes: Vec<u8>, nonce: [u8; NONCE_BYTES]) -> Option<String> {
+        let unique = Nonce::assume_unique_for_key(nonce);
+        self.0.seal_in_place_append_tag(unique, Aad::from(label.as_bytes()), &mut bytes).ok()?;
+        Some(hex(&nonce) + &hex(&bytes))
+    }
+
+    /// What [`Vault::seal_bytes`] encrypted; `None`: under another key or label, or it was changed.
+    #[must_use]
+    pub fn open_bytes(&self, label: &str, sealed: &str) -> Option<Vec<u8>> {
         let bytes = unhex(sealed)?;
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>()?;
         let mut sealed = sealed.to_vec();
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let password = self.0.open_in_place(nonce, bound_to(host, username), &mut sealed).ok()?;
-        Some(Credentials {
-            username: username.to_owned(),
-            password: String::from_utf8(password.to_vec()).ok()?,
-        })
+        Some(self.0.open_in_place(nonce, Aad::from(label.as_bytes()), &mut sealed).ok()?.to_vec())
     }
 }
 
-fn bound_to(host: &RegistryHost, username: &str) -> Aad<Vec<u8>> {
+fn label(host: &RegistryHost, username: &str) -> String {
     // No host has a line break.
-    Aad::from(format!("{host}\n{username}").into_bytes())
+    format!("{host}\n{username}")
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// `bytes` as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a string never fails.

@@ -159,8 +159,11 @@ impl Store for EmbeddedStore {
                 Some((cluster, fence)) => (cluster, fence.epoch),
                 None => (cluster_if_new.clone(), Epoch(0)),
             };
-            let cluster =
-                if records.iter().any(|record| record.key.is_member()) { cluster } else { cluster_if_new };
+            let cluster = if records.iter().any(|record| record.key.binds_cluster()) {
+                cluster
+            } else {
+                cluster_if_new
+            };
             let fence = Fence { epoch: epoch_above(epoch, at_least)?, leader };
             set_lead(&txn, &cluster, &fence)?;
             commit(txn)?;
@@ -179,7 +182,7 @@ impl Store for EmbeddedStore {
             let txn = begin(db)?;
             let stored = lead_in(&txn)?;
             check_fence(stored.clone(), &fence)?;
-            let is_new = !all_records(&txn)?.iter().any(|record| record.key.is_member());
+            let is_new = !all_records(&txn)?.iter().any(|record| record.key.binds_cluster());
             let cluster = stored.map(|(cluster, _)| cluster).filter(|_| !is_new).unwrap_or(cluster_if_new);
             let fence = Fence { epoch: epoch_above(fence.epoch, at_least)?, leader: fence.leader };
             set_lead(&txn, &cluster, &fence)?;

@@ -149,7 +149,7 @@ impl State {
     ) -> Result<LeadOutcome, StoreError> {
         let was_empty = self.lead.is_none();
         let (cluster, epoch) = match &self.lead {
-            Some((cluster, fence)) if self.records.keys().any(Key::is_member) => {
+            Some((cluster, fence)) if self.records.keys().any(Key::binds_cluster) => {
                 (cluster.clone(), fence.epoch)
             }
             Some((_, fence)) => (cluster_if_new.clone(), fence.epoch),

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use shef_common::{
     bounds::{self, InvalidNumber},
-    ids::{Generation, InvalidId, NodeName, ServiceName, TokenName},
+    ids::{Generation, InvalidId, NodeName, NodeUid, ServiceName, TokenName},
     registry::{InvalidRegistry, RegistryHost},
 };
 
@@ -41,6 +41,8 @@ impl fmt::Display for Key {
             Self::Node(name) => write!(f, "node/{name}"),
             Self::Registry(host) => write!(f, "registry/{host}"),
             Self::Token(name) => write!(f, "token/{name}"),
+            Self::Authority => f.write_str("authority"),
+            Self::Identity(uid) => write!(f, "identity/{uid}"),
             Self::Stats => f.write_str("stats"),
         }
     }
@@ -54,6 +56,8 @@ impl FromStr for Key {
             Some(("node", name)) => Ok(Self::Node(NodeName::parse(name)?)),
             Some(("registry", host)) => Ok(Self::Registry(RegistryHost::parse(host)?)),
             Some(("token", name)) => Ok(Self::Token(TokenName::parse(name)?)),
+            Some(("identity", uid)) => Ok(Self::Identity(NodeUid::parse(uid)?)),
+            None if text == "authority" => Ok(Self::Authority),
             None if text == "stats" => Ok(Self::Stats),
             _ => Err(unknown(text)),
         }
@@ -98,6 +102,8 @@ mod tests {
             "node/h1.example.org",
             "registry/registry.local:5000",
             "token/ci",
+            "authority",
+            "identity/00000000000000a1",
             "stats",
         ] {
             assert_eq!(text.parse::<Key>().unwrap().to_string(), text);
@@ -127,6 +133,8 @@ mod tests {
             ("node/a/b", "name"),
             ("registry/nginx", "registry"),
             ("stats/", "unknown"),
+            ("authority/", "unknown"),
+            ("identity/h1", "name"),
             ("lease/x", "unknown"),
         ] {
             assert_eq!(text.parse::<Key>().map_err(kind), Err(wrong), "{text}");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use shef_common::{
-    ids::{Generation, NodeName, ServiceName, TokenName, Version},
+    ids::{Generation, NodeName, NodeUid, ServiceName, TokenName, Version},
     registry::RegistryHost,
 };
 
@@ -19,6 +19,10 @@ pub enum Key {
     Registry(RegistryHost),
     /// A token of the API.
     Token(TokenName),
+    /// The cluster's CA, its key encrypted.
+    Authority,
+    /// The key by which a host is known.
+    Identity(NodeUid),
     /// The counters of `/stats`.
     Stats,
 }
@@ -46,16 +50,22 @@ impl Key {
     pub const fn service(&self) -> Option<&ServiceName> {
         match self {
             Self::Service(name, _) => Some(name),
-            Self::Node(_) | Self::Registry(_) | Self::Token(_) | Self::Stats => None,
+            Self::Node(_)
+            | Self::Registry(_)
+            | Self::Token(_)
+            | Self::Authority
+            | Self::Identity(_)
+            | Self::Stats => None,
         }
     }
 
-    /// Whether it is about a service or a host: what a cluster consists of.
+    /// Whether it binds the store to its cluster: it is about a service or a host, or it is the CA, in whose
+    /// certificates the cluster stands.
     #[must_use]
-    pub const fn is_member(&self) -> bool {
+    pub const fn binds_cluster(&self) -> bool {
         match self {
-            Self::Service(..) | Self::Node(_) => true,
-            Self::Registry(_) | Self::Token(_) | Self::Stats => false,
+            Self::Service(..) | Self::Node(_) | Self::Authority => true,
+            Self::Registry(_) | Self::Token(_) | Self::Identity(_) | Self::Stats => false,
         }
     }
 }

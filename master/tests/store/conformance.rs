@@ -87,7 +87,13 @@ async fn leadership(store: &dyn Store) {
     assert_eq!(store.commit(&cluster(1), &third.fence, &inhabited).await.unwrap(), [WriteOutcome::Done; 2]);
     let fourth = store.lead(&leader(2), Epoch(0), &cluster(9)).await.unwrap();
     assert_eq!(fourth.cluster, cluster(1), "the cluster stays");
-    store.commit(&cluster(1), &fourth.fence, &[delete(&service("member"), 1)]).await.unwrap();
+    let with_a_ca = [delete(&service("member"), 1), set(&Key::Authority, None, "{}")];
+    store.commit(&cluster(1), &fourth.fence, &with_a_ca).await.unwrap();
+    let fifth = store.lead(&leader(2), Epoch(0), &cluster(9)).await.unwrap();
+    assert_eq!(fifth.cluster, cluster(1), "it stands in the certificates of its CA");
+    let raised = store.raise(&fifth.fence, Epoch(0), &cluster(9)).await.unwrap();
+    assert_eq!(raised.cluster, cluster(1), "so it does when the epoch is raised");
+    store.commit(&cluster(1), &raised.fence, &[delete(&Key::Authority, 1)]).await.unwrap();
     assert_eq!(second.fence.leader, leader(2));
 }
 

@@ -12,10 +12,10 @@ local readable = meta[1] == ARGV[1] or meta[1] == '1'
 if not was_empty and (not readable or not meta[2] or not tonumber(meta[3] or 'x')) then
     return {'format', tostring(meta[1] or 'none')}
 end
--- A store that knows neither a service nor a host is still free to join another cluster.
+-- A store that knows no service, host or CA is still free to join another cluster.
 local cluster = ARGV[4]
 for _, field in ipairs(redis.call('HKEYS', store)) do
-    if string.find(field, '^service/') or string.find(field, '^node/') then
+    if string.find(field, '^service/') or string.find(field, '^node/') or field == 'authority' then
         cluster = meta[2]
         break
     end

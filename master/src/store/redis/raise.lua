@@ -16,10 +16,10 @@ local higher = tonumber(ARGV[2]) > (tonumber(meta[2] or '') or 0)
 if not higher and (meta[2] ~= ARGV[2] or meta[3] ~= ARGV[3]) then
     return {'fenced', meta[2] or '', meta[3] or ''}
 end
--- A store that knows neither a service nor a host is still free to join another cluster.
+-- A store that knows no service, host or CA is still free to join another cluster.
 local cluster = ARGV[5]
 for _, field in ipairs(redis.call('HKEYS', store)) do
-    if string.find(field, '^service/') or string.find(field, '^node/') then
+    if string.find(field, '^service/') or string.find(field, '^node/') or field == 'authority' then
         cluster = meta[4]
         break
     end

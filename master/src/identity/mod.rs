@@ -1,0 +1,22 @@
+//! Who is a member: the cluster's CA, and the identities of hosts.
+//!
+//! Invariants:
+//!
+//! - The CA's key is in the memory of masters and, encrypted, in the store: not in a log, an answer or, in the clear,
+//!   a backup.
+//! - A certificate says who the master has let in. What a request asks for is not looked at.
+//! - A host has one key under one identity. A revoked identity comes back only as another one.
+
+mod authority;
+mod ca;
+#[cfg(test)]
+mod ca_tests;
+mod record;
+mod table;
+
+pub use authority::{
+    Authority, AuthorityError, DEFAULT_IS_OFF, Found, authority_at_start, effective_mode, is_new_store,
+};
+pub use ca::{BACKDATED, Ca, CaError, LEAF_LIFE, MAX_CSR, csr_key};
+pub use record::{AuthorityRecord, IdentityRecord, RecoveredIdentity};
+pub use table::{IdentityTable, REVOKED_KEPT};

@@ -1,0 +1,47 @@
+//! The identities of hosts, for readers.
+
+use std::collections::BTreeMap;
+
+use shef_common::{
+    clock::{DurationMs, Now, WallMs},
+    ids::{NodeName, NodeUid},
+};
+
+use super::IdentityRecord;
+
+/// For how long a revoked identity is remembered: a day longer than its certificates live.
+pub const REVOKED_KEPT: DurationMs = DurationMs(8 * 24 * 3_600_000);
+
+/// Which hosts are members by their identities, and which are none any more.
+#[derive(Debug, Default)]
+pub struct IdentityTable {
+    members: BTreeMap<NodeUid, NodeName>,
+    revoked: BTreeMap<NodeUid, WallMs>,
+}
+
+impl IdentityTable {
+    /// Of these identities.
+    pub fn of<'a>(identities: impl IntoIterator<Item = (&'a NodeUid, &'a IdentityRecord)>) -> Self {
+        let mut table = Self::default();
+        for (uid, record) in identities {
+            match record.revoked {
+                None => _ = table.members.insert(uid.clone(), record.node.clone()),
+                Some(at) => _ = table.revoked.insert(uid.clone(), at),
+            }
+        }
+        table
+    }
+
+    /// The name of a host whose identity counts.
+    #[must_use]
+    pub fn member(&self, uid: &NodeUid) -> Option<&NodeName> {
+        self.members.get(uid)
+    }
+
+    /// Whose identity was revoked within the last 8 days, and may have a certificate that has not expired.
+    #[must_use]
+    pub fn revoked(&self) -> Vec<NodeUid> {
+        let now = Now::read().wall;
+        self.revoked.iter().filter(|(_, at)| now - **at <= REVOKED_KEPT).map(|(uid, _)| uid.clone()).collect()
+    }
+}
