@@ -19,12 +19,15 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use actix::{Addr, Arbiter};
 use actix_web::dev::ServerHandle;
-use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, random_hex16};
+use shef_common::{
+    clock::{Now, WallMs},
+    ids::{ClusterId, Epoch, Fence, LeaderId, TokenName, random_hex16},
+};
 use tokio::sync::{oneshot, watch};
 
 use self::actors::{Actors, Parts};
 use crate::{
-    access::Role,
+    access::{AccessActor, JOIN_LIFE, JoinRole, Role, TokenAsked, TokenKind, TokenRefused, TokenRequest},
     cluster::Succession,
     config::MasterConfig,
     identity::{AuthorityError, Found, authority_at_start},
@@ -37,6 +40,8 @@ use crate::{
 
 /// How long the last writes may take at a stop.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
+/// The token by which the master's own host joins.
+const OWN_HOST: &str = "own-host";
 /// How often, and how far apart, a store that does not answer is tried at the start.
 const STORE_TRIES: (u32, Duration) = (20, Duration::from_millis(500));
 
@@ -81,6 +86,7 @@ pub struct MasterHandle {
     arbiter: Arbiter,
     stats: Addr<StatsActor>,
     store: Addr<StoreActor>,
+    access: Addr<AccessActor>,
     /// Whether the master is to start again, and how.
     again: watch::Receiver<Option<Succession>>,
     /// Ends the answers that go on.
@@ -93,6 +99,28 @@ impl MasterHandle {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Makes a token by which one host joins within the hour.
+    ///
+    /// # Errors
+    /// [`TokenRefused`] says what keeps it from being made.
+    pub async fn join_token(&self) -> Result<String, TokenRefused> {
+        let name = TokenName::parse(OWN_HOST).map_err(|_| TokenRefused::Stopping)?;
+        let send = async |to| {
+            let sent = self.access.send(TokenRequest { name: name.clone(), to }).timeout(FLUSH_LIMIT).await;
+            sent.unwrap_or_else(|error| Err(TokenRefused::Unconfirmed(error.to_string())))
+        };
+        // One that was made at an earlier start is not known any more.
+        match send(None).await {
+            Ok(_) | Err(TokenRefused::NotFound(_)) => {}
+            Err(refused) => return Err(refused),
+        }
+        let life = u64::try_from(JOIN_LIFE.as_millis()).unwrap_or(u64::MAX);
+        let expires = Some(WallMs(Now::read().wall.0.saturating_add(life)));
+        let kind = TokenKind::Join { role: JoinRole::Agent, uses_left: 1 };
+        let created = send(Some(TokenAsked { kind, expires })).await?;
+        created.map(|created| created.token).ok_or(TokenRefused::Stopping)
     }
 
     /// Waits until this master is to be [started again](Self::start_again): it does not lead any more, and
@@ -176,7 +204,8 @@ async fn start_on_as(
         matches!(store.check(&nobody).await, Err(StoreError::Fenced { stored }) if stored.leader.is_nobody());
     let mut led = store.lead(&leader, how.above, &random_id(ClusterId::parse)?).await?;
     let (mut recovered, saved_counts) = recover(&led.records)?;
-    let has_administrator = recovered.tokens.iter().any(|token| token.record.role == Role::Admin);
+    let has_administrator =
+        recovered.tokens.iter().any(|token| token.record.kind.api_role() == Some(Role::Admin));
     log::info!(
         cluster:% = led.cluster, epoch:% = led.fence.epoch, services = recovered.services.len(),
         nodes = recovered.nodes.len();
@@ -217,12 +246,12 @@ async fn start_on_as(
     });
     let actors = receiver.await.map_err(|_| StartError::Ended)?;
     let (stopping, until_stop) = watch::channel(false);
-    let (stats, store) = (actors.stats.clone(), actors.store.clone());
+    let (stats, store, access) = (actors.stats.clone(), actors.store.clone(), actors.access.clone());
     let (address, server) = server::serve(actors, &config, socket, until_stop)
         .map_err(|source| StartError::Listen { listen: config.listen, source })?;
     let handle = server.handle();
     actix_rt::spawn(server);
-    Ok(MasterHandle { address, server: handle, arbiter, stats, store, again, stopping, config })
+    Ok(MasterHandle { address, server: handle, arbiter, stats, store, access, again, stopping, config })
 }
 
 fn random_id<T, E>(parse: impl Fn(&str) -> Result<T, E>) -> Result<T, StartError> {

@@ -1,4 +1,4 @@
-//! `shef token`: who may call the API, and what for.
+//! `shef token`: who may call the API, and what for; and which hosts may join.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use shef_common::{
     clock::{Now, WallMs},
     ids::TokenName,
 };
-use shef_master::access::Role;
+use shef_master::access::{JoinRole, Role, TokenRole};
 
 use super::on_system;
 use crate::{
@@ -50,6 +50,18 @@ enum Verb {
         #[arg(long, value_name = "SPAN")]
         expires_in: Option<String>,
     },
+    /// Makes a token that hosts join with and prints it: it is shown this once
+    Join {
+        /// How many hosts may join with it
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        uses: u32,
+        /// For how long it counts, such as 30m or 2d; 30d at most
+        #[arg(long, value_name = "SPAN", default_value = "1h")]
+        expires_in: String,
+        /// Its name; by default one that says when it was made
+        #[arg(long)]
+        name: Option<TokenName>,
+    },
     /// Revokes a token at once
     Revoke {
         /// Its name
@@ -66,8 +78,9 @@ fn role(text: &str) -> Result<Role, String> {
 #[derive(Debug, Deserialize)]
 struct Shown {
     name: TokenName,
-    role: Role,
+    role: TokenRole,
     services: String,
+    uses_left: Option<u32>,
     created: WallMs,
     expires: Option<WallMs>,
 }
@@ -91,6 +104,19 @@ impl Args {
                     "==> {name}: keep it now, it is not shown again; commands take it from SHEF_TOKEN"
                 ));
             }
+            Verb::Join { uses, expires_in, name } => {
+                let name =
+                    name.map_or_else(|| format!("join-{}", Now::read().wall.0), |name| name.to_string());
+                let body = json!({ "role": TokenRole::Join(JoinRole::Agent), "uses": uses, "expires_in": expires_in });
+                let path = format!("/v1/tokens/{name}");
+                let answer = on_system(client.send(Method::PUT, &path, Some(&body)))?;
+                say::line(answer["token"].as_str().unwrap_or_default());
+                say::note(format_args!(
+                    "==> {name}: lets {uses} {} join within {expires_in}: give it to `shef bootstrap`, or to an agent, \
+                     as JOIN_TOKEN",
+                    if uses == 1 { "host" } else { "hosts" }
+                ));
+            }
             Verb::Revoke { name } => {
                 on_system(client.send(Method::DELETE, &format!("/v1/tokens/{name}"), None))?;
                 say::step(format_args!("{name}: counts no more"));
@@ -109,11 +135,13 @@ async fn ls(client: &Client, json: bool) -> Result<(), Failure> {
     let tokens: Vec<Shown> = read(answer["tokens"].clone())?;
     let now = Now::read().wall;
     let rows: Vec<_> = tokens.into_iter().map(|token| row(token, now)).collect();
-    table(["TOKEN", "ROLE", "SERVICES", "SINCE", "EXPIRES IN"], &rows).iter().for_each(say::line);
+    table(["TOKEN", "ROLE", "SERVICES", "USES LEFT", "SINCE", "EXPIRES IN"], &rows)
+        .iter()
+        .for_each(say::line);
     Ok(())
 }
 
-fn row(token: Shown, now: WallMs) -> [String; 5] {
+fn row(token: Shown, now: WallMs) -> [String; 6] {
     let expires = match token.expires {
         None => "never".to_owned(),
         Some(expires) if expires <= now => "expired".to_owned(),
@@ -124,7 +152,8 @@ fn row(token: Shown, now: WallMs) -> [String; 5] {
     [
         token.name.to_string(),
         token.role.to_string(),
-        if token.role == Role::Deployer { services } else { "-".to_owned() },
+        if token.role == TokenRole::Api(Role::Deployer) { services } else { "-".to_owned() },
+        token.uses_left.map_or_else(|| "-".to_owned(), |uses| uses.to_string()),
         span((now - token.created).0),
         expires,
     ]

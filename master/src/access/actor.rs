@@ -1,46 +1,69 @@
 //! The shell: makes tokens of random bytes, and carries records to the store.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, future::ready, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
-use shef_common::clock::Now;
+use bytes::Bytes;
+use serde::Serialize;
+use shef_common::{clock::Now, ids::NodeName};
 use tokio::sync::oneshot;
 
 use super::{
-    core::{AccessCore, Effect, Event, RecoveredToken, Ticket},
-    messages::{Created, TokenRefused, TokenRequest},
+    core::{AccessCore, Effect, Event, RecoveredAccess, Ticket},
+    joins::{IdentityWrite, Joining, TokenWrite},
+    kind::{TokenKind, TokenRole},
+    messages::{
+        Created, JoinRefused, JoinRequest, RenewRefused, RenewRequest, RevokeIdentity, TokenRefused,
+        TokenRequest,
+    },
     need::Role,
     token::Token,
 };
 use crate::{
+    identity::Authority,
     messaging::MAILBOX,
-    store::{Commit, Key, commit_one},
+    store::{Commit, CommitError, Key, Write, commit_one},
     view::ClusterView,
 };
+
+/// When what the store did not take is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Whom the tokens' actor talks to.
 pub struct AccessOutlets {
     /// Makes records durable.
     pub store: Recipient<Commit>,
-    /// Where the HTTP handlers find the tokens that count.
+    /// Where the HTTP handlers find the tokens and identities that count.
     pub view: Arc<ClusterView>,
+    /// Whose digest stands in tokens to join with; `None`: hosts need none.
+    pub authority: Option<Arc<Authority>>,
 }
 
-/// The tokens.
+type Waiting<T, E> = BTreeMap<Ticket, oneshot::Sender<Result<T, E>>>;
+
+/// The tokens, and the identities of hosts.
 pub struct AccessActor {
     core: AccessCore,
     initial: Vec<Effect>,
     out: AccessOutlets,
-    waiting: BTreeMap<Ticket, oneshot::Sender<Result<Option<Created>, TokenRefused>>>,
+    tokens: Waiting<Option<Created>, TokenRefused>,
+    joins: Waiting<NodeName, JoinRefused>,
+    renewals: Waiting<NodeName, RenewRefused>,
     tickets: Ticket,
 }
 
 impl AccessActor {
     /// What the store remembers.
     #[must_use]
-    pub fn new(recovered: Vec<RecoveredToken>, out: AccessOutlets) -> Self {
-        let (core, initial) = AccessCore::recover(recovered);
-        Self { core, initial, out, waiting: BTreeMap::new(), tickets: 0 }
+    pub fn new(recovered: RecoveredAccess, out: AccessOutlets) -> Self {
+        let (core, initial) = AccessCore::recover(recovered, Now::read().wall);
+        let (tokens, joins, renewals) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { core, initial, out, tokens, joins, renewals, tickets: 0 }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        self.tickets
     }
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -52,14 +75,17 @@ impl AccessActor {
         for effect in effects {
             match effect {
                 Effect::Publish(views, table) => self.out.view.show_tokens(views, table),
+                Effect::PublishIdentities(table) => self.out.view.show_identities(table),
                 Effect::Answer(ticket, answer) => {
                     if let Ok(Some(created)) = &answer {
                         log::info!(token:% = created.view.name, role:% = created.view.role; "a token was made");
                     }
-                    if let Some(caller) = self.waiting.remove(&ticket) {
-                        // The caller may have given up; what it asked for is decided all the same.
-                        let _ = caller.send(answer);
-                    }
+                    answered(&mut self.tokens, ticket, answer);
+                }
+                Effect::AnswerJoin(ticket, answer) => answered(&mut self.joins, ticket, answer),
+                Effect::AnswerRenewal(ticket, answer) => answered(&mut self.renewals, ticket, answer),
+                Effect::RetryLater => {
+                    ctx.run_later(RETRY, |actor, ctx| actor.event(Event::Wake, ctx));
                 }
                 Effect::Commit { name, expect, record } => {
                     if record.is_none() {
@@ -72,9 +98,54 @@ impl AccessActor {
                     });
                     ctx.spawn(done);
                 }
+                Effect::CommitIdentities { number, token, identities } => {
+                    let writes = writes(token, identities);
+                    let store = self.out.store.clone();
+                    let done = async move {
+                        let writes = writes.map_err(|error| CommitError::Invalid {
+                            why: format!("the record cannot be written: {error}"),
+                        })?;
+                        let closed =
+                            |error: actix::MailboxError| CommitError::Unavailable { why: error.to_string() };
+                        store.send(Commit { writes }).await.map_err(closed)?
+                    };
+                    let done = done.into_actor(self).map(move |done, actor, ctx| {
+                        actor.event(Event::IdentitiesCommitted(number, done), ctx);
+                    });
+                    ctx.spawn(done);
+                }
             }
         }
     }
+}
+
+fn answered<T, E>(waiting: &mut Waiting<T, E>, ticket: Ticket, answer: Result<T, E>) {
+    if let Some(caller) = waiting.remove(&ticket) {
+        // The caller may have given up; what it asked for is decided all the same.
+        let _ = caller.send(answer);
+    }
+}
+
+/// The records as they are stored, and a line in the log about each host.
+fn writes(token: Option<TokenWrite>, identities: Vec<IdentityWrite>) -> serde_json::Result<Vec<Write>> {
+    fn value(record: Option<impl Serialize>) -> serde_json::Result<Option<Bytes>> {
+        Ok(record.map(|record| serde_json::to_vec(&record)).transpose()?.map(Bytes::from))
+    }
+    let mut writes = Vec::new();
+    if let Some(TokenWrite { name, expect, record }) = token {
+        writes.push(Write { key: Key::Token(name), expect: Some(expect), value: value(record)? });
+    }
+    for IdentityWrite { uid, expect, record } in identities {
+        match &record {
+            Some(record) if record.revoked.is_none() => {
+                log::info!(node:% = record.node, uid:%; "a host joins");
+            }
+            Some(record) => log::info!(node:% = record.node, uid:%; "the identity of a host is revoked"),
+            None => {}
+        }
+        writes.push(Write { key: Key::Identity(uid), expect, value: value(record)? });
+    }
+    Ok(writes)
 }
 
 impl Actor for AccessActor {
@@ -82,9 +153,9 @@ impl Actor for AccessActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
         let initial = std::mem::take(&mut self.initial);
-        if let [Effect::Publish(tokens, _)] = &initial[..] {
-            let admins =
-                tokens.iter().filter(|token| token.role == Role::Admin).map(|token| token.name.as_str());
+        if let Some(Effect::Publish(tokens, _)) = initial.first() {
+            let is_admin = |role| matches!(role, TokenRole::Api(Role::Admin));
+            let admins = tokens.iter().filter(|token| is_admin(token.role)).map(|token| token.name.as_str());
             let admins: Vec<&str> = admins.collect();
             log::info!(tokens = tokens.len(), administrators:? = admins; "tokens of the API");
         }
@@ -96,17 +167,53 @@ impl Handler<TokenRequest> for AccessActor {
     type Result = ResponseFuture<Result<Option<Created>, TokenRefused>>;
     fn handle(&mut self, TokenRequest { name, to }: TokenRequest, ctx: &mut Self::Context) -> Self::Result {
         let (answer, answered) = oneshot::channel();
-        self.tickets += 1;
-        let ticket = self.tickets;
+        let ticket = self.ticket();
         let event = match to {
             None => Event::Revoke { ticket, name },
-            Some(asked) => match Token::random() {
-                Some(token) => Event::Create { ticket, name, asked, token, now: Now::read().wall },
-                None => return Box::pin(std::future::ready(Err(TokenRefused::NoRandomBytes))),
-            },
+            Some(asked) => {
+                let token = match (&asked.kind, &self.out.authority) {
+                    (TokenKind::Api { .. }, _) => Token::random(),
+                    (TokenKind::Join { .. }, Some(authority)) => Token::random_join(authority.ca.digest()),
+                    (TokenKind::Join { .. }, None) => return Box::pin(ready(Err(TokenRefused::TlsOff))),
+                };
+                match token {
+                    Some(token) => Event::Create { ticket, name, asked, token, now: Now::read().wall },
+                    None => return Box::pin(ready(Err(TokenRefused::NoRandomBytes))),
+                }
+            }
         };
-        self.waiting.insert(ticket, answer);
+        self.tokens.insert(ticket, answer);
         self.event(event, ctx);
         Box::pin(async move { answered.await.unwrap_or(Err(TokenRefused::Stopping)) })
+    }
+}
+
+impl Handler<JoinRequest> for AccessActor {
+    type Result = ResponseFuture<Result<NodeName, JoinRefused>>;
+    fn handle(&mut self, request: JoinRequest, ctx: &mut Self::Context) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        let ticket = self.ticket();
+        self.joins.insert(ticket, answer);
+        let JoinRequest { id, secret, node, uid, key } = request;
+        self.event(Event::Join(Joining { ticket, id, secret, node, uid, key, now: Now::read().wall }), ctx);
+        Box::pin(async move { answered.await.unwrap_or(Err(JoinRefused::Stopping)) })
+    }
+}
+
+impl Handler<RenewRequest> for AccessActor {
+    type Result = ResponseFuture<Result<NodeName, RenewRefused>>;
+    fn handle(&mut self, RenewRequest { uid, key }: RenewRequest, ctx: &mut Self::Context) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        let ticket = self.ticket();
+        self.renewals.insert(ticket, answer);
+        self.event(Event::Renew { ticket, uid, key }, ctx);
+        Box::pin(async move { answered.await.unwrap_or(Err(RenewRefused::Stopping)) })
+    }
+}
+
+impl Handler<RevokeIdentity> for AccessActor {
+    type Result = ();
+    fn handle(&mut self, RevokeIdentity(uid): RevokeIdentity, ctx: &mut Self::Context) {
+        self.event(Event::RevokeIdentity(uid, Now::read().wall), ctx);
     }
 }

@@ -1,20 +1,25 @@
-//! Which tokens are kept. Pure: random bytes come with the event.
+//! Which tokens and which identities are kept. Pure: random bytes come with the event.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 
 use shef_common::{
     clock::WallMs,
-    ids::{TokenName, Version},
+    ids::{NodeName, NodeUid, TokenName, Version},
 };
 
 use super::{
-    messages::{Created, TokenAsked, TokenRefused, TokenView},
+    joins::{BatchNumber, IdentityWrite, Joining, Joins, TokenWrite},
+    kind::TokenKind,
+    messages::{Created, JoinRefused, RenewRefused, TokenAsked, TokenRefused, TokenView},
     token::{Token, TokenRecord, TokenTable},
 };
-use crate::store::CommitError;
+use crate::{
+    identity::{IdentityTable, RecoveredIdentity},
+    store::CommitError,
+};
 
 /// How many tokens are kept at most.
 pub const MAX_TOKENS: usize = 1_000;
@@ -30,10 +35,21 @@ pub struct RecoveredToken {
     pub record: TokenRecord,
 }
 
+/// What the store remembers, and what follows from the hosts that it knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecoveredAccess {
+    /// Tokens.
+    pub tokens: Vec<RecoveredToken>,
+    /// Identities of hosts.
+    pub identities: Vec<RecoveredIdentity>,
+    /// Hosts that were forgotten, and are no members.
+    pub forgotten: BTreeSet<NodeUid>,
+}
+
 /// Names a request that waits.
 pub type Ticket = u64;
 
-/// A request about a token, or the end of a commit.
+/// A request about a token or an identity, or the end of a commit.
 #[derive(Debug)]
 pub enum Event {
     /// An administrator asks for a token.
@@ -58,6 +74,23 @@ pub enum Event {
     },
     /// What became of the commit of this token's record.
     Committed(TokenName, Result<(), CommitError>),
+    /// A host asks to be let in.
+    Join(Joining),
+    /// A host asks for another certificate for its key.
+    Renew {
+        /// To be answered.
+        ticket: Ticket,
+        /// Which host.
+        uid: NodeUid,
+        /// The digest of its key.
+        key: String,
+    },
+    /// A host was forgotten.
+    RevokeIdentity(NodeUid, WallMs),
+    /// What became of a commit of identities.
+    IdentitiesCommitted(BatchNumber, Result<(), CommitError>),
+    /// The time for what has failed has come.
+    Wake,
 }
 
 /// What is to be done.
@@ -72,6 +105,23 @@ pub enum Effect {
         /// The record; `None` deletes it.
         record: Option<TokenRecord>,
     },
+    /// Commit the records, all in one; comes back as [`Event::IdentitiesCommitted`].
+    CommitIdentities {
+        /// Which commit.
+        number: BatchNumber,
+        /// The token that hosts join with.
+        token: Option<TokenWrite>,
+        /// The identities.
+        identities: Vec<IdentityWrite>,
+    },
+    /// Answer a host that joins: its name.
+    AnswerJoin(Ticket, Result<NodeName, JoinRefused>),
+    /// Answer a host that wants another certificate: its name.
+    AnswerRenewal(Ticket, Result<NodeName, RenewRefused>),
+    /// Show this to readers, and go by it from now on.
+    PublishIdentities(Arc<IdentityTable>),
+    /// Send [`Event::Wake`] in a while.
+    RetryLater,
     /// Answer a request.
     Answer(Ticket, Result<Option<Created>, TokenRefused>),
     /// Show this to readers, and go by it from now on.
@@ -79,27 +129,37 @@ pub enum Effect {
 }
 
 #[derive(Debug)]
-struct Change {
-    ticket: Ticket,
+pub(super) struct Change {
+    /// To be answered; `None`: nobody has asked.
+    ticket: Option<Ticket>,
     /// `None`: revoked.
     to: Option<(TokenRecord, Token)>,
 }
 
-/// The state machine of tokens.
+/// The state machine of tokens and identities.
 #[derive(Debug, Default)]
 pub struct AccessCore {
-    kept: BTreeMap<TokenName, (Version, TokenRecord)>,
+    pub(super) kept: BTreeMap<TokenName, (Version, TokenRecord)>,
     /// On their way to the store, one of a token at a time.
-    changes: BTreeMap<TokenName, Change>,
+    pub(super) changes: BTreeMap<TokenName, Change>,
+    pub(super) joins: Joins,
 }
 
 impl AccessCore {
     /// What the store remembers.
     #[must_use]
-    pub fn recover(recovered: Vec<RecoveredToken>) -> (Self, Vec<Effect>) {
+    pub fn recover(recovered: RecoveredAccess, now: WallMs) -> (Self, Vec<Effect>) {
+        let RecoveredAccess { tokens, identities, forgotten } = recovered;
         let keep = |RecoveredToken { name, version, record }| (name, (version, record));
-        let core = Self { kept: recovered.into_iter().map(keep).collect(), changes: BTreeMap::new() };
-        let effects = vec![core.publish()];
+        let identity = |RecoveredIdentity { uid, version, record }| (uid, (version, record));
+        let mut core = Self {
+            kept: tokens.into_iter().map(keep).collect(),
+            changes: BTreeMap::new(),
+            joins: Joins::of(identities.into_iter().map(identity).collect()),
+        };
+        let mut effects = vec![core.publish()];
+        effects.extend(core.recover_identities(forgotten, now));
+        effects.extend(core.sweep_tokens(now));
         (core, effects)
     }
 
@@ -109,33 +169,56 @@ impl AccessCore {
         match event {
             Event::Create { ticket, name, asked, token, now } => {
                 let coming = self.changes.values().filter(|change| change.to.is_some()).count();
+                let mut effects = self.sweep_tokens(now);
                 if self.kept.contains_key(&name) && !self.changes.contains_key(&name) {
-                    return vec![Effect::Answer(ticket, Err(TokenRefused::Exists(name)))];
+                    effects.push(Effect::Answer(ticket, Err(TokenRefused::Exists(name))));
+                    return effects;
                 }
                 if self.kept.len() + coming >= MAX_TOKENS {
-                    return vec![Effect::Answer(ticket, Err(TokenRefused::TooMany(MAX_TOKENS)))];
+                    effects.push(Effect::Answer(ticket, Err(TokenRefused::TooMany(MAX_TOKENS))));
+                    return effects;
                 }
-                let TokenAsked { role, scope, expires } = asked;
+                let TokenAsked { kind, expires } = asked;
                 let (id, hash) = (token.id.clone(), token.hash.clone());
-                let record = TokenRecord { id, hash, role, scope, created: now, expires };
-                self.change(name, Change { ticket, to: Some((record, token)) })
+                let record = TokenRecord { id, hash, kind, created: now, expires };
+                effects.extend(self.change(name, Some(ticket), Some((record, token))));
+                effects
             }
-            Event::Revoke { ticket, name } => self.change(name, Change { ticket, to: None }),
+            Event::Revoke { ticket, name } => self.change(name, Some(ticket), None),
             Event::Committed(name, outcome) => self.committed(&name, outcome),
+            Event::Join(joining) => self.join(joining),
+            Event::Renew { ticket, uid, key } => vec![self.renew(ticket, &uid, &key)],
+            Event::RevokeIdentity(uid, now) => self.revoke_identity(uid, now),
+            Event::IdentitiesCommitted(number, outcome) => self.identities_committed(number, outcome),
+            Event::Wake => self.commit_revocations().into_iter().collect(),
         }
     }
 
-    fn change(&mut self, name: TokenName, change: Change) -> Vec<Effect> {
+    /// Tokens to join with that have expired are deleted: nobody revokes them.
+    fn sweep_tokens(&mut self, now: WallMs) -> Vec<Effect> {
+        let is_over =
+            |record: &TokenRecord| matches!(record.kind, TokenKind::Join { .. }) && record.is_expired(now);
+        let over = self.kept.iter().filter(|(_, (_, record))| is_over(record));
+        let over: Vec<TokenName> = over.map(|(name, _)| name.clone()).collect();
+        over.into_iter().flat_map(|name| self.change(name, None, None)).collect()
+    }
+
+    fn change(
+        &mut self,
+        name: TokenName,
+        ticket: Option<Ticket>,
+        to: Option<(TokenRecord, Token)>,
+    ) -> Vec<Effect> {
+        let answer =
+            |refused| ticket.map(|ticket| Effect::Answer(ticket, Err(refused))).into_iter().collect();
         let expect = self.kept.get(&name).map(|(version, _)| *version);
-        let record = change.to.as_ref().map(|(record, _)| record.clone());
-        let ticket = change.ticket;
+        let record = to.as_ref().map(|(record, _)| record.clone());
         match self.changes.entry(name.clone()) {
-            Entry::Occupied(_) => vec![Effect::Answer(ticket, Err(TokenRefused::Busy(name)))],
-            Entry::Vacant(_) if expect.is_none() && record.is_none() => {
-                vec![Effect::Answer(ticket, Err(TokenRefused::NotFound(name)))]
-            }
+            Entry::Occupied(_) => answer(TokenRefused::Busy(name)),
+            Entry::Vacant(_) if self.joins.using.contains(&name) => answer(TokenRefused::Busy(name)),
+            Entry::Vacant(_) if expect.is_none() && record.is_none() => answer(TokenRefused::NotFound(name)),
             Entry::Vacant(place) => {
-                place.insert(change);
+                place.insert(Change { ticket, to });
                 vec![Effect::Commit { name, expect, record }]
             }
         }
@@ -143,8 +226,11 @@ impl AccessCore {
 
     fn committed(&mut self, name: &TokenName, outcome: Result<(), CommitError>) -> Vec<Effect> {
         let Some(Change { ticket, to }) = self.changes.remove(name) else { return Vec::new() };
+        let answer = |answer| ticket.map(|ticket| Effect::Answer(ticket, answer));
         if let Err(error) = outcome {
-            return vec![Effect::Answer(ticket, Err(error.into()))];
+            let mut effects: Vec<Effect> = answer(Err(error.into())).into_iter().collect();
+            effects.extend(self.join_waiting(name));
+            return effects;
         }
         self.kept.remove(name);
         let created = to.map(|(record, token)| {
@@ -153,10 +239,13 @@ impl AccessCore {
             created
         });
         // The answer comes after the change counts.
-        vec![self.publish(), Effect::Answer(ticket, Ok(created))]
+        let mut effects = vec![self.publish()];
+        effects.extend(answer(Ok(created)));
+        effects.extend(self.join_waiting(name));
+        effects
     }
 
-    fn publish(&self) -> Effect {
+    pub(super) fn publish(&self) -> Effect {
         let records = || self.kept.iter().map(|(name, (_, record))| (name, record));
         let views = records().map(|(name, record)| TokenView::of(name, record)).collect();
         Effect::Publish(views, Arc::new(TokenTable::of(records())))

@@ -6,7 +6,8 @@ use shef_common::{
 };
 
 use super::{
-    core::{AccessCore, Effect, Event, MAX_TOKENS, RecoveredToken},
+    core::{AccessCore, Effect, Event, MAX_TOKENS, RecoveredAccess, RecoveredToken},
+    kind::TokenKind,
     messages::{Created, TokenAsked, TokenRefused},
     need::{Caller, Denied, Need, Role, Scope},
     token::{Presented, Token, TokenRecord, TokenTable},
@@ -20,7 +21,8 @@ fn name(text: &str) -> TokenName {
 }
 
 fn asked(role: Role, prefix: &str, expires: Option<u64>) -> TokenAsked {
-    TokenAsked { role, scope: Scope::of(prefix).unwrap(), expires: expires.map(WallMs) }
+    let kind = TokenKind::Api { role, scope: Scope::of(prefix).unwrap() };
+    TokenAsked { kind, expires: expires.map(WallMs) }
 }
 
 /// Creates a token whose commit ends so.
@@ -47,7 +49,7 @@ fn outcome(
         match effect {
             Effect::Publish(_, published) => table = Some(published),
             Effect::Answer(_, answered) => answer = Some(answered),
-            Effect::Commit { .. } => panic!("nothing is to be stored"),
+            other => panic!("not to be done: {other:?}"),
         }
     }
     (table, answer.unwrap())
@@ -137,7 +139,8 @@ fn no_secret_is_stored_or_shown_but_in_the_answer() {
     assert!(!stored.contains(&secret));
     let read: TokenRecord = serde_json::from_str(&stored).unwrap();
     let recovered = RecoveredToken { name: name("ci"), version: Version(1), record: read };
-    let (_, first) = AccessCore::recover(vec![recovered]);
+    let recovered = RecoveredAccess { tokens: vec![recovered], ..RecoveredAccess::default() };
+    let (_, first) = AccessCore::recover(recovered, NOW);
     assert!(!format!("{first:?}").contains(&secret));
 }
 

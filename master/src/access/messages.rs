@@ -3,10 +3,14 @@
 use actix::Message;
 use schemars::JsonSchema;
 use serde::Serialize;
-use shef_common::{clock::WallMs, ids::TokenName};
+use shef_common::{
+    clock::WallMs,
+    ids::{NodeName, NodeUid, TokenName},
+};
 
 use super::{
-    need::{Role, Scope},
+    kind::{TokenKind, TokenRole},
+    need::Scope,
     token::TokenRecord,
 };
 use crate::store::CommitError;
@@ -24,13 +28,87 @@ pub struct TokenRequest {
 /// What a token is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenAsked {
-    /// What its holder may do.
-    pub role: Role,
-    /// To which services.
-    pub scope: Scope,
+    /// What it is for.
+    pub kind: TokenKind,
     /// From when on it does not count; `None`: it always does.
     pub expires: Option<WallMs>,
 }
+
+/// A host asks to be let in by a token. Answered with its name when that is durable.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "Result<NodeName, JoinRefused>")]
+pub struct JoinRequest {
+    /// The id of its token.
+    pub id: String,
+    /// The secret of its token.
+    pub secret: String,
+    /// The name that it is to have.
+    pub node: NodeName,
+    /// The identity that it is to have.
+    pub uid: NodeUid,
+    /// The digest of its key, by which its request is signed.
+    pub key: String,
+}
+
+/// Why a host was not let in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JoinRefused {
+    /// One answer whatever is wrong with the token.
+    #[error(
+        "this token lets no host join: it is unknown, has expired or is used up; make another one with \
+         `shef token join`"
+    )]
+    Token,
+    /// Another host has this identity.
+    #[error(
+        "the host {0} has joined with another key; if this is the same host, forget it (`shef node rm`) and join \
+         under a new identity"
+    )]
+    OtherKey(NodeUid),
+    /// It was forgotten.
+    #[error("the identity {0} was revoked when its host was forgotten; join under a new identity")]
+    Revoked(NodeUid),
+    /// There are as many as may be.
+    #[error("there are {0} identities of hosts, which is the bound; forget hosts that are gone")]
+    TooMany(usize),
+    /// Too many hosts join, or the same one does already.
+    #[error("too many hosts join at once, or this one does so twice; try again")]
+    Busy,
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] CommitError),
+    /// Nobody will answer.
+    #[error("the master is stopping")]
+    Stopping,
+}
+
+/// A host asks for another certificate for its key. Answered with its name.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "Result<NodeName, RenewRefused>")]
+pub struct RenewRequest {
+    /// Which host.
+    pub uid: NodeUid,
+    /// The digest of its key, by which its request is signed.
+    pub key: String,
+}
+
+/// Why a host was given no other certificate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RenewRefused {
+    /// It has no identity with this key that counts.
+    #[error(
+        "no host {0} has joined with this key, or it was forgotten; it has to join with a token (`shef token join`)"
+    )]
+    Unknown(NodeUid),
+    /// Nobody will answer.
+    #[error("the master is stopping")]
+    Stopping,
+}
+
+/// From now on no certificate of this host counts.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct RevokeIdentity(pub NodeUid);
 
 /// A token that is durable. Its text is shown here alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -38,7 +116,7 @@ pub struct Created {
     /// Its name, role, services and times.
     #[serde(flatten)]
     pub view: TokenView,
-    /// Its text, for `Authorization: Bearer TOKEN`. No later call answers it.
+    /// Its text, for `Authorization: Bearer TOKEN`, or for a host to join with. No later call answers it.
     pub token: String,
 }
 
@@ -47,10 +125,12 @@ pub struct Created {
 pub struct TokenView {
     /// Its name.
     pub name: TokenName,
-    /// What its holder may do.
-    pub role: Role,
+    /// What its holder may do; `agent`: hosts join with it.
+    pub role: TokenRole,
     /// The beginning of the names of the services that it may change; empty: all services.
     pub services: Scope,
+    /// How many hosts may still join with it; `null`: it is not for that.
+    pub uses_left: Option<u32>,
     /// When it was made, in milliseconds since 1970.
     pub created: WallMs,
     /// From when on it does not count, in milliseconds since 1970; `null`: it always does.
@@ -59,10 +139,15 @@ pub struct TokenView {
 
 impl TokenView {
     pub(super) fn of(name: &TokenName, record: &TokenRecord) -> Self {
+        let (services, uses_left) = match &record.kind {
+            TokenKind::Api { scope, .. } => (scope.clone(), None),
+            TokenKind::Join { uses_left, .. } => (Scope::default(), Some(*uses_left)),
+        };
         Self {
             name: name.clone(),
-            role: record.role,
-            services: record.scope.clone(),
+            role: TokenRole::from(&record.kind),
+            services,
+            uses_left,
             created: record.created,
             expires: record.expires,
         }
@@ -84,6 +169,11 @@ pub enum TokenRefused {
     /// Another change of the same is under way.
     #[error("another change of the token {0} is under way; try again")]
     Busy(TokenName),
+    /// Hosts need no token.
+    #[error(
+        "hosts join without a token while the master's tls is off; set tls = \"optional\" or \"required\" first"
+    )]
+    TlsOff,
     /// The system has no random bytes.
     #[error("the system gives no random bytes")]
     NoRandomBytes,

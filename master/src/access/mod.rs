@@ -5,17 +5,27 @@
 //! - The secret of a token is in the answer to its creation, and nowhere else: not in the store, a log, an event or
 //!   a later answer.
 //! - A token counts from when it is durable, and no more once its revocation is.
+//! - A host is let in by one commit that also uses up its token: no use counts twice, whatever becomes of commits.
+//! - The identity of a forgotten host counts no more at once, and the store is told until it has taken it.
 
 mod actor;
 mod core;
 #[cfg(test)]
 mod core_tests;
+#[cfg(test)]
+mod join_tests;
+mod joins;
+mod kind;
 mod messages;
 mod need;
 mod token;
 
 pub use actor::{AccessActor, AccessOutlets};
-pub use core::{AccessCore, RecoveredToken};
-pub use messages::{Created, TokenAsked, TokenRefused, TokenRequest, TokenView};
+pub use core::{AccessCore, RecoveredAccess, RecoveredToken};
+pub use kind::{JOIN_LIFE, JoinRole, MOST_USES, TokenKind, TokenRole};
+pub use messages::{
+    Created, JoinRefused, JoinRequest, RenewRefused, RenewRequest, RevokeIdentity, TokenAsked, TokenRefused,
+    TokenRequest, TokenView,
+};
 pub use need::{Caller, Denied, MayChange, Need, Role, Scope};
 pub use token::{Presented, Token, TokenRecord, TokenTable};

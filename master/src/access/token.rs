@@ -1,22 +1,32 @@
 //! Tokens: their text, what is kept of them, and how one is recognised.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use ring::{
     digest::{SHA256, digest},
     rand::{SecureRandom as _, SystemRandom},
 };
 use serde::{Deserialize, Serialize};
-use shef_common::{clock::WallMs, ids::TokenName};
+use shef_common::{
+    clock::WallMs,
+    ids::TokenName,
+    tls::{CaDigest, JoinToken},
+};
 use subtle::ConstantTimeEq as _;
 
-use super::need::{Caller, Denied, Role, Scope};
+use super::{
+    kind::TokenKind,
+    need::{Caller, Denied, Role, Scope},
+};
+use crate::registries::hex;
 
-/// What each token begins with, so that scanners for secrets know it.
+/// What each token of the API begins with, so that scanners for secrets know it.
 const BEGINNING: &str = "shef_";
 /// Bytes of the part that finds a token, and of the part that proves it.
 const ID_BYTES: usize = 4;
 const SECRET_BYTES: usize = 32;
+/// Bytes of the part that proves a token to join with: it is short-lived, and people copy it.
+const JOIN_SECRET_BYTES: usize = 16;
 
 /// What the store keeps of a token, under its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -25,16 +35,28 @@ pub struct TokenRecord {
     pub id: String,
     /// The SHA-256 of the part that proves it: 64 hexadecimal digits.
     pub hash: String,
-    /// What its holder may do.
-    pub role: Role,
-    /// To which services.
-    #[serde(default, skip_serializing_if = "Scope::is_all")]
-    pub scope: Scope,
+    /// What it is for.
+    #[serde(flatten)]
+    pub kind: TokenKind,
     /// When it was made.
     pub created: WallMs,
     /// From when on it does not count; `None`: it always does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<WallMs>,
+}
+
+impl TokenRecord {
+    /// Whether it has expired.
+    #[must_use]
+    pub fn is_expired(&self, now: WallMs) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// Whether `secret` proves it now.
+    #[must_use]
+    pub fn is_proved_by(&self, secret: &str, now: WallMs) -> bool {
+        bool::from(hash(secret).as_bytes().ct_eq(self.hash.as_bytes())) && !self.is_expired(now)
+    }
 }
 
 /// A new token.
@@ -58,15 +80,20 @@ impl Token {
     /// Makes one of the system's random bytes; `None`: it has none.
     #[must_use]
     pub fn random() -> Option<Self> {
-        let mut bytes = [0_u8; ID_BYTES + SECRET_BYTES];
-        SystemRandom::new().fill(&mut bytes).ok()?;
-        let (id, secret) = bytes.split_at(ID_BYTES);
-        let (id, secret) = (hex(id), hex(secret));
+        let (id, secret) = (random::<ID_BYTES>()?, random::<SECRET_BYTES>()?);
         Some(Self { text: format!("{BEGINNING}{id}_{secret}"), hash: hash(&secret), id })
+    }
+
+    /// Makes one that hosts join with, where `ca` signs their certificates; `None`: there are no random bytes.
+    #[must_use]
+    pub fn random_join(ca: &CaDigest) -> Option<Self> {
+        let (id, secret) = (random::<ID_BYTES>()?, random::<JOIN_SECRET_BYTES>()?);
+        let hash = hash(&secret);
+        Some(Self { text: JoinToken { ca: ca.clone(), id: id.clone(), secret }.text(), id, hash })
     }
 }
 
-/// A token as a caller presents it, taken apart.
+/// A token of the API as a caller presents it, taken apart.
 #[derive(Clone, Copy)]
 pub struct Presented<'a> {
     id: &'a str,
@@ -89,16 +116,37 @@ impl<'a> Presented<'a> {
     }
 }
 
+/// A token of the API, of which nothing else is known to those who ask it for its caller.
+#[derive(Debug)]
+struct Holder {
+    name: TokenName,
+    role: Role,
+    scope: Scope,
+    record: TokenRecord,
+}
+
 /// The tokens that count, for readers.
 #[derive(Debug, Default)]
-pub struct TokenTable(BTreeMap<String, (TokenName, TokenRecord)>);
+pub struct TokenTable {
+    api: BTreeMap<String, Holder>,
+    joins: BTreeMap<String, TokenRecord>,
+}
 
 impl TokenTable {
     /// These tokens.
     pub fn of<'a>(tokens: impl IntoIterator<Item = (&'a TokenName, &'a TokenRecord)>) -> Self {
-        let entry =
-            |(name, record): (&TokenName, &TokenRecord)| (record.id.clone(), (name.clone(), record.clone()));
-        Self(tokens.into_iter().map(entry).collect())
+        let mut table = Self::default();
+        for (name, record) in tokens {
+            let (id, record) = (record.id.clone(), record.clone());
+            match &record.kind {
+                TokenKind::Api { role, scope } => {
+                    let (name, role, scope) = (name.clone(), *role, scope.clone());
+                    table.api.insert(id, Holder { name, role, scope, record });
+                }
+                TokenKind::Join { .. } => _ = table.joins.insert(id, record),
+            }
+        }
+        table
     }
 
     /// Who presents it.
@@ -107,23 +155,27 @@ impl TokenTable {
     /// [`Denied::Unknown`], whatever is wrong.
     pub fn caller(&self, presented: Option<Presented<'_>>, now: WallMs) -> Result<Caller, Denied> {
         let Presented { id, secret } = presented.ok_or(Denied::Unknown)?;
-        let (name, record) = self.0.get(id).ok_or(Denied::Unknown)?;
-        let is_right = bool::from(hash(secret).as_bytes().ct_eq(record.hash.as_bytes()));
-        if !is_right || record.expires.is_some_and(|expires| expires <= now) {
+        let Holder { name, role, scope, record } = self.api.get(id).ok_or(Denied::Unknown)?;
+        if !record.is_proved_by(secret, now) {
             return Err(Denied::Unknown);
         }
-        Ok(Caller::Token { name: name.clone(), role: record.role, scope: record.scope.clone() })
+        Ok(Caller::Token { name: name.clone(), role: *role, scope: scope.clone() })
+    }
+
+    /// Whether a host with this id and secret would be let in now.
+    #[must_use]
+    pub fn lets_join(&self, id: &str, secret: &str, now: WallMs) -> bool {
+        self.joins.get(id).is_some_and(|record| record.is_proved_by(secret, now))
     }
 }
 
-/// The secret has 256 random bits: a fast hash is as good as a slow one.
+/// The secret has at least 128 random bits: a fast hash is as good as a slow one.
 fn hash(secret: &str) -> String {
     hex(digest(&SHA256, secret.as_bytes()).as_ref())
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        _ = write!(text, "{byte:02x}");
-        text
-    })
+fn random<const BYTES: usize>() -> Option<String> {
+    let mut bytes = [0_u8; BYTES];
+    SystemRandom::new().fill(&mut bytes).ok()?;
+    Some(hex(&bytes))
 }

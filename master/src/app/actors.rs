@@ -86,7 +86,12 @@ impl Actors {
         view.show_leadership(led.cluster.clone(), led.fence.clone());
         view.show_interval(settings.report_interval);
         let registries = std::mem::take(&mut recovered.registries);
-        let tokens = std::mem::take(&mut recovered.tokens);
+        let out = AccessOutlets {
+            store: store.clone().recipient(),
+            view: view.clone(),
+            authority: parts.authority.clone(),
+        };
+        let access = AccessActor::new(recovered.take_access(), out).start();
         let options = ClusterOptions {
             report_interval: settings.report_interval,
             history_limit: config.history_limit as usize,
@@ -103,6 +108,7 @@ impl Actors {
             membership: membership.clone().recipient(),
             store: store.clone().recipient(),
             leadership: store.clone().recipient(),
+            access: access.clone().recipient(),
             view: view.clone(),
             stats: counters.clone(),
             push_timeout: Duration::from_millis(config.push_timeout_ms),
@@ -116,8 +122,6 @@ impl Actors {
             view: view.clone(),
         };
         let registries = RegistriesActor::new(registries, parts.vault, outlets).start();
-        let outlets = AccessOutlets { store: store.clone().recipient(), view: view.clone() };
-        let access = AccessActor::new(tokens, outlets).start();
         Self {
             store,
             store_health,

@@ -9,7 +9,7 @@ use actix::{
 use shef_common::{
     client::HostClient,
     clock::{MonoMs, Now},
-    ids::{ClusterId, Epoch, NodeName, ServiceName},
+    ids::{ClusterId, Epoch, NodeName, NodeUid, ServiceName},
     protocol::{Registered, ReportAck},
 };
 use tokio::sync::watch;
@@ -22,6 +22,7 @@ use super::{
     messages::{AskService, CopyService, ToCluster},
 };
 use crate::{
+    access::RevokeIdentity,
     calls::Calls,
     membership::{MembershipEvent, ToMembership},
     messaging::{End, MAILBOX, Timer, post},
@@ -51,6 +52,8 @@ pub struct ClusterOutlets {
     pub scheduler: Recipient<ToScheduler>,
     /// The membership.
     pub membership: Recipient<ToMembership>,
+    /// The identities of hosts.
+    pub access: Recipient<RevokeIdentity>,
     /// Makes records durable.
     pub store: Recipient<Commit>,
     /// Takes the leadership anew.
@@ -198,6 +201,9 @@ impl ClusterEffects for Shell<'_> {
         post(self.ctx, &self.cluster.out.scheduler, ToScheduler(event));
     }
 
+    fn revoke_identity(&mut self, uid: NodeUid) {
+        post(self.ctx, &self.cluster.out.access, RevokeIdentity(uid));
+    }
     fn to_membership(&mut self, event: MembershipEvent) {
         post(self.ctx, &self.cluster.out.membership, ToMembership(event));
     }

@@ -369,7 +369,8 @@ impl ClusterCore {
 
     fn host_forgotten(&mut self, node: NodeName, effects: &mut Vec<Effect>) {
         let Some(uid) = self.members.uid(&node).cloned() else { return };
-        let surplus = self.members.host_forgotten(node.clone(), uid);
+        let surplus = self.members.host_forgotten(node.clone(), uid.clone());
+        effects.push(Effect::RevokeIdentity(uid));
         effects.push(Effect::ToMembership(MembershipEvent::Forgotten(node.clone())));
         effects.push(Effect::ToScheduler(SchedulerEvent::Forgotten(node.clone())));
         // No member any more: or it might be given a slot once more.

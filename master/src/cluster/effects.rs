@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use shef_common::{
     clock::MonoMs,
-    ids::{ClusterId, Epoch, NodeName, ServiceName},
+    ids::{ClusterId, Epoch, NodeName, NodeUid, ServiceName},
     protocol::{Registered, ReportAck},
 };
 
@@ -50,6 +50,8 @@ pub trait ClusterEffects {
     fn to_scheduler(&mut self, event: SchedulerEvent);
     /// Tells the membership.
     fn to_membership(&mut self, event: MembershipEvent);
+    /// Has no certificate of this host count any more.
+    fn revoke_identity(&mut self, uid: NodeUid);
     /// Takes the leadership anew. The outcome comes back as `LeadershipClaimed`.
     fn claim_leadership(&mut self, number: ClaimNumber, above: Epoch, cluster: ClusterId);
     /// Sees whether an agent answers at `address`. The outcome comes back as `FirstLifeAnswered`.
@@ -87,6 +89,7 @@ pub trait ClusterEffects {
                 Effect::ToRunner(node, event) => self.to_runner(node, event),
                 Effect::ToScheduler(event) => self.to_scheduler(event),
                 Effect::ToMembership(event) => self.to_membership(event),
+                Effect::RevokeIdentity(uid) => self.revoke_identity(uid),
                 Effect::ClaimLeadership { number, above, cluster } => {
                     self.claim_leadership(number, above, cluster);
                 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use shef_common::{
     clock::{DurationMs, MonoMs},
-    ids::{ClusterId, Epoch, Fence, NodeName, ReplicaId, ServiceName},
+    ids::{ClusterId, Epoch, Fence, NodeName, NodeUid, ReplicaId, ServiceName},
     protocol::{Registered, Registration, Report, ReportAck},
     status::ReplicaStatus,
 };
@@ -217,6 +217,8 @@ pub enum Effect {
     ToScheduler(SchedulerEvent),
     /// Tell the membership.
     ToMembership(MembershipEvent),
+    /// Have no certificate of this host count any more: it was forgotten.
+    RevokeIdentity(NodeUid),
     /// Take the leadership anew; comes back as [`Event::LeadershipClaimed`].
     ClaimLeadership {
         /// Names it.

@@ -1,12 +1,15 @@
 //! What a master starts from, and what is left of it to be taken.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    mem::take,
+};
 
 use shef_common::ids::{NodeName, ServiceName, Version};
 
 use super::events::{Effect, Event};
 use crate::{
-    access::RecoveredToken,
+    access::{RecoveredAccess, RecoveredToken},
     identity::{AuthorityRecord, RecoveredIdentity},
     registries::RecoveredRegistry,
     runner::{NodeRecord, OperateRefused, RegisterRefused},
@@ -28,6 +31,21 @@ pub struct Recovered {
     pub authority: Option<AuthorityRecord>,
     /// The identities of hosts.
     pub identities: Vec<RecoveredIdentity>,
+}
+
+impl Recovered {
+    /// Takes out what callers and hosts are known by.
+    #[must_use]
+    pub fn take_access(&mut self) -> RecoveredAccess {
+        let uids = |is_forgotten: bool| {
+            let nodes = self.nodes.iter().filter(move |(_, node)| node.forgotten.is_some() == is_forgotten);
+            nodes.map(|(_, node)| node.uid.clone()).collect::<BTreeSet<_>>()
+        };
+        // A host may have come back under another name.
+        let forgotten = &uids(true) - &uids(false);
+        let (tokens, identities) = (take(&mut self.tokens), take(&mut self.identities));
+        RecoveredAccess { tokens, identities, forgotten }
+    }
 }
 
 /// The most that waits until all services are there: every host, and as many users.

@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod exec;
 mod health;
+mod join;
 mod legacy;
 mod listing;
 mod logs;
@@ -54,7 +55,7 @@ use shef_common::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
-    access::{MayChange, TokenRequest},
+    access::{JoinRequest, MayChange, RenewRequest, TokenRequest},
     cluster::{AskService, CopyService, PhaseView, ToCluster},
     identity::Authority,
     membership::ReleaseBrake,
@@ -95,12 +96,15 @@ pub struct Api {
     /// Takes what registries are to be shown.
     pub registries: Recipient<RegistryRequest>,
     /// The cluster's CA; `None`: its members speak plainly.
-    #[allow(dead_code, reason = "read by the calls that hosts join by")]
     pub authority: Option<Arc<Authority>>,
     /// Whether nobody is asked who they are.
     pub insecure: bool,
     /// Takes who may call.
     pub tokens: Recipient<TokenRequest>,
+    /// Lets hosts in.
+    pub join: Recipient<JoinRequest>,
+    /// Says which hosts may have another certificate.
+    pub renew: Recipient<RenewRequest>,
     /// Gives what is durable.
     pub backup: Recipient<TakeBackup>,
     /// What readers see.
@@ -249,6 +253,16 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(
             web::resource(shef_common::protocol::IMAGES_PATH)
                 .route(web::post().to(agents::images))
+                .default_service(wrong_method("POST".into())),
+        )
+        .service(
+            web::resource(shef_common::tls::JOIN_PATH)
+                .route(web::post().to(join::join))
+                .default_service(wrong_method("POST".into())),
+        )
+        .service(
+            web::resource(shef_common::tls::RENEW_PATH)
+                .route(web::post().to(join::renew))
                 .default_service(wrong_method("POST".into())),
         )
         .default_service(web::to(nothing_here));

@@ -12,10 +12,14 @@ use shef_common::{
 };
 
 use super::{Api, ApiError, RequestPermit, answer::Answer, body, params};
-use crate::access::{Created, Role, Scope, TokenAsked, TokenRefused, TokenRequest};
+use crate::access::{
+    Created, JOIN_LIFE, MOST_USES, Role, Scope, TokenAsked, TokenKind, TokenRefused, TokenRequest, TokenRole,
+};
 
-/// The longest time that a token may count, if it is to expire: ten years.
+/// The longest time that a token of the API may count, if it is to expire: ten years.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3_600);
+/// The longest time that a token to join with may count.
+const LONGEST_JOIN: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// `GET /v1/tokens`
 pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
@@ -24,25 +28,52 @@ pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
     Ok(HttpResponse::Ok().json(json!({ "tokens": &*api.view.tokens() })))
 }
 
-/// `PUT /v1/tokens/{name}` with `{"role": "deployer", "services": "team-a-", "expires_in": "30d"}`
+/// `PUT /v1/tokens/{name}` with `{"role": "deployer", "services": "team-a-", "expires_in": "30d"}`, or with
+/// `{"role": "agent", "uses": 3, "expires_in": "1h"}`
 pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     params::query(&request, &[])?;
     let name: TokenName = params::name(&request)?;
     let mut fields = Fields::new(body::object(&body::read(&request, payload, &api).await?)?);
     let _permit = RequestPermit::take(&api, &request)?;
-    let role: Option<Role> = fields.required("role");
-    let scope = scope(&mut fields);
-    let expires = expires(&mut fields);
+    let role: Option<TokenRole> = fields.required("role");
+    let (scope, uses) = (scope(&mut fields), uses(&mut fields));
+    let is_join = matches!(role, Some(TokenRole::Join(_)));
+    let (longest, bound) = if is_join { (LONGEST_JOIN, "30 days") } else { (LONGEST, "10 years") };
+    let expires = expires(&mut fields, longest, bound);
     fields.finish()?;
     let (Some(role), Some(scope)) = (role, scope) else {
         return Err(Problem::new(Code::InvalidBody, "role is required").into());
     };
-    if role != Role::Deployer && !scope.is_all() {
+    if role != TokenRole::Api(Role::Deployer) && !scope.is_all() {
         let rule = format!("services is for the role deployer: the role {role} is not bound to services");
         return Err(Problem::new(Code::InvalidBody, rule).into());
     }
-    let created = ask(&api, TokenRequest { name, to: Some(TokenAsked { role, scope, expires }) }).await?;
+    let asked = match (role, uses) {
+        (TokenRole::Api(role), None) => TokenAsked { kind: TokenKind::Api { role, scope }, expires },
+        (TokenRole::Api(role), Some(_)) => {
+            let rule = format!("uses is for the role agent: the role {role} has no number of uses");
+            return Err(Problem::new(Code::InvalidBody, rule).into());
+        }
+        (TokenRole::Join(role), uses) => TokenAsked {
+            kind: TokenKind::Join { role, uses_left: uses.unwrap_or(1) },
+            expires: Some(expires.unwrap_or_else(|| from_now(JOIN_LIFE))),
+        },
+    };
+    let created = ask(&api, TokenRequest { name, to: Some(asked) }).await?;
     Ok(HttpResponse::Created().json(created))
+}
+
+fn uses(fields: &mut Fields) -> Option<u32> {
+    let uses: u32 = fields.optional("uses")?;
+    if !(1..=MOST_USES).contains(&uses) {
+        fields.wrong("uses", format!("must be a whole number from 1 to {MOST_USES}"));
+    }
+    Some(uses)
+}
+
+fn from_now(span: Duration) -> WallMs {
+    let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    WallMs(Now::read().wall.0.saturating_add(ms))
 }
 
 fn scope(fields: &mut Fields) -> Option<Scope> {
@@ -54,16 +85,13 @@ fn scope(fields: &mut Fields) -> Option<Scope> {
     scope
 }
 
-fn expires(fields: &mut Fields) -> Option<WallMs> {
+fn expires(fields: &mut Fields, longest: Duration, bound: &str) -> Option<WallMs> {
     let text: String = fields.optional("expires_in")?;
     match parse_duration(&text) {
-        Some(span) if !span.is_zero() && span <= LONGEST => {
-            let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-            Some(WallMs(Now::read().wall.0.saturating_add(ms)))
-        }
+        Some(span) if !span.is_zero() && span <= longest => Some(from_now(span)),
         Some(_) | None => {
-            fields
-                .wrong("expires_in", "must be a span of time above 0 and up to 10 years, such as 12h or 30d");
+            let rule = format!("must be a span of time above 0 and up to {bound}, such as 12h or 30d");
+            fields.wrong("expires_in", rule);
             None
         }
     }
@@ -87,7 +115,7 @@ async fn ask(api: &Api, request: TokenRequest) -> Result<Option<Created>, ApiErr
     let code = match &refused {
         TokenRefused::NotFound(_) => Code::TokenNotFound,
         TokenRefused::Exists(_) => Code::TokenExists,
-        TokenRefused::TooMany(_) => Code::InvalidParameter,
+        TokenRefused::TooMany(_) | TokenRefused::TlsOff => Code::InvalidParameter,
         TokenRefused::Busy(_) => Code::Overloaded,
         TokenRefused::NoRandomBytes => Code::Internal,
         TokenRefused::Store(_) | TokenRefused::Unconfirmed(_) | TokenRefused::Stopping => {

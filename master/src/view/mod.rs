@@ -22,6 +22,7 @@ use crate::{
     access::{TokenTable, TokenView},
     cluster::PhaseView,
     events::{Change, Events, host_changes, service_changes},
+    identity::IdentityTable,
     membership::{BrakeState, Standing},
     registries::RegistryView,
     runner::NodeView,
@@ -75,6 +76,7 @@ pub struct ClusterView {
     cluster: RwLock<ClusterState>,
     registries: RwLock<Arc<[RegistryView]>>,
     tokens: RwLock<(Arc<[TokenView]>, Arc<TokenTable>)>,
+    identities: RwLock<Arc<IdentityTable>>,
     version: AtomicU64,
     /// What changed from one view to the next.
     events: Events,
@@ -189,6 +191,17 @@ impl ClusterView {
     #[must_use]
     pub fn token_table(&self) -> Arc<TokenTable> {
         read(&self.tokens).1.clone()
+    }
+
+    /// Shows which hosts are members by their identities.
+    pub fn show_identities(&self, table: Arc<IdentityTable>) {
+        *write(&self.identities) = table;
+    }
+
+    /// Which hosts are members by their identities.
+    #[must_use]
+    pub fn identities(&self) -> Arc<IdentityTable> {
+        read(&self.identities).clone()
     }
 
     /// Shows for which registries credentials are kept.

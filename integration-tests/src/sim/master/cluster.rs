@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use shef_common::{
     clock::MonoMs,
-    ids::{ClusterId, Epoch, NodeName, ServiceName},
+    ids::{ClusterId, Epoch, NodeName, NodeUid, ServiceName},
     protocol::{ProbeOutcome, Registered, ReportAck},
 };
 use shef_master::{
@@ -146,6 +146,8 @@ impl ClusterEffects for ClusterSide<'_> {
         self.master.post(Mail::Scheduler(event));
     }
 
+    /// Hosts of the simulator have no certificates yet.
+    fn revoke_identity(&mut self, _: NodeUid) {}
     fn to_membership(&mut self, event: MembershipEvent) {
         self.master.post(Mail::Membership(event));
     }

@@ -17,7 +17,7 @@ pub(super) fn token_calls() -> Vec<Call> {
             "get",
             "/v1/tokens",
             || web::get().to(tokens::list),
-            "Lists the tokens of the API",
+            "Lists the tokens of the API, and those that hosts join with",
         )
         .json::<bodies::TokenList>(200, "The tokens, without what proves them."),
         Call::new(
@@ -28,17 +28,30 @@ pub(super) fn token_calls() -> Vec<Call> {
             || web::put().to(tokens::put),
             "Makes a token",
         )
-        .fails(&[Code::TokenExists])
+        .fails(&[Code::TokenExists, Code::InvalidParameter])
         .body(Body::Fields {
             fields: &[
-                ("role", "string", "`viewer`, `deployer`, `operator` or `admin`."),
+                (
+                    "role",
+                    "string",
+                    "`viewer`, `deployer`, `operator` or `admin`; `agent`: hosts join with it.",
+                ),
                 (
                     "services",
                     "string",
                     "For a deployer: the beginning of the names of the services that it may change; by default \
                      all services.",
                 ),
-                ("expires_in", "string", "For how long it counts, such as `30d`; by default for ever."),
+                (
+                    "uses",
+                    "integer",
+                    "For `agent`: how many hosts may join with it, 1 to 1,000; by default 1.",
+                ),
+                (
+                    "expires_in",
+                    "string",
+                    "For how long it counts, such as `30d`; by default for ever, and for `agent` 1 h (at most 30 days).",
+                ),
             ],
             required: &["role"],
         })

@@ -1,0 +1,418 @@
+//! Hosts that join, renew and are forgotten, while commits fail, are lost, or end the leadership.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use shef_common::{
+    clock::WallMs,
+    ids::{NodeName, NodeUid, TokenName, Version},
+    tls::{CaDigest, JoinToken},
+};
+
+use super::{
+    core::{AccessCore, Effect, Event, RecoveredAccess, RecoveredToken, Ticket},
+    joins::{IdentityWrite, Joining, TokenWrite},
+    kind::{JoinRole, TokenKind},
+    messages::{JoinRefused, RenewRefused, TokenAsked},
+    token::{Token, TokenRecord},
+};
+use crate::{
+    identity::{IdentityRecord, IdentityTable, REVOKED_KEPT, RecoveredIdentity},
+    store::CommitError,
+};
+
+const NOW: WallMs = WallMs(1_000_000_000_000);
+
+fn uid(n: u8) -> NodeUid {
+    NodeUid::parse(&format!("{n:016x}")).unwrap()
+}
+
+fn away() -> CommitError {
+    CommitError::Unavailable { why: "away".to_owned() }
+}
+
+/// What becomes of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    NotDone,
+    /// It is durable, the answer is lost, and this master leads no more.
+    DoneAndFenced,
+}
+
+type Records<K, T> = BTreeMap<K, (Version, T)>;
+
+/// The core with a store, and the laws that hold for both.
+#[derive(Default)]
+struct Site {
+    core: AccessCore,
+    tokens: Records<TokenName, TokenRecord>,
+    identities: Records<NodeUid, IdentityRecord>,
+    pending: Vec<Effect>,
+    fenced: bool,
+    tickets: Ticket,
+    /// Texts of tokens, and how often each may be used.
+    texts: Vec<(JoinToken, u32)>,
+    /// How often each has been, by its id.
+    used: BTreeMap<String, u32>,
+    /// Joins that wait for an answer.
+    asked: BTreeMap<Ticket, (NodeUid, String)>,
+    answers: Vec<Result<NodeName, JoinRefused>>,
+    renewals: Vec<Result<NodeName, RenewRefused>>,
+    table: std::sync::Arc<IdentityTable>,
+    retries: u32,
+}
+
+fn write<K: Ord + Clone, T: Clone>(
+    records: &mut Records<K, T>,
+    key: &K,
+    expect: Option<Version>,
+    to: Option<&T>,
+) {
+    assert_eq!(records.get(key).map(|(version, _)| *version), expect, "the core knows what is stored");
+    match to {
+        Some(record) => {
+            _ = records.insert(key.clone(), (expect.map_or(Version(1), Version::next), record.clone()));
+        }
+        None => _ = records.remove(key),
+    }
+}
+
+impl Site {
+    fn event(&mut self, event: Event) {
+        let effects = self.core.handle(event);
+        self.carry_out(effects);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Commit { .. } | Effect::CommitIdentities { .. } => self.pending.push(effect),
+                Effect::AnswerJoin(ticket, answer) => {
+                    let (uid, key) = self.asked.remove(&ticket).expect("one answer each");
+                    if answer.is_ok() {
+                        let (_, stored) = &self.identities[&uid];
+                        assert_eq!(
+                            (&stored.key, stored.revoked),
+                            (&key, None),
+                            "what is answered is durable"
+                        );
+                        assert!(self.table.member(&uid).is_some(), "and counts");
+                    }
+                    self.answers.push(answer);
+                }
+                Effect::AnswerRenewal(_, answer) => self.renewals.push(answer),
+                Effect::PublishIdentities(table) => self.table = table,
+                Effect::RetryLater => self.retries += 1,
+                Effect::Answer(..) | Effect::Publish(..) => {}
+            }
+        }
+    }
+
+    /// Ends the commit at `at`, if there is one.
+    fn finish(&mut self, at: usize, outcome: Outcome) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let effect = self.pending.remove(at % self.pending.len());
+        let fenced = self.fenced;
+        self.fenced |= outcome == Outcome::DoneAndFenced;
+        if outcome != Outcome::NotDone && !fenced {
+            self.apply(&effect);
+        }
+        let result = match outcome {
+            _ if self.fenced => Err(CommitError::Fenced),
+            Outcome::NotDone => Err(away()),
+            Outcome::Done | Outcome::DoneAndFenced => Ok(()),
+        };
+        self.event(match effect {
+            Effect::Commit { name, .. } => Event::Committed(name, result),
+            Effect::CommitIdentities { number, .. } => Event::IdentitiesCommitted(number, result),
+            other => panic!("no commit: {other:?}"),
+        });
+    }
+
+    fn apply(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Commit { name, expect, record } => {
+                write(&mut self.tokens, name, *expect, record.as_ref());
+            }
+            Effect::CommitIdentities { token, identities, .. } => {
+                let new = identities.iter().filter(|write| write.expect.is_none()).count();
+                assert_eq!(token.is_some(), new > 0, "who joins uses a token");
+                if let Some(TokenWrite { name, expect, record }) = token {
+                    let (id, may) = {
+                        let token = &self.tokens[name].1;
+                        let of = |(text, uses): &(JoinToken, u32)| (text.id == token.id).then_some(*uses);
+                        (token.id.clone(), self.texts.iter().find_map(of).unwrap())
+                    };
+                    let used = self.used.entry(id).or_default();
+                    *used += u32::try_from(new).unwrap();
+                    let left = record.as_ref().map_or(0, |record| match record.kind {
+                        TokenKind::Join { uses_left, .. } => uses_left,
+                        TokenKind::Api { .. } => panic!("no token to join with"),
+                    });
+                    assert_eq!(*used + left, may, "a use counts once, and each one counts");
+                    write(&mut self.tokens, name, Some(*expect), record.as_ref());
+                }
+                for IdentityWrite { uid, expect, record } in identities {
+                    let before = self.identities.get(uid).map(|(_, record)| record.clone());
+                    if let (Some(before), Some(after)) = (before, record) {
+                        assert_eq!(before.key, after.key, "a host keeps its key");
+                        assert!(before.revoked.is_none(), "no identity comes back");
+                    }
+                    write(&mut self.identities, uid, *expect, record.as_ref());
+                }
+            }
+            other => panic!("no commit: {other:?}"),
+        }
+    }
+
+    fn create(&mut self, name: u8, uses: u32, expires: WallMs) {
+        let token = Token::random_join(&CaDigest::of(b"a certificate")).unwrap();
+        self.texts.push((JoinToken::parse(&token.text).unwrap(), uses));
+        let kind = TokenKind::Join { role: JoinRole::Agent, uses_left: uses };
+        let asked = TokenAsked { kind, expires: Some(expires) };
+        self.tickets += 1;
+        self.event(Event::Create { ticket: self.tickets, name: token_name(name), asked, token, now: NOW });
+    }
+
+    fn join_at(&mut self, token: usize, host: u8, key: u8, now: WallMs) {
+        let Some((JoinToken { id, secret, .. }, _)) = self.texts.get(token).cloned() else { return };
+        self.tickets += 1;
+        let (ticket, key) = (self.tickets, format!("{key:064x}"));
+        self.asked.insert(ticket, (uid(host), key.clone()));
+        let node = NodeName::parse(&format!("h{host}")).unwrap();
+        self.event(Event::Join(Joining { ticket, id, secret, node, uid: uid(host), key, now }));
+    }
+
+    fn join(&mut self, token: usize, host: u8, key: u8) {
+        self.join_at(token, host, key, NOW);
+    }
+
+    fn renew(&mut self, host: u8, key: u8) -> bool {
+        self.event(Event::Renew { ticket: 0, uid: uid(host), key: format!("{key:064x}") });
+        self.renewals.pop().unwrap().is_ok()
+    }
+
+    fn finish_all(&mut self) {
+        while !self.pending.is_empty() {
+            self.finish(0, Outcome::Done);
+        }
+    }
+
+    /// Another leadership begins from what is stored.
+    fn restart(&mut self, forgotten: BTreeSet<NodeUid>, now: WallMs) {
+        self.pending.clear();
+        self.asked.clear();
+        self.fenced = false;
+        let token = |(name, (version, record)): (&TokenName, &(Version, TokenRecord))| {
+            // As it is read from the store.
+            let stored = serde_json::to_string(record).unwrap();
+            let read = serde_json::from_str(&stored).unwrap();
+            assert_eq!(&read, record);
+            RecoveredToken { name: name.clone(), version: *version, record: read }
+        };
+        let identity = |(uid, (version, record)): (&NodeUid, &(Version, IdentityRecord))| RecoveredIdentity {
+            uid: uid.clone(),
+            version: *version,
+            record: record.clone(),
+        };
+        let recovered = RecoveredAccess {
+            tokens: self.tokens.iter().map(token).collect(),
+            identities: self.identities.iter().map(identity).collect(),
+            forgotten,
+        };
+        let (core, initial) = AccessCore::recover(recovered, now);
+        self.core = core;
+        self.carry_out(initial);
+    }
+}
+
+fn token_name(n: u8) -> TokenName {
+    TokenName::parse(&format!("t{n}")).unwrap()
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Create(u8, u32),
+    Join(usize, u8, u8),
+    RevokeToken(u8),
+    Forget(u8),
+    Finish(usize, Outcome),
+    Wake,
+    /// Commits that are under way are lost or not.
+    Restart(bool, BTreeSet<u8>),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let outcome = prop_oneof![
+        8 => Just(Outcome::Done),
+        3 => Just(Outcome::NotDone),
+        1 => Just(Outcome::DoneAndFenced)
+    ];
+    let act = prop_oneof![
+        3 => (0..3_u8, 1..4_u32).prop_map(|(name, uses)| Act::Create(name, uses)),
+        12 => (0..4_usize, 0..6_u8, 0..10_u8).prop_map(|(token, host, key)| Act::Join(token, host, key / 8)),
+        1 => (0..3_u8).prop_map(Act::RevokeToken),
+        2 => (0..6_u8).prop_map(Act::Forget),
+        10 => (0..5_usize, outcome).prop_map(|(at, outcome)| Act::Finish(at, outcome)),
+        1 => Just(Act::Wake),
+        1 => (any::<bool>(), prop::collection::btree_set(0..6_u8, 0..3))
+            .prop_map(|(are_done, forgotten)| Act::Restart(are_done, forgotten)),
+    ];
+    prop::collection::vec(act, 0..80)
+}
+
+proptest! {
+    /// [`Site`] holds the laws: above all that no use of a token counts twice.
+    #[test]
+    fn no_token_is_used_twice_and_who_is_let_in_is_durable(acts in acts()) {
+        let mut site = Site::default();
+        let mut forgotten_for_good = BTreeSet::new();
+        for act in acts {
+            match act {
+                Act::Create(name, uses) => site.create(name, uses, WallMs(NOW.0 + 1)),
+                Act::Join(token, host, key) => site.join(token, host, key),
+                Act::RevokeToken(name) => {
+                    site.tickets += 1;
+                    site.event(Event::Revoke { ticket: site.tickets, name: token_name(name) });
+                }
+                Act::Forget(host) => {
+                    let was_in = site.table.member(&uid(host)).is_some();
+                    site.event(Event::RevokeIdentity(uid(host), NOW));
+                    prop_assert!(site.table.member(&uid(host)).is_none());
+                    if was_in {
+                        prop_assert!(!site.renew(host, 0) && !site.renew(host, 1));
+                        forgotten_for_good.insert(uid(host));
+                    }
+                }
+                Act::Finish(at, outcome) => site.finish(at, outcome),
+                Act::Wake => site.event(Event::Wake),
+                Act::Restart(are_done, forgotten) => {
+                    while are_done && !site.pending.is_empty() {
+                        site.finish(0, Outcome::Done);
+                    }
+                    // The cluster knows whom it has forgotten, whatever became of the revocation.
+                    let forgotten = forgotten.into_iter().map(uid).chain(forgotten_for_good.clone()).collect();
+                    site.restart(forgotten, NOW);
+                }
+            }
+            for host in &forgotten_for_good {
+                prop_assert!(site.table.member(host).is_none(), "{host} was forgotten");
+            }
+        }
+        if site.fenced {
+            site.restart(forgotten_for_good.clone(), NOW);
+        }
+        site.event(Event::Wake);
+        site.finish_all();
+        site.event(Event::Wake);
+        site.finish_all();
+        prop_assert!(site.asked.is_empty(), "everybody is answered");
+        let is_revoked = |uid| site.identities.get(uid).is_none_or(|(_, record)| record.revoked.is_some());
+        prop_assert!(forgotten_for_good.iter().all(is_revoked), "what is forgotten is revoked in the store");
+    }
+}
+
+#[test]
+fn of_two_hosts_with_one_use_the_first_wins_and_may_repeat_itself() {
+    let mut site = Site::default();
+    site.create(0, 1, WallMs(NOW.0 + 1));
+    site.finish_all();
+    site.join(0, 1, 1);
+    site.join(0, 2, 2);
+    assert!(site.answers.is_empty(), "nobody is answered before it is durable");
+    site.finish_all();
+    assert_eq!(site.answers, [Ok("h1".parse().unwrap()), Err(JoinRefused::Token)]);
+    assert!(site.tokens.is_empty(), "it is used up");
+    site.answers.clear();
+    site.join(0, 1, 1);
+    assert_eq!(site.answers, [Ok("h1".parse().unwrap())], "the answer got lost");
+    assert!(site.renew(1, 1) && !site.renew(1, 2) && !site.renew(2, 2));
+}
+
+#[test]
+fn a_failed_commit_uses_nothing_up_and_who_waits_is_tried() {
+    let mut site = Site::default();
+    site.create(0, 1, WallMs(NOW.0 + 1));
+    site.finish_all();
+    site.join(0, 1, 1);
+    site.join(0, 2, 2);
+    site.finish(0, Outcome::NotDone);
+    assert_eq!(site.answers, [Err(JoinRefused::Store(away()))]);
+    site.finish_all();
+    assert_eq!(site.answers[1], Ok("h2".parse().unwrap()));
+}
+
+#[test]
+fn another_key_a_revoked_host_and_a_token_that_has_expired_let_nobody_in() {
+    let mut site = Site::default();
+    site.create(0, 9, WallMs(NOW.0 + 10));
+    site.finish_all();
+    site.join(0, 1, 1);
+    site.finish_all();
+    site.answers.clear();
+    site.join(0, 1, 2);
+    site.event(Event::RevokeIdentity(uid(1), NOW));
+    assert_eq!(site.table.revoked().len(), 0, "in the past of the real clock");
+    site.join(0, 1, 1);
+    site.finish_all();
+    site.join(0, 1, 1);
+    site.join_at(0, 2, 2, WallMs(NOW.0 + 10));
+    let revoked = Err(JoinRefused::Revoked(uid(1)));
+    let expected = [Err(JoinRefused::OtherKey(uid(1))), revoked.clone(), revoked, Err(JoinRefused::Token)];
+    assert_eq!(site.answers, expected);
+}
+
+#[test]
+fn a_revocation_counts_at_once_and_the_store_is_told_until_it_takes_it() {
+    let mut site = Site::default();
+    site.create(0, 1, WallMs(NOW.0 + 1));
+    site.finish_all();
+    site.join(0, 1, 1);
+    site.finish_all();
+    site.event(Event::RevokeIdentity(uid(1), NOW));
+    assert!(site.table.member(&uid(1)).is_none() && !site.renew(1, 1));
+    site.finish(0, Outcome::NotDone);
+    assert_eq!(site.retries, 1);
+    assert_eq!(site.identities[&uid(1)].1.revoked, None);
+    site.event(Event::Wake);
+    site.finish_all();
+    assert_eq!(site.identities[&uid(1)].1.revoked, Some(NOW));
+    let later = |ms: u64| WallMs(NOW.0 + REVOKED_KEPT.0 + ms);
+    site.restart(BTreeSet::new(), later(0));
+    assert!(site.pending.is_empty(), "a certificate of it may count");
+    site.restart(BTreeSet::new(), later(1));
+    site.finish_all();
+    assert!(site.identities.is_empty());
+}
+
+#[test]
+fn a_start_revokes_who_was_forgotten_and_deletes_tokens_that_have_expired() {
+    let mut site = Site::default();
+    site.create(0, 3, WallMs(NOW.0 + 1));
+    site.finish_all();
+    site.join(0, 1, 1);
+    site.join(0, 2, 2);
+    site.finish_all();
+    site.restart(BTreeSet::from([uid(1), uid(3)]), WallMs(NOW.0 + 1));
+    assert!(site.table.member(&uid(1)).is_none() && site.table.member(&uid(2)).is_some());
+    site.finish_all();
+    assert!(site.identities[&uid(1)].1.revoked.is_some() && site.tokens.is_empty());
+}
+
+#[test]
+fn records_of_tokens_are_read_as_they_were_written_before_there_were_tokens_to_join_with() {
+    let old = r#"{"id":"0123abcd","hash":"ff","role":"deployer","scope":"team-a-","created":1,"expires":2}"#;
+    let read: TokenRecord = serde_json::from_str(old).unwrap();
+    assert_eq!(serde_json::to_string(&read).unwrap(), old);
+    let join = r#"{"id":"0123abcd","hash":"ff","role":"agent","uses_left":2,"created":1}"#;
+    let read: TokenRecord = serde_json::from_str(join).unwrap();
+    assert_eq!(read.kind, TokenKind::Join { role: JoinRole::Agent, uses_left: 2 });
+    assert_eq!((serde_json::to_string(&read).unwrap().as_str(), read.kind.api_role()), (join, None));
+    for wrong in ["agent", "root"] {
+        let wrong = old.replace("deployer", wrong);
+        assert!(serde_json::from_str::<TokenRecord>(&wrong).is_err(), "{wrong}");
+    }
+}
