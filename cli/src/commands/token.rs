@@ -9,7 +9,7 @@ use shef_common::{
     clock::{Now, WallMs},
     ids::TokenName,
 };
-use shef_master::access::{JoinRole, Role, TokenRole};
+use shef_master::access::{Role, TokenRole};
 
 use super::on_system;
 use crate::{
@@ -107,13 +107,13 @@ impl Args {
             Verb::Join { uses, expires_in, name } => {
                 let name =
                     name.map_or_else(|| format!("join-{}", Now::read().wall.0), |name| name.to_string());
-                let body = json!({ "role": TokenRole::Join(JoinRole::Agent), "uses": uses, "expires_in": expires_in });
+                let body = json!({ "role": TokenRole::Agent, "uses": uses, "expires_in": expires_in });
                 let path = format!("/v1/tokens/{name}");
                 let answer = on_system(client.send(Method::PUT, &path, Some(&body)))?;
                 say::line(answer["token"].as_str().unwrap_or_default());
                 say::note(format_args!(
-                    "==> {name}: lets {uses} {} join within {expires_in}: give it to `shef bootstrap`, or to an agent, \
-                     as JOIN_TOKEN",
+                    "==> {name}: lets {uses} {} join within {expires_in}: give it to `shef bootstrap`, \
+                     or to an agent, as JOIN_TOKEN",
                     if uses == 1 { "host" } else { "hosts" }
                 ));
             }
@@ -152,7 +152,7 @@ fn row(token: Shown, now: WallMs) -> [String; 6] {
     [
         token.name.to_string(),
         token.role.to_string(),
-        if token.role == TokenRole::Api(Role::Deployer) { services } else { "-".to_owned() },
+        if token.role == TokenRole::Deployer { services } else { "-".to_owned() },
         token.uses_left.map_or_else(|| "-".to_owned(), |uses| uses.to_string()),
         span((now - token.created).0),
         expires,

@@ -16,7 +16,6 @@ use super::{
         Created, JoinRefused, JoinRequest, RenewRefused, RenewRequest, RevokeIdentity, TokenRefused,
         TokenRequest,
     },
-    need::Role,
     token::Token,
 };
 use crate::{
@@ -154,8 +153,8 @@ impl Actor for AccessActor {
         ctx.set_mailbox_capacity(MAILBOX);
         let initial = std::mem::take(&mut self.initial);
         if let Some(Effect::Publish(tokens, _)) = initial.first() {
-            let is_admin = |role| matches!(role, TokenRole::Api(Role::Admin));
-            let admins = tokens.iter().filter(|token| is_admin(token.role)).map(|token| token.name.as_str());
+            let admins = tokens.iter().filter(|token| token.role == TokenRole::Admin);
+            let admins = admins.map(|token| token.name.as_str());
             let admins: Vec<&str> = admins.collect();
             log::info!(tokens = tokens.len(), administrators:? = admins; "tokens of the API");
         }

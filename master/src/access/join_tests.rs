@@ -294,8 +294,8 @@ proptest! {
                         site.finish(0, Outcome::Done);
                     }
                     // The cluster knows whom it has forgotten, whatever became of the revocation.
-                    let forgotten = forgotten.into_iter().map(uid).chain(forgotten_for_good.clone()).collect();
-                    site.restart(forgotten, NOW);
+                    let forgotten = forgotten.into_iter().map(uid);
+                    site.restart(forgotten.chain(forgotten_for_good.clone()).collect(), NOW);
                 }
             }
             for host in &forgotten_for_good {

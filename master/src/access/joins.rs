@@ -1,5 +1,6 @@
-//! Hosts' identities: who is let in, by which token, until when. A host that joins uses up a token, and gets its
-//! identity, in one commit. Joins that meet while the token's record is on its way go into the next commit of it.
+//! Hosts' identities: who is let in, by which token, until when. A host that joins uses up a token, and gets
+//! its identity, in one commit. Joins that meet while the token's record is on its way go into the next
+//! commit of it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry};
 
@@ -127,8 +128,8 @@ impl Joins {
 }
 
 impl AccessCore {
-    /// After a start: shows the identities, revokes those of `forgotten` hosts, and deletes what has long been
-    /// revoked.
+    /// After a start: shows the identities, revokes those of `forgotten` hosts, and deletes what has long
+    /// been revoked.
     pub(super) fn recover_identities(
         &mut self,
         forgotten: impl IntoIterator<Item = NodeUid>,
@@ -202,7 +203,8 @@ impl AccessCore {
         (lets_join && record.is_proved_by(&joining.secret, joining.now)).then(|| name.clone())
     }
 
-    /// Lets in who waits for this token's record, as far as its uses go; the others wait for what becomes of it.
+    /// Lets in who waits for this token's record, as far as its uses go; the others wait for what becomes of
+    /// it.
     pub(super) fn join_waiting(&mut self, name: &TokenName) -> Vec<Effect> {
         if self.joins.using.contains(name) || self.changes.contains_key(name) {
             return Vec::new();

@@ -1,6 +1,6 @@
 //! What tokens are for: to call the API in a role, or to join. One that is for the other thing is no token.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -63,46 +63,53 @@ impl JoinRole {
 
 /// The role that a token is shown with, and asked for by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(into = "&'static str", try_from = "String")]
-#[schemars(untagged)]
+#[serde(rename_all = "snake_case")]
 pub enum TokenRole {
-    /// To call the API.
-    Api(Role),
-    /// To let hosts join.
-    Join(JoinRole),
+    /// Reads everything but tokens and backups, also what stands in `env`.
+    Viewer,
+    /// Changes services, and runs commands in their replicas.
+    Deployer,
+    /// Works on hosts, registries and the cluster.
+    Operator,
+    /// Has tokens, and backups.
+    Admin,
+    /// Calls nothing: hosts that run containers join with it.
+    Agent,
 }
 
 impl TokenRole {
-    /// Every role.
-    pub const ALL: [Self; 5] = [
-        Self::Api(Role::Viewer),
-        Self::Api(Role::Deployer),
-        Self::Api(Role::Operator),
-        Self::Api(Role::Admin),
-        Self::Join(JoinRole::Agent),
-    ];
+    /// Its role of the API.
+    ///
+    /// # Errors
+    /// As what hosts join with it: then it has none.
+    pub const fn of_the_api(self) -> Result<Role, JoinRole> {
+        match self {
+            Self::Viewer => Ok(Role::Viewer),
+            Self::Deployer => Ok(Role::Deployer),
+            Self::Operator => Ok(Role::Operator),
+            Self::Admin => Ok(Role::Admin),
+            Self::Agent => Err(JoinRole::Agent),
+        }
+    }
 
     /// Its word in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Api(role) => role.as_str(),
-            Self::Join(role) => role.as_str(),
+        match self.of_the_api() {
+            Ok(role) => role.as_str(),
+            Err(role) => role.as_str(),
         }
-    }
-}
-
-impl From<TokenRole> for &'static str {
-    fn from(role: TokenRole) -> Self {
-        role.as_str()
     }
 }
 
 impl From<&TokenKind> for TokenRole {
     fn from(kind: &TokenKind) -> Self {
         match kind {
-            TokenKind::Api { role, .. } => Self::Api(*role),
-            TokenKind::Join { role, .. } => Self::Join(*role),
+            TokenKind::Api { role: Role::Viewer, .. } => Self::Viewer,
+            TokenKind::Api { role: Role::Deployer, .. } => Self::Deployer,
+            TokenKind::Api { role: Role::Operator, .. } => Self::Operator,
+            TokenKind::Api { role: Role::Admin, .. } => Self::Admin,
+            TokenKind::Join { role: JoinRole::Agent, .. } => Self::Agent,
         }
     }
 }
@@ -110,24 +117,5 @@ impl From<&TokenKind> for TokenRole {
 impl fmt::Display for TokenRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-/// A text is no role.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("must be viewer, deployer, operator, admin or agent")]
-pub struct NoRole;
-
-impl FromStr for TokenRole {
-    type Err = NoRole;
-    fn from_str(text: &str) -> Result<Self, NoRole> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(NoRole)
-    }
-}
-
-impl TryFrom<String> for TokenRole {
-    type Error = NoRole;
-    fn try_from(text: String) -> Result<Self, NoRole> {
-        text.parse()
     }
 }

@@ -61,8 +61,8 @@ pub enum JoinRefused {
     Token,
     /// Another host has this identity.
     #[error(
-        "the host {0} has joined with another key; if this is the same host, forget it (`shef node rm`) and join \
-         under a new identity"
+        "the host {0} has joined with another key; if this is the same host, forget it (`shef node rm`) and \
+         join under a new identity"
     )]
     OtherKey(NodeUid),
     /// It was forgotten.
@@ -97,7 +97,8 @@ pub struct RenewRequest {
 pub enum RenewRefused {
     /// It has no identity with this key that counts.
     #[error(
-        "no host {0} has joined with this key, or it was forgotten; it has to join with a token (`shef token join`)"
+        "no host {0} has joined with this key, or it was forgotten; it has to join with a token \
+         (`shef token join`)"
     )]
     Unknown(NodeUid),
     /// Nobody will answer.
@@ -171,7 +172,8 @@ pub enum TokenRefused {
     Busy(TokenName),
     /// Hosts need no token.
     #[error(
-        "hosts join without a token while the master's tls is off; set tls = \"optional\" or \"required\" first"
+        "hosts join without a token while the master's tls is off; set tls = \"optional\" or \"required\" \
+         first"
     )]
     TlsOff,
     /// The system has no random bytes.

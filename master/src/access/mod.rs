@@ -2,10 +2,11 @@
 //!
 //! Invariants:
 //!
-//! - The secret of a token is in the answer to its creation, and nowhere else: not in the store, a log, an event or
-//!   a later answer.
+//! - The secret of a token is in the answer to its creation, and nowhere else: not in the store, a log, an
+//!   event or a later answer.
 //! - A token counts from when it is durable, and no more once its revocation is.
-//! - A host is let in by one commit that also uses up its token: no use counts twice, whatever becomes of commits.
+//! - A host is let in by one commit that also uses up its token: no use counts twice, whatever becomes of
+//!   commits.
 //! - The identity of a forgotten host counts no more at once, and the store is told until it has taken it.
 
 mod actor;

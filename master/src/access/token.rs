@@ -84,7 +84,8 @@ impl Token {
         Some(Self { text: format!("{BEGINNING}{id}_{secret}"), hash: hash(&secret), id })
     }
 
-    /// Makes one that hosts join with, where `ca` signs their certificates; `None`: there are no random bytes.
+    /// Makes one that hosts join with, where `ca` signs their certificates; `None`: there are no random
+    /// bytes.
     #[must_use]
     pub fn random_join(ca: &CaDigest) -> Option<Self> {
         let (id, secret) = (random::<ID_BYTES>()?, random::<JOIN_SECRET_BYTES>()?);

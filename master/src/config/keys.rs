@@ -38,7 +38,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Path,
         default: "",
         env: &[],
-        doc: "The file with the key (32 bytes) that registry credentials and the CA's key are encrypted with;\n\
+        doc: "The file with the key (32 bytes) that registry credentials and the CA's key are encrypted \
+              with;\n\
               made where there is none.\n\
               Empty: secret.key in data_dir. Keep a copy of it: it is not in backups.",
     },
@@ -178,9 +179,12 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Choice(&["auto", "off", "optional", "required"]),
         default: "auto",
         env: &["SHEF_TLS"],
-        doc: "How masters and agents speak with each other. required: with TLS and certificates of the cluster's own CA\n\
-              alone, which hosts get with a token (`shef token join`). optional: plainly too, for the time of an upgrade.\n\
-              off: plainly. auto: off. The CA's key is kept in the store, encrypted with the key in secret_key_file.",
+        doc: "How masters and agents speak with each other. required: with TLS and certificates of the \
+              cluster's own\n\
+              CA alone, which hosts get with a token (`shef token join`). optional: plainly too, for the \
+              time of an\n\
+              upgrade. off: plainly. auto: off. The CA's key is kept in the store, encrypted with the key in\n\
+              secret_key_file.",
     },
     Key {
         name: "api_socket",

@@ -1,4 +1,5 @@
-//! How hosts become members: they join with a token, and renew their certificates. Neither needs a certificate.
+//! How hosts become members: they join with a token, and renew their certificates. Neither needs a
+//! certificate.
 
 use std::time::Duration;
 
@@ -28,7 +29,8 @@ pub async fn join(request: HttpRequest, payload: web::Payload, api: web::Data<Ap
     let Join { id, secret, node, uid, csr } = read(&request, payload, &api).await?;
     let authority = authority(&api)?;
     let _permit = RequestPermit::take(&api, &request)?;
-    // A host that is in may repeat what it has asked; for all others the token decides before anything is computed.
+    // A host that is in may repeat what it has asked; for all others the token decides before anything is
+    // computed.
     let is_known = api.view.identities().member(&uid).is_some();
     if !is_known && !api.view.token_table().lets_join(&id, &secret, Now::read().wall) {
         return Err(refused(&JoinRefused::Token));
@@ -74,7 +76,8 @@ async fn read<T: DeserializeOwned>(
 /// The CA, where members have certificates and this master leads: another one may have revoked some since.
 fn authority(api: &Api) -> Result<std::sync::Arc<Authority>, ApiError> {
     let Some(authority) = api.authority.clone() else {
-        let detail = "the hosts of this cluster have no certificates: the master's tls is off; an agent needs no token";
+        let detail = "the hosts of this cluster have no certificates: the master's tls is off; an \
+                      agent needs no token";
         return Err(Problem::new(Code::NotFound, detail).into());
     };
     if matches!(api.view.cluster().phase, PhaseView::Deposed(_)) {

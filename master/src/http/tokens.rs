@@ -13,7 +13,7 @@ use shef_common::{
 
 use super::{Api, ApiError, RequestPermit, answer::Answer, body, params};
 use crate::access::{
-    Created, JOIN_LIFE, MOST_USES, Role, Scope, TokenAsked, TokenKind, TokenRefused, TokenRequest, TokenRole,
+    Created, JOIN_LIFE, MOST_USES, Scope, TokenAsked, TokenKind, TokenRefused, TokenRequest, TokenRole,
 };
 
 /// The longest time that a token of the API may count, if it is to expire: ten years.
@@ -37,24 +37,24 @@ pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api
     let _permit = RequestPermit::take(&api, &request)?;
     let role: Option<TokenRole> = fields.required("role");
     let (scope, uses) = (scope(&mut fields), uses(&mut fields));
-    let is_join = matches!(role, Some(TokenRole::Join(_)));
+    let is_join = role.is_some_and(|role| role.of_the_api().is_err());
     let (longest, bound) = if is_join { (LONGEST_JOIN, "30 days") } else { (LONGEST, "10 years") };
     let expires = expires(&mut fields, longest, bound);
     fields.finish()?;
     let (Some(role), Some(scope)) = (role, scope) else {
         return Err(Problem::new(Code::InvalidBody, "role is required").into());
     };
-    if role != TokenRole::Api(Role::Deployer) && !scope.is_all() {
+    if role != TokenRole::Deployer && !scope.is_all() {
         let rule = format!("services is for the role deployer: the role {role} is not bound to services");
         return Err(Problem::new(Code::InvalidBody, rule).into());
     }
-    let asked = match (role, uses) {
-        (TokenRole::Api(role), None) => TokenAsked { kind: TokenKind::Api { role, scope }, expires },
-        (TokenRole::Api(role), Some(_)) => {
+    let asked = match (role.of_the_api(), uses) {
+        (Ok(role), None) => TokenAsked { kind: TokenKind::Api { role, scope }, expires },
+        (Ok(role), Some(_)) => {
             let rule = format!("uses is for the role agent: the role {role} has no number of uses");
             return Err(Problem::new(Code::InvalidBody, rule).into());
         }
-        (TokenRole::Join(role), uses) => TokenAsked {
+        (Err(role), uses) => TokenAsked {
             kind: TokenKind::Join { role, uses_left: uses.unwrap_or(1) },
             expires: Some(expires.unwrap_or_else(|| from_now(JOIN_LIFE))),
         },

@@ -15,8 +15,8 @@ const LABEL: &str = "authority";
 /// How often, and how far apart, a store that does not confirm is tried.
 const TRIES: (u32, Duration) = (10, Duration::from_millis(500));
 
-/// Whether masters whose configuration says nothing of TLS do without it. To become false with the servers that
-/// speak it.
+/// Whether masters whose configuration says nothing of TLS do without it. To become false with the servers
+/// that speak it.
 pub const DEFAULT_IS_OFF: bool = true;
 
 /// The cluster's CA, and how its members speak with each other.
@@ -38,8 +38,8 @@ pub enum AuthorityError {
     NoKey(#[source] KeyError),
     /// The CA's key was encrypted with another one.
     #[error(
-        "the key of the cluster's CA was encrypted with another key than the one in {}; bring back the one that \
-         the cluster's first master made (secret_key_file)",
+        "the key of the cluster's CA was encrypted with another key than the one in {}; bring back the one \
+         that the cluster's first master made (secret_key_file)",
         path.display()
     )]
     OtherKey {
@@ -103,8 +103,8 @@ pub async fn authority_at_start(
     if mode == TlsMode::Off {
         if configured.is_none() && !DEFAULT_IS_OFF {
             log::warn!(
-                "masters and agents of this cluster speak without TLS; to upgrade, set tls = \"optional\" here, give \
-                 each agent a token (`shef token join`), and then set tls = \"required\""
+                "masters and agents of this cluster speak without TLS; to upgrade, set tls = \"optional\" here, \
+                 give each agent a token (`shef token join`), and then set tls = \"required\""
             );
         }
         return Ok(None);

@@ -1,5 +1,5 @@
-//! The cluster's own CA: its key and certificate, and the certificates of members that it signs. Nothing is read or
-//! written here, but for random bytes and the clock.
+//! The cluster's own CA: its key and certificate, and the certificates of members that it signs. Nothing is
+//! read or written here, but for random bytes and the clock.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -115,7 +115,8 @@ impl Ca {
         self.issuer.key().serialized_der()
     }
 
-    /// A certificate, as PEM, for the agent of a host. Of the request its public key is taken, and nothing else.
+    /// A certificate, as PEM, for the agent of a host. Of the request its public key is taken, and nothing
+    /// else.
     ///
     /// # Errors
     /// [`CaError::Request`] says what is wrong with the request.
@@ -126,8 +127,8 @@ impl Ca {
         Ok(params.signed_by(&key, &self.issuer).map_err(making)?.pem())
     }
 
-    /// A certificate and its new key, both as PEM, for a master that is reached by these names and addresses, and by
-    /// those of its own machine.
+    /// A certificate and its new key, both as PEM, for a master that is reached by these names and
+    /// addresses, and by those of its own machine.
     ///
     /// # Errors
     /// [`CaError::Name`] for a name that is none.

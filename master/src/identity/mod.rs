@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //!
-//! - The CA's key is in the memory of masters and, encrypted, in the store: not in a log, an answer or, in the clear,
-//!   a backup.
+//! - The CA's key is in the memory of masters and, encrypted, in the store: not in a log, an answer or, in
+//!   the clear, a backup.
 //! - A certificate says who the master has let in. What a request asks for is not looked at.
 //! - A host has one key under one identity. A revoked identity comes back only as another one.
 

@@ -40,8 +40,9 @@ impl Vault {
         Some(Credentials { username: username.to_owned(), password: String::from_utf8(password).ok()? })
     }
 
-    /// `bytes` in their encrypted form, as hexadecimal digits: the nonce, then what it encrypts. Bound to `label`,
-    /// which says what they are: under another one they cannot be decrypted. Labels of registries have a line break.
+    /// `bytes` in their encrypted form, as hexadecimal digits: the nonce, then what it encrypts. Bound to
+    /// `label`, which says what they are: under another one they cannot be decrypted. Labels of registries
+    /// have a line break.
     #[must_use]
     pub fn seal_bytes(&self, label: &str, mut bytes: Vec<u8>, nonce: [u8; NONCE_BYTES]) -> Option<String> {
         let unique = Nonce::assume_unique_for_key(nonce);

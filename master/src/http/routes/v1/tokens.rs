@@ -50,7 +50,8 @@ pub(super) fn token_calls() -> Vec<Call> {
                 (
                     "expires_in",
                     "string",
-                    "For how long it counts, such as `30d`; by default for ever, and for `agent` 1 h (at most 30 days).",
+                    "For how long it counts, such as `30d`; by default for ever, and for `agent` 1 h \
+                     (at most 30 days).",
                 ),
             ],
             required: &["role"],
