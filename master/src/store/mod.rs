@@ -63,7 +63,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes the leadership: in one atomic step raises the stored epoch above
     /// itself and above `at_least`, and notes `leader` beside it. A store that
-    /// knows neither a service nor a host takes `cluster_if_new` as its cluster.
+    /// knows no service, no host and no CA takes `cluster_if_new` as its cluster.
     /// Returns everything that is stored.
     fn lead<'a>(
         &'a self,
@@ -73,8 +73,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> StoreFuture<'a, LeadOutcome>;
 
     /// Raises the stored epoch above itself and above `at_least`, in one atomic step, if `fence` is the
-    /// stored one: the leadership stays with whom it is. As [`Store::lead`], a store that knows neither a
-    /// service nor a host takes `cluster_if_new` as its cluster.
+    /// stored one: the leadership stays with whom it is. As [`Store::lead`], a store that knows no
+    /// service, no host and no CA takes `cluster_if_new` as its cluster.
     fn raise<'a>(
         &'a self,
         fence: &'a Fence,
