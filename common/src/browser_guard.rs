@@ -91,6 +91,11 @@ impl KnownNames {
         names.collect::<Result<_, _>>().map(Self)
     }
 
+    /// The names, without those that stand for many.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str).filter(|name| !name.starts_with('*'))
+    }
+
     /// Whether the request may be answered.
     ///
     /// # Errors

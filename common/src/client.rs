@@ -1,23 +1,24 @@
 //! HTTP between hosts: the one client module. Identities, encryption and limits
 //! of outgoing calls have their place here.
 
-use std::{
-    io::ErrorKind,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::{cell::RefCell, io, io::ErrorKind, rc::Rc, sync::Arc, time::Duration};
 
+use actix_tls::connect::{ConnectError as TcpError, ConnectInfo, Connection};
 use awc::{
-    Client, Connector,
+    Client, ClientRequest, Connector,
     error::{ConnectError, SendRequestError},
     http::{
-        StatusCode,
+        Method, StatusCode, Uri,
         header::{HeaderMap, RETRY_AFTER},
     },
+    ws::WebsocketsRequest,
 };
+use rustls::ClientConfig;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::TcpStream;
 
 use crate::{
+    endpoint::{Endpoint, dialled},
     open_files::{FileBudget, is_shortage},
     protocol::{Alive, PROBE_PATH, ProbeOutcome},
 };
@@ -26,9 +27,10 @@ use crate::{
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// The most bytes of an answer to a probe that are read.
 const MAX_PROBE_BYTES: usize = 4 * 1024;
-/// A probe's connecting gives up at the limit, and the whole probe only after this: whatever runs longer has
-/// connected.
+/// How much longer than its limit a probe may take that has connected just in time.
 const PROBE_SLACK: Duration = Duration::from_millis(50);
+/// How long connecting to a host may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why a call between hosts brought no answer of the expected kind.
 #[derive(Debug, thiserror::Error)]
@@ -71,10 +73,43 @@ pub enum CallError {
     },
 }
 
+/// How other hosts are called: without it, without TLS.
+pub type Security = Option<Arc<ClientConfig>>;
+
+/// A client of at most `calls` connections at once. To be called on an arbiter's thread.
+#[must_use]
+pub fn raw(calls: usize, security: &Security) -> Client {
+    let connector = Connector::new().limit(calls.max(1)).timeout(CONNECT_LIMIT);
+    let connector = match security {
+        Some(tls) => connector.rustls_0_23(tls.clone()),
+        None => connector,
+    };
+    Client::builder().connector(connector).disable_redirects().disable_timeout().finish()
+}
+
+/// A request to an agent, or to whatever `url` names.
+#[must_use]
+pub fn request(client: &Client, method: Method, url: &str) -> ClientRequest {
+    match dialled(url) {
+        Some((url, address)) => client.request(method, url).address(address),
+        None => client.request(method, url),
+    }
+}
+
+/// The same that begins a WebSocket.
+#[must_use]
+pub fn websocket(client: &Client, url: &str) -> WebsocketsRequest {
+    match dialled(url) {
+        Some((url, address)) => client.ws(url).address(address),
+        None => client.ws(url),
+    }
+}
+
 /// A client for JSON calls to other hosts. Not `Send`: one per arbiter, cloned freely.
 #[derive(Clone)]
 pub struct HostClient {
     client: Client,
+    security: Security,
     keep_alive: bool,
 }
 
@@ -82,16 +117,14 @@ impl HostClient {
     /// Must be called on an arbiter's thread. It makes as many calls at once as the
     /// limit on open files allows; further ones wait.
     #[must_use]
-    pub fn new() -> Self {
-        Self::with_calls(FileBudget::current().calls)
+    pub fn new(security: Security) -> Self {
+        Self::with_calls(FileBudget::current().calls, security)
     }
 
     /// The same with at most `calls` at once.
     #[must_use]
-    pub fn with_calls(calls: usize) -> Self {
-        let connector = Connector::new().limit(calls.max(1)).timeout(Duration::from_secs(2));
-        let client = Client::builder().connector(connector).disable_redirects().disable_timeout().finish();
-        Self { client, keep_alive: FileBudget::current().keep_alive }
+    pub fn with_calls(calls: usize, security: Security) -> Self {
+        Self { client: raw(calls, &security), security, keep_alive: FileBudget::current().keep_alive }
     }
 
     /// Posts `body` to `url` and reads the JSON answer, all within `limit`.
@@ -105,7 +138,7 @@ impl HostClient {
         limit: Duration,
     ) -> Result<A, CallError> {
         let call = async {
-            let request = self.client.post(url);
+            let request = request(&self.client, Method::POST, url);
             let request = if self.keep_alive { request } else { request.force_close() };
             let mut answer = request.send_json(body).await.map_err(|e| not_sent(url, &e))?;
             let status = answer.status();
@@ -127,22 +160,29 @@ impl HostClient {
         }
     }
 
-    /// Asks the agent at `agent_url` (`http://address:port`) whether it is up,
+    /// Asks the agent at `agent_url`, as [`Endpoint`] has it, whether it is up,
     /// over a connection of its own, within `limit`. A connection that is
     /// refused, or made and then not served, comes from a host that is there.
     pub async fn probe(&self, agent_url: &str, limit: Duration) -> ProbeOutcome {
-        if agent_address(agent_url).is_none() {
+        let Some(Endpoint { address, .. }) = Endpoint::parse(agent_url) else {
             return ProbeOutcome::Unreachable {
                 why: format!("{agent_url:?} is no agent's address, which is http://ADDRESS:PORT"),
             };
-        }
+        };
+        let until = tokio::time::Instant::now() + limit + PROBE_SLACK;
+        let connection = match tokio::time::timeout(limit, TcpStream::connect(address)).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return not_connected(&error),
+            Err(_) => {
+                let why = format!("no connection within {} ms", limit.as_millis());
+                return ProbeOutcome::Unreachable { why };
+            }
+        };
+        let fresh = over(connection, &self.security, limit);
         let url = format!("{agent_url}{PROBE_PATH}");
-        // A connection of an earlier call may be dead without our knowing: a client of its own has none.
-        let connector = Connector::new().limit(1).timeout(limit);
-        let fresh = Client::builder().connector(connector).disable_redirects().disable_timeout().finish();
         let call = async {
-            let mut answer =
-                fresh.get(&url).force_close().send().await.map_err(|error| probe_failed(&error))?;
+            let answer = request(&fresh, Method::GET, &url).force_close().send().await;
+            let mut answer = answer.map_err(|error| silent(&not_sent_because(&error)))?;
             let status = answer.status();
             let body = answer.body().limit(MAX_PROBE_BYTES).await.map_err(|error| silent(&error))?;
             if !status.is_success() {
@@ -151,7 +191,7 @@ impl HostClient {
             serde_json::from_slice::<Alive>(&body)
                 .map_err(|error| silent(&format!("it answered something else: {error}")))
         };
-        match tokio::time::timeout(limit + PROBE_SLACK, call).await {
+        match tokio::time::timeout_at(until, call).await {
             Ok(Ok(alive)) => ProbeOutcome::Answered(alive),
             Ok(Err(outcome)) => outcome,
             Err(_) => silent(&format!(
@@ -162,20 +202,22 @@ impl HostClient {
     }
 }
 
-impl Default for HostClient {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// The address in `http://ADDRESS:PORT`, as agents call themselves. `None`: it is something else, such as a
-/// URL with a name, a user or a path, or an address that is no single host's.
-#[must_use]
-pub fn agent_address(agent_url: &str) -> Option<SocketAddr> {
-    let address: SocketAddr = agent_url.strip_prefix("http://")?.parse().ok()?;
-    let ip = address.ip().to_canonical();
-    let is_one_host = !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST);
-    (is_one_host && address.port() != 0).then_some(address)
+/// A client whose one connection this is: one of an earlier call may be dead without our knowing.
+fn over(connection: TcpStream, security: &Security, limit: Duration) -> Client {
+    let connection = Rc::new(RefCell::new(Some(connection)));
+    let connect = move |to: ConnectInfo<Uri>| {
+        let connection = connection.borrow_mut().take();
+        let gone = || TcpError::Io(io::Error::other("it was used already"));
+        std::future::ready(
+            connection.map(|connection| Connection::new(to.request().clone(), connection)).ok_or_else(gone),
+        )
+    };
+    let connector = Connector::new().connector(actix_service::fn_service(connect)).limit(1).timeout(limit);
+    let connector = match security {
+        Some(tls) => connector.rustls_0_23(tls.clone()),
+        None => connector,
+    };
+    Client::builder().connector(connector).disable_redirects().disable_timeout().finish()
 }
 
 /// `Retry-After` in seconds; as a date it is not read.
@@ -211,55 +253,12 @@ fn silent(why: &dyn std::fmt::Display) -> ProbeOutcome {
     ProbeOutcome::AgentSilent { why: why.to_string() }
 }
 
-/// What a probe that brought no answer says of the host.
-fn probe_failed(error: &SendRequestError) -> ProbeOutcome {
-    match error {
+/// What a probe that brought no connection says of the host.
+fn not_connected(error: &io::Error) -> ProbeOutcome {
+    match error.kind() {
         // The host's kernel says that nobody listens there.
-        SendRequestError::Connect(ConnectError::Io(io)) if io.kind() == ErrorKind::ConnectionRefused => {
-            silent(error)
-        }
-        SendRequestError::Connect(ConnectError::Io(io)) if is_shortage(io) => {
-            ProbeOutcome::NotProbed { why: format!("no socket is left: {io}") }
-        }
-        // A connection that was made and then dropped.
-        SendRequestError::Connect(ConnectError::Disconnected) => silent(&not_sent_because(error)),
-        SendRequestError::Connect(_) | SendRequestError::Url(_) => {
-            ProbeOutcome::Unreachable { why: error.to_string() }
-        }
-        _ => silent(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::agent_address;
-
-    #[test]
-    fn only_an_address_with_a_port_is_an_agents() {
-        assert_eq!(agent_address("http://10.0.0.5:11044"), Some("10.0.0.5:11044".parse().unwrap()));
-        assert_eq!(agent_address("http://[fd00::5]:11044"), Some("[fd00::5]:11044".parse().unwrap()));
-        for bad in [
-            "",
-            "10.0.0.5:11044",
-            "https://10.0.0.5:1",
-            "http://10.0.0.5",
-            "http://10.0.0.5:0",
-            "http://host:1",
-            "http://10.0.0.5:1/",
-            "http://10.0.0.5:1/v1/assignments",
-            "http://u@10.0.0.5:1",
-            "http://fd00::5:1",
-            "http://0.0.0.0:1",
-            "http://[::]:1",
-            "http://224.0.0.1:1",
-            "http://[ff02::1]:1",
-            "http://255.255.255.255:1",
-            "http://[::ffff:0.0.0.0]:1",
-            "http://10.0.0.5:1?x",
-            "http://10.0.0.5:1 ",
-            "http://10.0.0.5:99999",
-        ] {
-            assert_eq!(agent_address(bad), None, "{bad}");
-        }
+        ErrorKind::ConnectionRefused => silent(error),
+        _ if is_shortage(error) => ProbeOutcome::NotProbed { why: format!("no socket is left: {error}") },
+        _ => ProbeOutcome::Unreachable { why: error.to_string() },
     }
 }

@@ -15,6 +15,7 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod docker;
+pub mod endpoint;
 pub mod exec;
 pub mod fields;
 pub mod files;

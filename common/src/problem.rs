@@ -37,10 +37,14 @@ codes! {
     InvalidParameter = "invalid_parameter", 400, "A request parameter is not valid";
     /// The registry does not take the user and the password.
     CredentialsRefused = "credentials_refused", 400, "The registry refuses these credentials";
+    /// The call came without TLS, and has to come with it.
+    TlsRequired = "tls_required", 400, "This server speaks TLS";
     /// The caller shows no token that counts.
     Unauthenticated = "unauthenticated", 401, "This call needs a token";
     /// The caller's token does not allow it.
     Forbidden = "forbidden", 403, "The token does not allow this call";
+    /// The caller shows no certificate of the cluster, or one of another member than the call is about.
+    NotAMember = "not_a_member", 403, "Only a member of the cluster may make this call";
     /// A web page of another site has a browser send it.
     ForeignPage = "foreign_page", 403, "Web pages of other sites may not call this server";
     /// No such path.

@@ -232,6 +232,9 @@ pub struct ReportAck {
     /// they had been posted. The next report's `accepted` answers them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push: Option<Box<Push>>,
+    /// Hosts that have been forgotten, and whose certificates may not have expired: they are not taken any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<NodeUid>,
 }
 
 /// Agent → whoever asks: this agent is up.
@@ -453,7 +456,7 @@ mod wire {
           ]
         }
         "#);
-        assert_snapshot!(json(&ReportAck { fence: fence(), want_full: true, want_registration: false, report_interval_ms: None, push: None }), @r#"
+        assert_snapshot!(json(&ReportAck { fence: fence(), want_full: true, want_registration: false, report_interval_ms: None, push: None, denied: Vec::new() }), @r#"
         {
           "fence": {
             "epoch": 3,

@@ -1,11 +1,30 @@
 //! Connections that a server has taken.
 
-use std::os::fd::AsFd;
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    os::fd::AsFd,
+};
 
-use rustix::net::{Shutdown, shutdown, sockopt::set_tcp_user_timeout};
+use rustix::net::{Shutdown, listen, shutdown, sockopt::set_tcp_user_timeout};
+
+/// How many connections wait in the system's queue until they are taken.
+const BACKLOG: i32 = 1_024;
 
 /// A client that takes nothing of what it is sent for this long is cut off, in milliseconds.
 const UNREAD_LIMIT_MS: u32 = 60_000;
+
+/// Listens at `address`; port 0 takes any free one.
+///
+/// # Errors
+/// The system's own.
+pub fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    // Once more, for the length of the queue.
+    listen(&listener, BACKLOG)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
 
 /// Has the system cut the connection off when its client takes nothing for a minute: an answer that nobody
 /// reads must not be kept.

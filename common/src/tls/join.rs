@@ -12,6 +12,10 @@ pub const JOIN_PATH: &str = "/agent/v1/join";
 /// `POST` on the master, without a certificate: a [`Renew`], answered by [`Joined`].
 pub const RENEW_PATH: &str = "/agent/v1/renew";
 
+/// What a token is like, for people.
+pub const TOKEN_RULE: &str =
+    "what `shef token join` prints: shef-, then 40, 8 and 32 hexadecimal digits with hyphens between them";
+
 /// What each token begins with, so that scanners for secrets know it.
 const BEGINNING: &str = "shef-";
 /// Hexadecimal digits of the digest of a CA, and of the token's two other parts.

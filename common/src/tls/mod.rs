@@ -1,11 +1,19 @@
 //! Who a peer is, and encryption between hosts: TLS 1.3, with certificates of the cluster's own CA on both sides.
 
 mod join;
+mod member;
 mod mode;
 mod name;
+mod stream;
+mod verify;
+
+#[cfg(test)]
+mod tests;
 
 pub use self::{
-    join::{CaDigest, JOIN_PATH, Join, JoinToken, Joined, RENEW_PATH, Renew},
+    join::{CaDigest, JOIN_PATH, Join, JoinToken, Joined, RENEW_PATH, Renew, TOKEN_RULE},
+    member::{BACKDATED_MS, Credential, InvalidCredential, Peer, Tls, to_ca},
     mode::{NoMode, TlsMode},
     name::Identity,
+    stream::{Stream, accept},
 };

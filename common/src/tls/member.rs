@@ -1,0 +1,410 @@
+//! A member's certificate and the CAs that it trusts, and what follows from them for TLS. They can be replaced
+//! while connections are open: what is negotiated afterwards goes by the new ones.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, LazyLock},
+};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+    client::{
+        ResolvesClientCert, WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::CryptoProvider,
+    server::{
+        ClientHello, ResolvesServerCert, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+    sign::CertifiedKey,
+    version::TLS13,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
+
+use super::{CaDigest, Identity, verify};
+use crate::{clock::WallMs, ids::NodeUid};
+
+/// The cryptography of every connection between hosts.
+pub(super) static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+    LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
+
+/// How long before it is signed a certificate begins to count, so that clocks may differ, in milliseconds.
+pub const BACKDATED_MS: u64 = 24 * 3_600_000;
+
+/// What a member shows, and whom it trusts, as PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Its certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+    /// The certificates of the CAs that count.
+    pub roots: String,
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential").finish_non_exhaustive()
+    }
+}
+
+impl Credential {
+    /// The digests of the CAs that count.
+    #[must_use]
+    pub fn cas(&self) -> Vec<CaDigest> {
+        CertificateDer::pem_slice_iter(self.roots.as_bytes())
+            .flatten()
+            .map(|root| CaDigest::of(&root))
+            .collect()
+    }
+}
+
+/// Why a credential cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidCredential {
+    /// A part is no PEM of its kind.
+    #[error("the {part} cannot be read: {source}")]
+    Pem {
+        /// Which part.
+        part: &'static str,
+        /// What is wrong with it.
+        source: rustls_pki_types::pem::Error,
+    },
+    /// It names no member.
+    #[error("the certificate names no member of a cluster")]
+    NoIdentity,
+    /// TLS cannot go by it.
+    #[error("the certificate, its key or the CAs cannot be used: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The CAs are none.
+    #[error("the CAs cannot be used: {0}")]
+    Roots(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// A credential, read.
+#[derive(Debug)]
+struct Loaded {
+    identity: Identity,
+    renew_at: WallMs,
+    shown: Arc<CertifiedKey>,
+    servers: Arc<WebPkiServerVerifier>,
+    clients: Arc<dyn ClientCertVerifier>,
+}
+
+impl Loaded {
+    fn read(credential: &Credential) -> Result<Self, InvalidCredential> {
+        let certificates = |part, pem: &str| {
+            CertificateDer::pem_slice_iter(pem.as_bytes())
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|source| InvalidCredential::Pem { part, source })
+        };
+        let mut chain = certificates("certificate", &credential.certificate)?;
+        let roots = certificates("list of CAs", &credential.roots)?;
+        let key = PrivateKeyDer::from_pem_slice(credential.key.as_bytes())
+            .map_err(|source| InvalidCredential::Pem { part: "key", source })?;
+        let identity = chain.first().and_then(verify::identity).ok_or(InvalidCredential::NoIdentity)?;
+        let renew_at =
+            chain.first().and_then(|leaf| renew_at(leaf, &identity)).ok_or(InvalidCredential::NoIdentity)?;
+        let mut store = RootCertStore::empty();
+        for root in &roots {
+            store.add(root.clone())?;
+        }
+        // A host that joins finds the CA by its digest among what the master shows.
+        chain.truncate(1);
+        chain.extend(roots);
+        let store = Arc::new(store);
+        Ok(Self {
+            identity,
+            renew_at,
+            shown: Arc::new(CertifiedKey::from_der(chain, key, &PROVIDER)?),
+            servers: WebPkiServerVerifier::builder_with_provider(store.clone(), PROVIDER.clone()).build()?,
+            clients: WebPkiClientVerifier::builder_with_provider(store, PROVIDER.clone())
+                .clear_root_hint_subjects()
+                .allow_unauthenticated()
+                .build()?,
+        })
+    }
+}
+
+/// When `member` is to ask for another certificate than `leaf`.
+fn renew_at(leaf: &CertificateDer<'_>, member: &Identity) -> Option<WallMs> {
+    let (begins, ends) = verify::validity(leaf)?;
+    let issued = begins.0.saturating_add(BACKDATED_MS).min(ends.0);
+    let life = ends.0 - issued;
+    let spread =
+        member.to_string().bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    Some(WallMs(issued + life / 2 + (life / 6) * (spread % 100) / 100))
+}
+
+/// Who a connection's other end is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Peer {
+    /// It has come by a socket of this machine, which the system guards.
+    Local,
+    /// It speaks without TLS.
+    Plain,
+    /// It speaks TLS, and shows no certificate.
+    Anonymous,
+    /// It has shown a member's certificate, and that it holds the key.
+    Member(Identity),
+}
+
+/// TLS as one member. Clones share it.
+#[derive(Clone)]
+pub struct Tls {
+    current: Arc<Current>,
+    server: Arc<ServerConfig>,
+    to_members: Arc<ClientConfig>,
+    to_masters: Arc<ClientConfig>,
+}
+
+struct Current {
+    loaded: ArcSwap<Loaded>,
+    /// Hosts whose certificates are not taken any more.
+    denied: ArcSwap<BTreeSet<NodeUid>>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tls").field(&self.identity()).finish()
+    }
+}
+
+impl Tls {
+    /// # Errors
+    /// [`InvalidCredential`] says which part cannot be used.
+    pub fn new(credential: &Credential) -> Result<Self, InvalidCredential> {
+        let current = Arc::new(Current {
+            loaded: ArcSwap::from_pointee(Loaded::read(credential)?),
+            denied: ArcSwap::default(),
+        });
+        let shown = |called| Arc::new(Shown { current: current.clone(), called });
+        Ok(Self {
+            server: server(shown(Called::ByName)),
+            to_members: client(shown(Called::ByName)),
+            to_masters: client(shown(Called::Master)),
+            current,
+        })
+    }
+
+    /// Goes by this one from now on. Open connections go on.
+    ///
+    /// # Errors
+    /// [`InvalidCredential`]: the present one stays.
+    pub fn replace(&self, credential: &Credential) -> Result<(), InvalidCredential> {
+        self.current.loaded.store(Arc::new(Loaded::read(credential)?));
+        Ok(())
+    }
+
+    /// Takes no certificate of these hosts any more, on open connections neither.
+    pub fn deny(&self, denied: &[NodeUid]) {
+        let present = self.current.denied.load();
+        if denied.len() != present.len() || denied.iter().any(|uid| !present.contains(uid)) {
+            self.current.denied.store(Arc::new(denied.iter().cloned().collect()));
+        }
+    }
+
+    /// Whose credential it is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.current.loaded.load().identity.clone()
+    }
+
+    /// When to ask for another certificate: between half and two thirds of its life, each member at another time.
+    #[must_use]
+    pub fn renew_at(&self) -> WallMs {
+        self.current.loaded.load().renew_at
+    }
+
+    /// Whether a certificate of this member is taken, as it was when its connection was made.
+    #[must_use]
+    pub fn takes(&self, member: &Identity) -> bool {
+        let is_denied = match member {
+            Identity::Agent(_, uid) => self.current.denied.load().contains(uid),
+            Identity::Master(_) => false,
+        };
+        !is_denied && member.cluster() == self.identity().cluster()
+    }
+
+    /// Calls members by their names.
+    #[must_use]
+    pub fn to_members(&self) -> Arc<ClientConfig> {
+        self.to_members.clone()
+    }
+
+    /// Calls masters of the own cluster, at whatever address.
+    #[must_use]
+    pub fn to_masters(&self) -> Arc<ClientConfig> {
+        self.to_masters.clone()
+    }
+
+    /// Answers members, and callers without a certificate.
+    #[must_use]
+    pub fn server(&self) -> Arc<ServerConfig> {
+        self.server.clone()
+    }
+}
+
+fn client(shown: Arc<Shown>) -> Arc<ClientConfig> {
+    let config = builder(ClientConfig::builder_with_provider(PROVIDER.clone()))
+        .dangerous()
+        .with_custom_certificate_verifier(shown.clone())
+        .with_client_cert_resolver(shown);
+    Arc::new(config)
+}
+
+fn server(shown: Arc<Shown>) -> Arc<ServerConfig> {
+    let mut config = builder(ServerConfig::builder_with_provider(PROVIDER.clone()))
+        .with_client_cert_verifier(shown.clone())
+        .with_cert_resolver(shown);
+    // What is resumed is not verified again.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    Arc::new(config)
+}
+
+/// Calls a master whose CA has one of these digests, as one that has no certificate yet.
+#[must_use]
+pub fn to_ca(digests: Vec<CaDigest>) -> Arc<ClientConfig> {
+    let config = builder(ClientConfig::builder_with_provider(PROVIDER.clone()))
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verify::Pinned(digests)))
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// TLS 1.3, which the provider has.
+fn builder<S: rustls::ConfigSide>(
+    builder: rustls::ConfigBuilder<S, rustls::WantsVersions>,
+) -> rustls::ConfigBuilder<S, rustls::WantsVerifier> {
+    match builder.with_protocol_versions(&[&TLS13]) {
+        Ok(builder) => builder,
+        Err(error) => unreachable!("ring has TLS 1.3: {error}"),
+    }
+}
+
+/// Whom a client calls.
+#[derive(Debug, Clone, Copy)]
+enum Called {
+    /// The member of this name.
+    ByName,
+    /// Any master of the own cluster.
+    Master,
+}
+
+/// The present credential, as rustls asks for it.
+#[derive(Clone)]
+struct Shown {
+    current: Arc<Current>,
+    called: Called,
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shown").finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.loaded.load().shown.clone())
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.loaded.load().shown.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+impl ServerCertVerifier for Shown {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let loaded = self.current.loaded.load();
+        let master;
+        let name = match self.called {
+            Called::ByName => server_name,
+            Called::Master => {
+                master = verify::server_name(&Identity::Master(loaded.identity.cluster().clone()))?;
+                &master
+            }
+        };
+        loaded.servers.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify::tls12(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify::tls13(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        verify::schemes()
+    }
+}
+
+impl ClientCertVerifier for Shown {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.current.loaded.load().clients.verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify::tls12(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify::tls13(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        verify::schemes()
+    }
+}

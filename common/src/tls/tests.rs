@@ -1,0 +1,194 @@
+use std::{sync::Arc, time::Duration};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    PKCS_ECDSA_P256_SHA256, date_time_ymd,
+};
+use rustls_pki_types::ServerName;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::*;
+use crate::ids::{ClusterId, NodeUid};
+
+const CLUSTER: &str = "00000000000000c1";
+const UID: &str = "00000000000000a1";
+const OTHER_UID: &str = "00000000000000a2";
+
+fn master() -> Identity {
+    Identity::Master(ClusterId::parse(CLUSTER).unwrap())
+}
+
+fn agent(uid: &str) -> Identity {
+    Identity::Agent(ClusterId::parse(CLUSTER).unwrap(), NodeUid::parse(uid).unwrap())
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
+}
+
+/// A CA, and what it signs.
+struct Ca {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Ca {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = key();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { pem, issuer: Issuer::new(params, key) }
+    }
+
+    fn digest(&self) -> CaDigest {
+        let credential =
+            Credential { certificate: String::new(), key: String::new(), roots: self.pem.clone() };
+        credential.cas().remove(0)
+    }
+
+    /// A certificate with that name, which ends to count in that year.
+    fn signs(&self, name: &str, until: i32) -> Credential {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(until, 1, 1);
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = key();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Credential { certificate, key: key.serialize_pem(), roots: self.pem.clone() }
+    }
+
+    fn member(&self, member: &Identity) -> Tls {
+        Tls::new(&self.signs(&member.to_string(), 2100)).unwrap()
+    }
+}
+
+/// A server that tells once whom it has at the other end, and answers `ok`.
+async fn listens(tls: Tls) -> (std::net::SocketAddr, tokio::task::JoinHandle<std::io::Result<Peer>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let peer = tokio::spawn(async move {
+        let (connection, _) = listener.accept().await?;
+        let mut stream = accept(connection, Some(&tls)).await?;
+        stream.write_all(b"ok").await?;
+        stream.flush().await?;
+        Ok(stream.peer().clone())
+    });
+    (address, peer)
+}
+
+/// What a client of `server` comes to, on both sides.
+async fn calls(
+    config: Arc<rustls::ClientConfig>,
+    name: &str,
+    server: Tls,
+) -> (std::io::Result<String>, std::io::Result<Peer>) {
+    let (address, peer) = listens(server).await;
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let heard = async {
+        let connection = TcpStream::connect(address).await?;
+        let mut stream: TlsStream<TcpStream> = TlsConnector::from(config).connect(name, connection).await?;
+        let mut said = [0; 2];
+        stream.read_exact(&mut said).await?;
+        Ok(String::from_utf8_lossy(&said).into_owned())
+    };
+    let heard = tokio::time::timeout(Duration::from_secs(10), heard).await.unwrap();
+    (heard, peer.await.unwrap())
+}
+
+#[tokio::test]
+async fn members_know_each_other_by_name_whatever_the_address() {
+    let ca = Ca::new();
+    let (heard, peer) =
+        calls(ca.member(&master()).to_members(), &agent(UID).to_string(), ca.member(&agent(UID))).await;
+    assert_eq!((heard.unwrap(), peer.unwrap()), ("ok".to_owned(), Peer::Member(master())));
+    let (heard, peer) = calls(ca.member(&agent(UID)).to_masters(), "10.1.2.3", ca.member(&master())).await;
+    assert_eq!((heard.unwrap(), peer.unwrap()), ("ok".to_owned(), Peer::Member(agent(UID))));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_the_one_called_hears_nothing() {
+    let (ca, other) = (Ca::new(), Ca::new());
+    let expired = Tls::new(&ca.signs(&agent(UID).to_string(), 2021)).unwrap();
+    for (why, server) in [
+        ("another agent", ca.member(&agent(OTHER_UID))),
+        ("a master", ca.member(&master())),
+        ("another CA", other.member(&agent(UID))),
+        ("expired", expired),
+    ] {
+        let (heard, _) = calls(ca.member(&master()).to_members(), &agent(UID).to_string(), server).await;
+        assert!(heard.is_err(), "{why}: {heard:?}");
+    }
+    for (why, server) in [("an agent", ca.member(&agent(OTHER_UID))), ("another CA", other.member(&master()))]
+    {
+        let (heard, _) = calls(ca.member(&agent(UID)).to_masters(), "10.1.2.3", server).await;
+        assert!(heard.is_err(), "{why}: {heard:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_shows_a_certificate_that_counts_or_is_nobody() {
+    let (ca, other) = (Ca::new(), Ca::new());
+    let name = agent(UID).to_string();
+    let trusting = |mut shown: Credential| {
+        shown.roots.clone_from(&ca.pem);
+        Tls::new(&shown).unwrap().to_members()
+    };
+    for (why, client) in [
+        ("another CA", trusting(other.signs(&master().to_string(), 2100))),
+        ("expired", trusting(ca.signs(&master().to_string(), 2021))),
+    ] {
+        let (heard, peer) = calls(client, &name, ca.member(&agent(UID))).await;
+        assert!(heard.is_err() && peer.is_err(), "{why}: {heard:?}, {peer:?}");
+    }
+    let (heard, peer) = calls(to_ca(vec![ca.digest()]), "10.1.2.3", ca.member(&master())).await;
+    assert_eq!((heard.unwrap(), peer.unwrap()), ("ok".to_owned(), Peer::Anonymous));
+}
+
+#[tokio::test]
+async fn a_host_that_joins_speaks_to_a_master_of_the_ca_in_its_token_alone() {
+    let (ca, other) = (Ca::new(), Ca::new());
+    for (why, server) in
+        [("another CA", other.member(&master())), ("an agent of the cluster", ca.member(&agent(UID)))]
+    {
+        let (heard, _) = calls(to_ca(vec![ca.digest()]), "10.1.2.3", server).await;
+        assert!(heard.is_err(), "{why}: {heard:?}");
+    }
+    // The CA's certificate is public: showing it is no proof.
+    let mut posing = other.signs(&master().to_string(), 2100);
+    posing.roots.clone_from(&ca.pem);
+    let (heard, _) = calls(to_ca(vec![ca.digest()]), "10.1.2.3", Tls::new(&posing).unwrap()).await;
+    assert!(heard.is_err(), "{heard:?}");
+}
+
+#[tokio::test]
+async fn a_new_certificate_counts_at_once_and_a_forgotten_host_does_not() {
+    let ca = Ca::new();
+    let tls = ca.member(&agent(UID));
+    let first = tls.renew_at();
+    tls.replace(&ca.signs(&agent(UID).to_string(), 2090)).unwrap();
+    assert!(tls.renew_at() < first);
+    assert!(tls.takes(&agent(OTHER_UID)) && tls.takes(&master()));
+    tls.deny(&[NodeUid::parse(OTHER_UID).unwrap()]);
+    assert!(!tls.takes(&agent(OTHER_UID)) && tls.takes(&agent(UID)));
+    let elsewhere = Identity::Master(ClusterId::parse("00000000000000c2").unwrap());
+    assert!(!tls.takes(&elsewhere));
+}
+
+#[tokio::test]
+async fn a_client_without_tls_is_told_apart_and_a_silent_one_is_let_go() {
+    let ca = Ca::new();
+    let (address, peer) = listens(ca.member(&master())).await;
+    let mut plain = TcpStream::connect(address).await.unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    assert_eq!(peer.await.unwrap().unwrap(), Peer::Plain);
+    let (address, peer) = listens(ca.member(&master())).await;
+    drop(TcpStream::connect(address).await.unwrap());
+    // It is served as one that says nothing more.
+    assert!(peer.await.unwrap().is_ok_and(|peer| peer == Peer::Plain));
+}

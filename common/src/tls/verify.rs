@@ -1,0 +1,105 @@
+//! What is looked at in a certificate, and the check of a master that only the digest of its CA is known of.
+
+use std::sync::Arc;
+
+use rustls::{
+    CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{verify_tls12_signature, verify_tls13_signature},
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use webpki::EndEntityCert;
+
+use super::{CaDigest, Identity, member::PROVIDER};
+use crate::clock::WallMs;
+
+/// The member that a certificate names; `None`: none. It says nothing of who has signed it.
+pub(super) fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {
+    EndEntityCert::try_from(certificate).ok()?.valid_dns_names().find_map(Identity::parse)
+}
+
+/// When a certificate begins and ends to count.
+pub(super) fn validity(certificate: &CertificateDer<'_>) -> Option<(WallMs, WallMs)> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let ms = |at: x509_parser::time::ASN1Time| {
+        u64::try_from(at.timestamp()).ok().map(|s| WallMs(s.saturating_mul(1_000)))
+    };
+    Some((ms(parsed.validity().not_before)?, ms(parsed.validity().not_after)?))
+}
+
+/// The name that a server's certificate must bear.
+pub(super) fn server_name(member: &Identity) -> Result<ServerName<'static>, rustls::Error> {
+    ServerName::try_from(member.to_string()).map_err(|error| rustls::Error::General(error.to_string()))
+}
+
+pub(super) fn tls12(
+    message: &[u8],
+    cert: &CertificateDer<'_>,
+    dss: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    verify_tls12_signature(message, cert, dss, &PROVIDER.signature_verification_algorithms)
+}
+
+pub(super) fn tls13(
+    message: &[u8],
+    cert: &CertificateDer<'_>,
+    dss: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    verify_tls13_signature(message, cert, dss, &PROVIDER.signature_verification_algorithms)
+}
+
+pub(super) fn schemes() -> Vec<SignatureScheme> {
+    PROVIDER.signature_verification_algorithms.supported_schemes()
+}
+
+/// A master whose CA, which it shows with its certificate, has one of these digests.
+#[derive(Debug)]
+pub(super) struct Pinned(pub Vec<CaDigest>);
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let ca = intermediates.iter().find(|shown| self.0.contains(&CaDigest::of(shown)));
+        let ca = ca.ok_or(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
+        let wrong_name = rustls::Error::InvalidCertificate(CertificateError::NotValidForName);
+        let member = identity(end_entity).filter(|member| matches!(member, Identity::Master(_)));
+        let name = server_name(&member.ok_or(wrong_name)?)?;
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.clone().into_owned())?;
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), PROVIDER.clone())
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?
+            .verify_server_cert(end_entity, &[], &name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        tls12(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        tls13(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        schemes()
+    }
+}
