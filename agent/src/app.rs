@@ -19,8 +19,11 @@ use shef_common::{
     client::HostClient,
     clock::DurationMs,
     docker::{DockerAddress, InvalidDockerAddress},
+    endpoint::Endpoint,
     ids::{BootId, InvalidId, NodeName, random_hex16},
     protocol::{Alive, ProbeKey},
+    sockets,
+    tls::Tls,
 };
 
 use crate::{
@@ -32,6 +35,7 @@ use crate::{
         fake::{FakeEngine, FakeEngineOptions},
     },
     http,
+    identity::{self, Asked, IdentityError, over_tls, renew_in_time},
     images::{Cleaner, EngineDisk, Pulled, clean_up},
     reporter::{Identity, Reporter, Settings, SupervisorLinks},
     supervisor::{
@@ -78,7 +82,10 @@ pub enum StartError {
     Policy(#[source] std::io::Error),
     /// A random number was not a valid identity.
     #[error(transparent)]
-    Identity(#[from] InvalidId),
+    Id(#[from] InvalidId),
+    /// It is no member of a cluster.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -97,6 +104,7 @@ pub struct AgentHandle {
     supervisor: Addr<Supervisor>,
     reporter: Addr<Reporter>,
     cleaner: tokio::task::JoinHandle<()>,
+    renewal: Option<tokio::task::JoinHandle<()>>,
     /// Held by the supervisor and by a write that it has begun.
     ledger: Weak<LedgerFile>,
 }
@@ -124,6 +132,7 @@ impl AgentHandle {
     /// finished by the next start.
     pub async fn stop(self) {
         self.cleaner.abort();
+        self.renewal.inspect(tokio::task::JoinHandle::abort);
         self.server.stop().await;
         // One that has ended already needs no telling.
         let _ = self.reporter.send(Shutdown).await;
@@ -160,13 +169,30 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         Some(name) => name,
         None => host_name()?,
     };
-    let listener =
-        http::bind(config.listen).map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let listener = sockets::listener(config.listen)
+        .map_err(|source| StartError::Listen { address: config.listen, source })?;
     let address =
         listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
     let is_new = !LedgerFile::exists(&config.data_dir);
     let (file, ledger) = LedgerFile::open(&config.data_dir)?;
     let policy = config.policy.in_force(&config.data_dir, is_new).map_err(StartError::Policy)?;
+    let asked = Asked {
+        mode: config.tls,
+        token: config.join_token.clone(),
+        data_dir: &config.data_dir,
+        node: node.clone(),
+        uid: ledger.uid.clone(),
+        is_new: is_new || ledger.cluster.is_none(),
+        masters: &masters,
+    };
+    let member = identity::establish(asked).await?;
+    let node = member.as_ref().map_or(node, |(file, _)| file.node.clone());
+    let tls = member.as_ref().map(|(_, tls)| tls.clone());
+    let masters = match &tls {
+        Some(_) => masters.iter().map(|master| over_tls(master)).collect(),
+        None => masters,
+    };
+    let (to_masters, to_members) = (tls.as_ref().map(Tls::to_masters), tls.as_ref().map(Tls::to_members));
     let file = Arc::new(file);
     let held = Arc::downgrade(&file);
     let identity = Identity {
@@ -174,7 +200,11 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         uid: ledger.uid.clone(),
         boot: BootId::parse(&random_hex16())?,
         address: config.host_ip,
-        agent_url: format!("http://{}:{}", config.host_ip, address.port()),
+        agent_url: Endpoint {
+            address: (config.host_ip, address.port()).into(),
+            member: tls.as_ref().map(Tls::identity),
+        }
+        .to_string(),
         labels: config.labels.clone(),
         policy: policy.clone(),
         probe_key: ProbeKey::random(),
@@ -219,7 +249,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
     .start();
     let disk = EngineDisk::new(config.engine_disk_dir.clone(), engine_address.is_on(config.host_ip));
     let images = Rc::new(Cleaner {
-        client: HostClient::new(),
+        client: HostClient::new(to_masters.clone()),
         engine: engine.clone(),
         pulled,
         describe: supervisor.clone().recipient(),
@@ -231,7 +261,8 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
     let cleaner = actix::spawn(clean_up(images.clone()));
     let reporter = reporter.run(Reporter::new(
         identity,
-        masters,
+        masters.clone(),
+        tls.clone(),
         settings,
         SupervisorLinks {
             describe: supervisor.clone().recipient(),
@@ -242,12 +273,21 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         },
     ));
     let consoles = Consoles::new(engine, console, supervisor.clone().recipient());
-    let prober = http::Prober::new(probe_key.clone());
-    let server =
-        http::Server::start(listener, supervisor.clone().recipient(), consoles, images, alive, prober)
-            .await
-            .map_err(|source| StartError::Listen { address, source })?;
-    Ok(AgentHandle { probe_key, node, server, supervisor, reporter, cleaner, ledger: held })
+    let prober = http::Prober::new(probe_key.clone(), to_members);
+    let server = http::Server::start(
+        listener,
+        tls.clone(),
+        supervisor.clone().recipient(),
+        consoles,
+        images,
+        alive,
+        prober,
+    )
+    .await
+    .map_err(|source| StartError::Listen { address, source })?;
+    let renewal =
+        member.map(|(file, tls)| actix::spawn(renew_in_time(file, tls, masters, config.data_dir.clone())));
+    Ok(AgentHandle { probe_key, node, server, supervisor, reporter, cleaner, renewal, ledger: held })
 }
 
 fn masters(configured: &[String]) -> Result<Vec<String>, StartError> {
@@ -258,7 +298,8 @@ fn masters(configured: &[String]) -> Result<Vec<String>, StartError> {
         .iter()
         .map(|url| {
             let base = url.trim_end_matches('/');
-            let fits = base.strip_prefix("http://").is_some_and(|host| {
+            let host = base.strip_prefix("http://").or_else(|| base.strip_prefix("https://"));
+            let fits = host.is_some_and(|host| {
                 !host.is_empty()
                     && !host.contains(['/', '?', '#', '@', ' '])
                     && base.parse::<actix_web::http::Uri>().is_ok()

@@ -13,6 +13,7 @@ use shef_common::{
     docker::{ADDRESS_RULE, DockerAddress, DockerTls},
     ids::NodeName,
     logging,
+    tls::{JoinToken, TOKEN_RULE, TlsMode},
 };
 
 pub use self::policy::PolicyConfig;
@@ -37,6 +38,10 @@ pub struct AgentConfig {
     pub node_name: Option<NodeName>,
     /// The masters, each as `http://HOST:PORT`.
     pub masters: Vec<String>,
+    /// Whether the host speaks TLS with its cluster.
+    pub tls: TlsMode,
+    /// What lets the host join its cluster.
+    pub join_token: Option<JoinToken>,
     /// The Docker engine, as in `DOCKER_HOST`.
     pub docker_host: String,
     /// Whether and how TLS is spoken to it.
@@ -92,6 +97,23 @@ const KEYS: &[Key] = &[
         env: &[],
         doc: "The host's name in the cluster: lower-case letters, digits, hyphens and dots. Empty: the \
               host's own name.",
+    },
+    Key {
+        name: "join_token",
+        kind: Kind::Secret,
+        default: "",
+        env: &["JOIN_TOKEN"],
+        doc: "What lets the host join its cluster, as `shef token join` prints it on a master. It is not looked at \
+              once the\nhost is a member.",
+    },
+    Key {
+        name: "tls",
+        kind: Kind::Choice(&["auto", "off", "optional", "required"]),
+        default: "auto",
+        env: &["SHEF_TLS"],
+        doc: "auto, required: the agent and its masters prove who they are to each other. optional: they do once the host \
+              has a join\ntoken, and until then whoever reaches the agent's port commands the host. off: never, for a \
+              network of the hosts\nalone.",
     },
     Key {
         name: "docker_host",
@@ -240,6 +262,8 @@ impl AgentConfig {
             host_ip,
             node_name: node_name(effective)?,
             masters: masters(effective, host_ip)?,
+            tls: tls(effective),
+            join_token: join_token(effective)?,
             docker_host: docker_host(effective)?,
             docker_tls: docker_tls(effective),
             data_dir: effective.path("data_dir"),
@@ -254,6 +278,17 @@ impl AgentConfig {
             policy: PolicyConfig::from_effective(effective)?,
         })
     }
+}
+
+fn tls(effective: &Effective) -> TlsMode {
+    // Its other value is "auto".
+    effective.text("tls").parse().unwrap_or(TlsMode::Required)
+}
+
+fn join_token(effective: &Effective) -> Result<Option<JoinToken>, ConfigError> {
+    let Some(text) = effective.secret("join_token") else { return Ok(None) };
+    let token = JoinToken::parse(text.expose().trim());
+    token.map(Some).ok_or_else(|| effective.refuse("join_token", TOKEN_RULE))
 }
 
 fn node_name(effective: &Effective) -> Result<Option<NodeName>, ConfigError> {

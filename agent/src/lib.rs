@@ -10,9 +10,11 @@ pub mod console;
 pub mod engine;
 pub mod health;
 mod http;
+mod identity;
 pub mod images;
 mod processes;
 pub mod reporter;
 pub mod supervisor;
 
 pub use app::{AgentHandle, EngineChoice, StartError, start};
+pub use identity::IdentityFile;

@@ -1,8 +1,11 @@
-//! `GET /health`, as docker-shef's agents answer it.
+//! `GET /health`, as docker-shef's agents answer it, and whose agent it is. Anybody may ask: it is no secret, and
+//! nothing is believed for it.
 
-use actix_web::HttpResponse;
+use actix_web::{HttpResponse, web};
+use shef_common::protocol::Alive;
 
 /// The process is up.
-pub async fn health() -> HttpResponse {
-    HttpResponse::Ok().json(serde_json::json!({ "OK": true }))
+pub async fn health(alive: web::Data<Alive>) -> HttpResponse {
+    let Alive { node, uid, .. } = &**alive;
+    HttpResponse::Ok().json(serde_json::json!({ "OK": true, "node": node, "uid": uid }))
 }

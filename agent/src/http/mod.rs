@@ -15,4 +15,4 @@ mod server;
 mod usage;
 
 pub use probe::Prober;
-pub use server::{Server, bind};
+pub use server::Server;

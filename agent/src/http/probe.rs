@@ -5,7 +5,8 @@ use std::{rc::Rc, time::Duration};
 
 use actix_web::{HttpResponse, web};
 use shef_common::{
-    client::{HostClient, agent_address},
+    client::{HostClient, Security},
+    endpoint::agent_address,
     ports::probe_ports,
     problem::Code,
     protocol::{
@@ -29,8 +30,8 @@ pub struct Prober {
 
 impl Prober {
     /// Of callers that show `key`. Must be called on an arbiter's thread.
-    pub fn new(key: ProbeKey) -> Self {
-        Self { key, client: HostClient::new(), slots: Rc::new(Semaphore::new(MAX_PROBES)) }
+    pub fn new(key: ProbeKey, security: Security) -> Self {
+        Self { key, client: HostClient::new(security), slots: Rc::new(Semaphore::new(MAX_PROBES)) }
     }
 
     /// Why nothing is tried for whoever shows `key`. Earlier masters show none, and know this answer as one

@@ -3,11 +3,11 @@
 use std::{future::ready, net::SocketAddr, rc::Rc, time::Duration};
 
 use actix::Recipient;
-use actix_http::{HttpService, KeepAlive};
+use actix_http::{HttpService, KeepAlive, Protocol};
 use actix_service::map_config;
 use actix_web::{
     App, HttpMessage as _, HttpRequest, Route,
-    dev::{AppConfig, Payload, Service, ServiceFactory},
+    dev::{AppConfig, Payload, Service, ServiceFactory, ServiceRequest},
     error::{InternalError, JsonPayloadError},
     http::header::{self, HeaderValue},
     web,
@@ -23,6 +23,7 @@ use shef_common::{
     registry::LOGIN_PATH,
     shares::Shares,
     sockets,
+    tls::{self, Identity, Peer, Stream, Tls},
     usage::USAGE_PATH,
 };
 use tokio::{
@@ -37,6 +38,8 @@ use crate::{
     supervisor::ApplyPush,
 };
 
+/// Where anybody may ask whether the agent's process is up.
+const HEALTH_PATH: &str = "/health";
 /// The most connections at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 256;
 /// The most requests at once, whatever connection they come by.
@@ -66,23 +69,15 @@ enum Stage {
     Closing,
 }
 
-/// Opens the address; port 0 takes any free one.
-///
-/// # Errors
-/// The operating system's own.
-pub fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 impl Server {
-    /// Serves `listener` on this arbiter until [`Server::stop`]; `alive` is the answer to probes.
+    /// Serves `listener` on this arbiter until [`Server::stop`]; `alive` is the answer to probes. With `tls` its
+    /// callers are members of the cluster alone.
     ///
     /// # Errors
     /// The operating system's own.
     pub async fn start(
         listener: std::net::TcpListener,
+        tls: Option<Tls>,
         supervisor: Recipient<ApplyPush>,
         consoles: Consoles,
         images: Rc<Cleaner>,
@@ -93,7 +88,7 @@ impl Server {
         let address = listener.local_addr()?;
         let supervisor = web::Data::new(supervisor);
         let requests = Rc::new(Semaphore::new(MAX_REQUESTS));
-        let slots = requests.clone();
+        let (slots, members) = (requests.clone(), tls.clone());
         let app = App::new()
             .wrap_fn(move |request, service| {
                 let slots = slots.clone();
@@ -115,10 +110,18 @@ impl Server {
             })
             .wrap_fn(|request, service| {
                 // Masters and agents call by address: no name is known but those of this machine.
+                if matches!(request.conn_data::<Peer>(), Some(Peer::Member(_))) {
+                    // No browser has the certificate of a member, which is called by its name.
+                    return Either::Left(service.call(request));
+                }
                 match KnownNames::default().admit(Caller::of(request.method(), request.headers())) {
                     Ok(()) => Either::Left(service.call(request)),
                     Err(refusal) => Either::Right(ready(Err(refused(&refusal)))),
                 }
+            })
+            .wrap_fn(move |request, service| match allowed(&request, members.as_ref()) {
+                Ok(()) => Either::Left(service.call(request)),
+                Err(refusal) => Either::Right(ready(Err(refusal))),
             })
             .app_data(supervisor)
             .app_data(web::Data::new(alive))
@@ -130,7 +133,7 @@ impl Server {
             .app_data(web::Data::new(prober))
             .app_data(json_config())
             .service(
-                web::resource("/health")
+                web::resource(HEALTH_PATH)
                     .route(web::get().to(health::health))
                     .default_service(not_allowed("GET")),
             )
@@ -181,8 +184,8 @@ impl Server {
             .client_request_timeout(HEAD_LIMIT)
             .client_disconnect_timeout(Duration::from_millis(DRAIN_MS))
             .h1_allow_half_closed(false)
-            .finish(map_config(app, |()| AppConfig::default()))
-            .tcp();
+            .on_connect_ext(|stream: &Stream, data| drop(data.insert(stream.peer().clone())))
+            .finish(map_config(app, |()| AppConfig::default()));
         let service = Rc::new(
             factory
                 .new_service(())
@@ -191,7 +194,7 @@ impl Server {
         );
         let (stop, stage) = watch::channel(Stage::Serving);
         let connections = Rc::new(Semaphore::new(MAX_CONNECTIONS));
-        actix::spawn(accept(listener, service, connections.clone(), stage));
+        actix::spawn(accept(listener, tls, service, connections.clone(), stage));
         Ok(Self { address, stop, requests, connections })
     }
 
@@ -219,11 +222,12 @@ impl Server {
 
 async fn accept<S>(
     listener: TcpListener,
+    tls: Option<Tls>,
     service: Rc<S>,
     slots: Rc<Semaphore>,
     mut stage: watch::Receiver<Stage>,
 ) where
-    S: Service<TcpStream> + 'static,
+    S: Service<(Stream, Protocol, Option<SocketAddr>)> + 'static,
 {
     let shares = Shares::of(MAX_CONNECTIONS);
     loop {
@@ -242,9 +246,10 @@ async fn accept<S>(
                 };
                 sockets::cut_off_if_unread(&stream);
                 let (service, slots, mut stage) = (service.clone(), slots.clone(), stage.clone());
+                let tls = tls.clone();
                 actix::spawn(async move {
                     tokio::select! {
-                        _ = service.call(stream) => {}
+                        () = serve(stream, peer, tls, service) => {}
                         () = closing(&mut stage) => {}
                     }
                     drop(share);
@@ -259,6 +264,42 @@ async fn accept<S>(
             }
         }
     }
+}
+
+/// Serves one connection, if it is known who is at its other end.
+async fn serve<S>(connection: TcpStream, client: SocketAddr, tls: Option<Tls>, service: Rc<S>)
+where
+    S: Service<(Stream, Protocol, Option<SocketAddr>)>,
+{
+    match tls::accept(connection, tls.as_ref()).await {
+        Ok(stream) => drop(service.call((stream, Protocol::Http1, Some(client))).await),
+        Err(error) => log::debug!(client:%, why:% = error; "a connection is not served"),
+    }
+}
+
+/// Whether the caller may make this call: masters may make all of them, other agents may see whether this one is
+/// up, and so may whoever asks for `/health`. Without TLS it is not known who calls.
+fn allowed(request: &ServiceRequest, tls: Option<&Tls>) -> Result<(), actix_web::Error> {
+    let Some(tls) = tls else { return Ok(()) };
+    let (code, detail) = match request.conn_data::<Peer>() {
+        _ if request.path() == HEALTH_PATH => return Ok(()),
+        Some(Peer::Member(member)) if tls.takes(member) => match member {
+            Identity::Master(_) => return Ok(()),
+            Identity::Agent(..) if request.path() == PROBE_PATH => return Ok(()),
+            Identity::Agent(..) => (Code::NotAMember, "an agent may only see whether this one is up"),
+        },
+        Some(Peer::Member(_)) => {
+            (Code::NotAMember, "this agent is of another cluster, or yours has been forgotten")
+        }
+        Some(Peer::Plain | Peer::Local) | None => (
+            Code::TlsRequired,
+            "this agent speaks TLS, with members of its cluster alone: call it by https://",
+        ),
+        Some(Peer::Anonymous) => {
+            (Code::NotAMember, "this agent takes calls from members of its cluster alone")
+        }
+    };
+    Err(InternalError::from_response(detail, assignments::problem(code, detail)).into())
 }
 
 /// Resolves a moment after the requests in flight were answered, so that the answers leave.

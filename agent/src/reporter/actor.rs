@@ -13,6 +13,7 @@ use shef_common::{
     ids::{ClusterId, ReplicaId},
     problem::Problem,
     protocol::{Push, REGISTER_PATH, REPORT_PATH, Registered, Report, ReportAck},
+    tls::Tls,
 };
 
 use super::{
@@ -54,6 +55,7 @@ pub struct Reporter {
     identity: Identity,
     masters: Vec<String>,
     client: HostClient,
+    tls: Option<Tls>,
     supervisor: SupervisorLinks,
     timer: Option<(MonoMs, SpawnHandle)>,
     /// Whether the log already says that the master does not answer.
@@ -66,12 +68,13 @@ impl Reporter {
     pub fn new(
         identity: Identity,
         masters: Vec<String>,
+        tls: Option<Tls>,
         settings: Settings,
         supervisor: SupervisorLinks,
     ) -> Self {
         let core = Core::new(settings);
-        let client = HostClient::new();
-        Self { core, identity, masters, client, supervisor, timer: None, silent: false }
+        let client = HostClient::new(tls.as_ref().map(Tls::to_masters));
+        Self { core, identity, masters, tls, client, supervisor, timer: None, silent: false }
     }
 
     fn feed(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -173,6 +176,9 @@ impl EffectHandler for Shell<'_> {
         self.ctx.spawn(call.into_actor(self.act).map(move |outcome, act, ctx| {
             if outcome.is_ok() && std::mem::take(&mut act.silent) {
                 log::info!("the master answers again");
+            }
+            if let (Ok(ack), Some(tls)) = (&outcome, &act.tls) {
+                tls.deny(&ack.denied);
             }
             let outcome = outcome.map_err(|error| act.failure(&error));
             act.feed(Event::Reported { seq, outcome }, ctx);

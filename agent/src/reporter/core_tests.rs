@@ -42,6 +42,7 @@ fn ack() -> ReportAck {
         want_registration: false,
         report_interval_ms: None,
         push: None,
+        denied: Vec::new(),
     }
 }
 

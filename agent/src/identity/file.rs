@@ -1,0 +1,94 @@
+//! The file of the key and the certificate, which only its owner reads.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use shef_common::{
+    files,
+    ids::{ClusterId, NodeName, NodeUid},
+    tls::{Credential, Joined},
+};
+
+/// Its name in the data directory.
+const NAME: &str = "identity.json";
+
+/// What makes the host a member.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityFile {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The host's name in it.
+    pub node: NodeName,
+    /// The host's lasting identity.
+    pub uid: NodeUid,
+    /// The host's key, as PEM.
+    key: String,
+    /// Its certificate, as PEM.
+    certificate: String,
+    /// The certificates of the CAs that count, as PEM.
+    pub roots: String,
+}
+
+impl std::fmt::Debug for IdentityFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IdentityFile({} of {})", self.node, self.cluster)
+    }
+}
+
+impl IdentityFile {
+    /// What a master has answered to a request that was signed by `key`.
+    #[must_use]
+    pub fn of(uid: NodeUid, key: String, joined: Joined) -> Self {
+        let Joined { cluster, node, certificate, roots } = joined;
+        Self { cluster, node, uid, key, certificate, roots }
+    }
+
+    /// Where it lies in `data_dir`.
+    #[must_use]
+    pub fn path(data_dir: &Path) -> PathBuf {
+        data_dir.join(NAME)
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn exists(data_dir: &Path) -> bool {
+        Self::path(data_dir).exists()
+    }
+
+    /// `None`: the host has none yet.
+    ///
+    /// # Errors
+    /// The system's own, and a file that is something else.
+    pub fn read(data_dir: &Path) -> io::Result<Option<Self>> {
+        match files::read(&Self::path(data_dir)) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Appears whole or not at all.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn write(&self, data_dir: &Path) -> io::Result<()> {
+        let bytes = serde_json::to_vec(self).map_err(io::Error::other)?;
+        files::replace(&Self::path(data_dir), files::PRIVATE, &bytes)
+    }
+
+    /// What TLS goes by.
+    #[must_use]
+    pub fn credential(&self) -> Credential {
+        let Self { key, certificate, roots, .. } = self.clone();
+        Credential { certificate, key, roots }
+    }
+
+    /// The host's key, as PEM.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}

@@ -1,0 +1,170 @@
+//! How the host comes to its identity at the start: the file, or else a join token.
+
+use std::{fs, io, path::Path, time::Duration};
+
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use shef_common::{
+    backoff::Backoff,
+    client::{CallError, HostClient},
+    files,
+    ids::{NodeName, NodeUid},
+    problem::Problem,
+    tls::{InvalidCredential, JOIN_PATH, Join, JoinToken, Joined, Tls, TlsMode, to_ca},
+};
+
+use super::IdentityFile;
+
+/// The file in the data directory with the token that the bootstrap was given for the host.
+pub const TOKEN_FILE: &str = "join-token";
+/// How long one try to join may take.
+const JOIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a host has to become a member with.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// Whether it speaks TLS. A host without identity and token does not, if that is optional, or if it came into
+    /// its cluster with an earlier version.
+    pub mode: TlsMode,
+    /// The token that it was given.
+    pub token: Option<JoinToken>,
+    /// Where its identity is kept.
+    pub data_dir: &'a Path,
+    /// The name that it wants.
+    pub node: NodeName,
+    /// Its lasting identity.
+    pub uid: NodeUid,
+    /// Whether it has never been a member, with TLS or without.
+    pub is_new: bool,
+    /// The masters, as `http://HOST:PORT`.
+    pub masters: &'a [String],
+}
+
+/// Why a host is no member.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The file is there and cannot be used.
+    #[error("the host's identity in {path} cannot be used: {source}")]
+    File {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// What the file or the master gave is no certificate for this host.
+    #[error("the host's certificate cannot be used: {0}")]
+    Credential(#[from] InvalidCredential),
+    /// The file is of another host than the ledger.
+    #[error(
+        "{path} is of host {found}, and the ledger beside it of host {ledger}: they belong together; bring back the \
+         right ones, or begin with an empty data directory and a new join token"
+    )]
+    OtherHost {
+        /// Which file.
+        path: String,
+        /// Whose it is.
+        found: NodeUid,
+        /// Whose the ledger is.
+        ledger: NodeUid,
+    },
+    /// The host has nothing to become a member with.
+    #[error(
+        "this host is no member of a cluster yet and has no join token: set join_token (JOIN_TOKEN) to what `shef \
+         token join` prints on a master; only for a cluster without TLS, where whoever reaches the agent's port \
+         commands the host, set tls = \"off\" (SHEF_TLS)"
+    )]
+    NoToken,
+    /// No master can be asked to let the host in.
+    #[error("the request for a certificate cannot be made: {0}")]
+    Request(#[from] rcgen::Error),
+    /// The master does not let it in.
+    #[error("the master refuses to let this host in: {0}")]
+    Refused(String),
+}
+
+/// The host's TLS; `None`: it has none, and goes on without. Waits for a master while none answers.
+///
+/// # Errors
+/// [`IdentityError`] for what waiting does not mend.
+pub async fn establish(asked: Asked<'_>) -> Result<Option<(IdentityFile, Tls)>, IdentityError> {
+    if asked.mode == TlsMode::Off {
+        log::warn!("tls is off: whoever reaches the agent's port commands this host");
+        return Ok(None);
+    }
+    let in_file = |source| {
+        let path = IdentityFile::path(asked.data_dir).display().to_string();
+        IdentityError::File { path, source }
+    };
+    if let Some(file) = IdentityFile::read(asked.data_dir).map_err(in_file)? {
+        if file.uid != asked.uid {
+            let path = IdentityFile::path(asked.data_dir).display().to_string();
+            return Err(IdentityError::OtherHost { path, found: file.uid, ledger: asked.uid });
+        }
+        let tls = Tls::new(&file.credential())?;
+        return Ok(Some((file, tls)));
+    }
+    let laid = asked.data_dir.join(TOKEN_FILE);
+    let Some(token) = asked.token.clone().or_else(|| laid_token(&laid)) else {
+        if asked.is_new && asked.mode == TlsMode::Required {
+            return Err(IdentityError::NoToken);
+        }
+        log::warn!(
+            "this host came into its cluster without TLS: whoever reaches the agent's port commands it, until the \
+             agent is started with a join token"
+        );
+        return Ok(None);
+    };
+    let file = join(&asked, &token).await?;
+    let tls = Tls::new(&file.credential())?;
+    file.write(asked.data_dir).map_err(in_file)?;
+    // It is used up.
+    _ = fs::remove_file(&laid);
+    log::info!(node:% = file.node, cluster:% = file.cluster; "this host is a member now");
+    Ok(Some((file, tls)))
+}
+
+/// The token that the bootstrap has laid beside the ledger.
+fn laid_token(path: &Path) -> Option<JoinToken> {
+    let text = files::read(path).ok()?;
+    JoinToken::parse(std::str::from_utf8(&text).ok()?.trim())
+}
+
+/// Asks one master after the other until one lets the host in, or refuses.
+async fn join(asked: &Asked<'_>, token: &JoinToken) -> Result<IdentityFile, IdentityError> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let request = Join {
+        id: token.id.clone(),
+        secret: token.secret.clone(),
+        node: asked.node.clone(),
+        uid: asked.uid.clone(),
+        csr: csr(&key)?,
+    };
+    let client = HostClient::new(Some(to_ca(vec![token.ca.clone()])));
+    let mut failures = 0;
+    loop {
+        for master in asked.masters {
+            let url = format!("{}{JOIN_PATH}", over_tls(master));
+            match client.post::<_, Joined>(&url, &request, JOIN_LIMIT).await {
+                Ok(joined) => return Ok(IdentityFile::of(asked.uid.clone(), key.serialize_pem(), joined)),
+                Err(CallError::Refused { status, body, .. }) if status.is_client_error() => {
+                    let problem = serde_json::from_slice::<Problem>(&body);
+                    let why = problem.map_or_else(|_| format!("it answered {status}"), |said| said.detail);
+                    return Err(IdentityError::Refused(why));
+                }
+                Err(error) => log::warn!(why:% = error; "this host is not let in yet; asking again"),
+            }
+        }
+        failures += 1;
+        tokio::time::sleep(Backoff::CALL.after(failures).into()).await;
+    }
+}
+
+/// A request for a certificate of `key`. It asks for nothing: the master knows who is let in.
+pub(super) fn csr(key: &KeyPair) -> Result<String, rcgen::Error> {
+    CertificateParams::default().serialize_request(key)?.pem()
+}
+
+/// A master's address, with TLS.
+#[must_use]
+pub fn over_tls(master: &str) -> String {
+    master.strip_prefix("http://").map_or_else(|| master.to_owned(), |host| format!("https://{host}"))
+}

@@ -1,0 +1,12 @@
+//! Who this host is to its cluster: a key that never leaves it, and a certificate that the cluster's master has
+//! signed, first for a join token and then again and again for the key.
+
+mod file;
+mod join;
+mod renewal;
+
+pub use self::{
+    file::IdentityFile,
+    join::{Asked, IdentityError, establish, over_tls},
+    renewal::renew_in_time,
+};
