@@ -23,14 +23,17 @@ use shef_common::{
     clock::{Now, WallMs},
     ids::{ClusterId, Epoch, Fence, LeaderId, TokenName, random_hex16},
 };
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 
 use self::actors::{Actors, Parts};
 use crate::{
     access::{AccessActor, JOIN_LIFE, JoinRole, Role, TokenAsked, TokenKind, TokenRefused, TokenRequest},
     cluster::Succession,
     config::MasterConfig,
-    identity::{AuthorityError, Found, authority_at_start},
+    identity::{AuthorityError, Found, OwnError, OwnNames, authority_at_start, own_tls, renew_own},
     recover::{Unreadable, recover},
     registries::SecretKey,
     stats::{SaveNow, Stats, StatsActor},
@@ -74,6 +77,9 @@ pub enum StartError {
     /// Nobody could call the API.
     #[error("nobody could call the API: {0}")]
     Socket(#[source] std::io::Error),
+    /// It has no certificate.
+    #[error(transparent)]
+    Own(#[from] OwnError),
     /// The program is stopping already.
     #[error("the actors' thread has ended")]
     Ended,
@@ -91,6 +97,8 @@ pub struct MasterHandle {
     again: watch::Receiver<Option<Succession>>,
     /// Ends the answers that go on.
     stopping: watch::Sender<bool>,
+    /// Of the master's own certificate.
+    renewal: Option<JoinHandle<()>>,
     config: MasterConfig,
 }
 
@@ -123,6 +131,12 @@ impl MasterHandle {
         created.map(|created| created.token).ok_or(TokenRefused::Stopping)
     }
 
+    /// Whether agents need a token to join.
+    #[must_use]
+    pub const fn speaks_tls(&self) -> bool {
+        self.renewal.is_some()
+    }
+
     /// Waits until this master is to be [started again](Self::start_again): it does not lead any more, and
     /// its store was restored from a backup, or the other leader is gone. Until then it only answers reads.
     pub async fn must_start_again(&mut self) {
@@ -147,6 +161,7 @@ impl MasterHandle {
     /// writes are saved; containers run on.
     pub async fn stop(self) {
         self.stopping.send_replace(true);
+        self.renewal.inspect(JoinHandle::abort);
         self.server.stop(true).await;
         for saved in [
             self.stats.send(SaveNow).timeout(FLUSH_LIMIT).await.map_err(|error| error.to_string()),
@@ -226,8 +241,18 @@ async fn start_on_as(
     let authority = authority_at_start(found, &*store, &mut led).await?;
     let socket = server::own_socket(&config, has_administrator).map_err(StartError::Socket)?;
     let (again_sender, again) = watch::channel(None);
+    let own = OwnNames {
+        names: config.api_names.names().map(str::to_owned).collect(),
+        addresses: vec![config.host_ip.into()],
+    };
+    let tls = authority.as_ref().map(|authority| own_tls(authority, &own)).transpose()?;
+    let renewal = authority
+        .clone()
+        .zip(tls.clone())
+        .map(|(authority, tls)| actix_rt::spawn(renew_own(authority, own, tls)));
     let parts = Parts {
         config: config.clone(),
+        tls: tls.clone(),
         store,
         led,
         recovered,
@@ -247,11 +272,22 @@ async fn start_on_as(
     let actors = receiver.await.map_err(|_| StartError::Ended)?;
     let (stopping, until_stop) = watch::channel(false);
     let (stats, store, access) = (actors.stats.clone(), actors.store.clone(), actors.access.clone());
-    let (address, server) = server::serve(actors, &config, socket, until_stop)
+    let (address, server) = server::serve(actors, &config, socket, tls, until_stop)
         .map_err(|source| StartError::Listen { listen: config.listen, source })?;
     let handle = server.handle();
     actix_rt::spawn(server);
-    Ok(MasterHandle { address, server: handle, arbiter, stats, store, access, again, stopping, config })
+    Ok(MasterHandle {
+        address,
+        server: handle,
+        arbiter,
+        stats,
+        store,
+        access,
+        again,
+        stopping,
+        renewal,
+        config,
+    })
 }
 
 fn random_id<T, E>(parse: impl Fn(&str) -> Result<T, E>) -> Result<T, StartError> {

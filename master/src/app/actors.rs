@@ -6,6 +6,7 @@ use actix::{Actor, Addr, AsyncContext, Context};
 use shef_common::{
     clock::{DurationMs, Now},
     ids::{Version, random},
+    tls::Tls,
 };
 use tokio::sync::watch;
 
@@ -44,6 +45,8 @@ pub(super) struct Parts {
     pub vault: Result<Vault, KeyError>,
     /// The cluster's CA; `None`: its members speak plainly.
     pub authority: Option<Arc<Authority>>,
+    /// TLS between hosts, unless it is off.
+    pub tls: Option<Tls>,
     /// Whether this master is to start again, and how.
     pub again: watch::Sender<Option<Succession>>,
 }
@@ -80,7 +83,12 @@ impl Actors {
 
         let settings = membership_settings(&config);
         let (core, initial) = MembershipCore::new(settings, Now::read());
-        let outlets = MembershipOutlets { cluster: cluster.clone().recipient(), view: view.clone() };
+        let security = parts.tls.as_ref().map(Tls::to_members);
+        let outlets = MembershipOutlets {
+            cluster: cluster.clone().recipient(),
+            view: view.clone(),
+            security: security.clone(),
+        };
         let membership = MembershipActor::new(core, initial, outlets).start();
 
         view.show_leadership(led.cluster.clone(), led.fence.clone());
@@ -112,6 +120,7 @@ impl Actors {
             view: view.clone(),
             stats: counters.clone(),
             push_timeout: Duration::from_millis(config.push_timeout_ms),
+            security,
             again: parts.again,
         };
         context.run(ClusterActor::new(core, initial, outlets));

@@ -9,13 +9,21 @@ use std::{
     time::Duration,
 };
 
+use actix_http::{HttpService, Protocol, error::DispatchError};
+use actix_service::{ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::{
-    App, HttpMessage as _, HttpServer,
-    dev::{Payload, Server, Service as _},
+    App, HttpMessage as _,
+    dev::{AppConfig, Payload, Server, Service as _},
     web,
 };
 use futures_util::future::Either;
-use shef_common::{bodies::paced, client::HostClient, open_files::FileBudget, sockets};
+use shef_common::{
+    bodies::paced,
+    client::HostClient,
+    open_files::FileBudget,
+    sockets,
+    tls::{Stream, Tls, accept},
+};
 use tokio::{
     net::{TcpStream, UnixStream},
     sync::{Semaphore, watch},
@@ -116,10 +124,12 @@ pub(super) fn serve(
     actors: Actors,
     config: &MasterConfig,
     socket: Option<UnixListener>,
+    tls: Option<Tls>,
     stopping: watch::Receiver<bool>,
 ) -> io::Result<(SocketAddr, Server)> {
     let api = web::Data::new(api(actors, config, stopping));
     let listen = config.listen;
+    let to_agents = tls.as_ref().map(Tls::to_members);
     let budget = FileBudget::current();
     let workers = (config.http_workers as usize).max(1);
     let connections = Connections::new(budget.incoming);
@@ -129,16 +139,19 @@ pub(super) fn serve(
             "the API serves everybody who reaches {listen}: with insecure = false callers need a token"
         );
     }
-    let counted = connections.clone();
-    let server = HttpServer::new(move || {
+    let server = Server::build();
+    let stops = server.graceful_shutdown_signal();
+    let serve = move || {
         // Each worker has clients of its own, one of them for what agents stream.
         let share = budget.user_calls / workers / 2;
-        let (streams, calls) =
-            (web::Data::new(StreamClient::new(share)), web::Data::new(HostClient::with_calls(share)));
-        let (connections, known_names) = (connections.clone(), known_names.clone());
-        App::new()
+        let (streams, calls) = (
+            web::Data::new(StreamClient::new(share, &to_agents)),
+            web::Data::new(HostClient::with_calls(share, to_agents.clone())),
+        );
+        let (scarce, known_names) = (connections.clone(), known_names.clone());
+        let app = App::new()
             .wrap_fn(move |request, service| {
-                let connections = connections.clone();
+                let connections = scarce.clone();
                 let answer = service.call(request);
                 async move { Ok(connections.let_go_if_scarce(answer.await?)) }
             })
@@ -157,36 +170,58 @@ pub(super) fn serve(
             .app_data(api.clone())
             .app_data(streams)
             .app_data(calls)
-            .configure(http::routes)
-    })
-    .workers(workers)
-    .max_connections((budget.incoming / workers).max(1))
-    .on_connect(move |connection, data| {
-        if connection.is::<UnixStream>() {
-            data.insert(http::BySocket);
-        }
-        let connection = connection.downcast_ref::<TcpStream>();
-        let client = connection.and_then(|connection| connection.peer_addr().ok());
-        let goes_on = counted.opened(client.map(|client| client.ip()), data);
-        if let Some(connection) = connection {
-            sockets::cut_off_if_unread(connection);
-            if !goes_on {
-                sockets::hang_up(connection);
-            }
-        }
-    })
-    .client_request_timeout(HEAD_LIMIT)
-    .keep_alive(KEEP_ALIVE)
-    // A client that has gone is noticed, and whatever waited for it gives its place back.
-    .h1_allow_half_closed(false)
-    // What is written last arrives, also while the client still writes.
-    .client_disconnect_timeout(Duration::from_millis(shef_common::exec::DRAIN_MS))
-    .shutdown_timeout(DRAIN_S)
-    .disable_signals()
-    .bind(listen)?;
-    let address = server.addrs().first().copied().unwrap_or(listen);
+            .configure(http::routes);
+        let (counted, signal) = (connections.clone(), stops.clone());
+        HttpService::build()
+            .keep_alive(KEEP_ALIVE)
+            .client_request_timeout(HEAD_LIMIT)
+            // What is written last arrives, also while the client still writes.
+            .client_disconnect_timeout(Duration::from_millis(shef_common::exec::DRAIN_MS))
+            // A client that has gone is noticed, and whatever waited for it gives its place back.
+            .h1_allow_half_closed(false)
+            .graceful_shutdown_signal(move || {
+                let signal = signal.clone();
+                async move { signal.notified().await }
+            })
+            .on_connect_ext(move |stream: &Stream, data| {
+                data.insert(stream.peer().clone());
+                let goes_on = counted.opened(stream.peer_address().map(|client| client.ip()), data);
+                if let Some(connection) = stream.tcp() {
+                    sockets::cut_off_if_unread(connection);
+                    if !goes_on {
+                        sockets::hang_up(connection);
+                    }
+                }
+            })
+            .finish(map_config(app, |()| AppConfig::default()))
+    };
+    let (over_tcp, over_socket) = (serve.clone(), serve);
+    let listener = sockets::listener(config.listen)?;
+    let address = listener.local_addr()?;
+    let server = server
+        .workers(workers)
+        .max_concurrent_connections((budget.incoming / workers).max(1))
+        .shutdown_timeout(DRAIN_S)
+        .disable_signals()
+        .listen("api", listener, move || {
+            let tls = tls.clone();
+            fn_service(move |connection: TcpStream| {
+                let tls = tls.clone();
+                async move {
+                    let stream = accept(connection, tls.as_ref()).await.map_err(DispatchError::Io)?;
+                    let client = stream.peer_address();
+                    Ok((stream, Protocol::Http1, client))
+                }
+            })
+            .and_then(over_tcp())
+        })?;
     let server = match socket {
-        Some(socket) => server.listen_uds(socket)?,
+        Some(socket) => server.listen_uds("socket", socket, move || {
+            fn_service(|connection: UnixStream| async {
+                Ok((Stream::local(connection), Protocol::Http1, None))
+            })
+            .and_then(over_socket())
+        })?,
         None => server,
     };
     Ok((address, server.run()))

@@ -1,14 +1,15 @@
 //! The shell: keeps the addresses of services and runners and the callers that
 //! wait; messages become events, effects become messages. Decides nothing.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture,
 };
 use shef_common::{
-    client::HostClient,
+    client::{HostClient, Security},
     clock::{MonoMs, Now},
+    endpoint::Endpoint,
     ids::{ClusterId, Epoch, NodeName, NodeUid, ServiceName},
     protocol::{Registered, ReportAck},
 };
@@ -64,6 +65,8 @@ pub struct ClusterOutlets {
     pub stats: Arc<Stats>,
     /// How long a push may take.
     pub push_timeout: Duration,
+    /// How agents are called.
+    pub security: Security,
     /// Whether this master is to start again, and how.
     pub again: watch::Sender<Option<Succession>>,
 }
@@ -104,6 +107,11 @@ impl ClusterActor {
             callers: Callers::default(),
             timer: Timer::new(),
         }
+    }
+
+    fn client(&mut self) -> HostClient {
+        let security = &self.out.security;
+        self.client.get_or_insert_with(|| HostClient::new(security.clone())).clone()
     }
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -163,7 +171,7 @@ impl ClusterEffects for Shell<'_> {
             reports: self.cluster.callers.reports.clone(),
             operators: self.cluster.callers.operators.clone(),
             view: self.cluster.out.view.clone(),
-            client: self.cluster.client.get_or_insert_default().clone(),
+            client: self.cluster.client(),
             push_timeout: self.cluster.out.push_timeout,
         };
         let runner = RunnerActor::new(node.clone(), core, initial, out).start();
@@ -218,13 +226,13 @@ impl ClusterEffects for Shell<'_> {
         }));
     }
 
-    fn ask_first_life(&mut self, number: AdmissionNumber, address: SocketAddr) {
-        let client = self.cluster.client.get_or_insert_default().clone();
-        let asked = async move { client.probe(&format!("http://{address}"), FIRST_LIFE_LIMIT).await };
-        self.ctx.spawn(asked.into_actor(self.cluster).map(move |outcome, cluster, ctx| {
-            log::info!(address:%, outcome:?; "asked whether the first one is there");
-            cluster
-                .event(Event::FirstLifeAnswered { number, answer: Answer { asked: address, outcome } }, ctx);
+    fn ask_first_life(&mut self, number: AdmissionNumber, endpoint: Endpoint) {
+        let asked = endpoint.address;
+        let client = self.cluster.client();
+        let outcome = async move { client.probe(&endpoint.to_string(), FIRST_LIFE_LIMIT).await };
+        self.ctx.spawn(outcome.into_actor(self.cluster).map(move |outcome, cluster, ctx| {
+            log::info!(address:% = asked, outcome:?; "asked whether the first one is there");
+            cluster.event(Event::FirstLifeAnswered { number, answer: Answer { asked, outcome } }, ctx);
         }));
     }
 

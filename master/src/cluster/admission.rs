@@ -1,9 +1,10 @@
 //! A host's admission, one step at a time: first the leadership above what the
 //! host has followed, then whether its first life is gone, then what it holds, and only then its runner.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::collections::BTreeMap;
 
 use shef_common::{
+    endpoint::Endpoint,
     ids::{ClusterId, Epoch, Fence, ServiceName},
     protocol::{Assignment, Registration},
 };
@@ -43,7 +44,7 @@ pub enum Step {
         cluster: ClusterId,
     },
     /// Ask the agent at this address whether it is there; comes back as [`Event::Asked`].
-    Ask(SocketAddr),
+    Ask(Endpoint),
     /// Ask each service whether it takes what the host holds of it; comes back as [`Event::Imported`] for
     /// each of them, or as [`Event::ImportTooLate`]. One that refuses must not come after others have taken
     /// their part.
@@ -154,7 +155,7 @@ impl Admission {
     /// The next step, by what the members say of the registration.
     fn decide(&mut self, cluster: &mut Members) -> Step {
         match cluster.decide(&self.registration, self.answer.as_ref()) {
-            Verdict::Ask(address) => Step::Ask(address),
+            Verdict::Ask(endpoint) => Step::Ask(endpoint),
             Verdict::StandDown(theirs) => Step::StandDown(theirs),
             Verdict::Wait(why) => later(why.to_string()),
             Verdict::Refuse(why) => Step::Refuse(RegisterRefused::Conflict(why.to_string())),

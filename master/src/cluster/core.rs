@@ -339,6 +339,7 @@ impl ClusterCore {
             want_registration: true,
             report_interval_ms: None,
             push: None,
+            denied: Vec::new(),
         }
     }
 

@@ -406,7 +406,9 @@ fn moved(call: u64) -> Event {
 }
 fn asked(effects: &[Effect]) -> Option<u64> {
     effects.iter().find_map(|effect| match effect {
-        Effect::AskFirstLife { number, address } if address.to_string() == "127.0.0.1:1" => Some(*number),
+        Effect::AskFirstLife { number, endpoint } if endpoint.to_string() == "http://127.0.0.1:1" => {
+            Some(*number)
+        }
         _ => None,
     })
 }

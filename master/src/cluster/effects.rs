@@ -1,9 +1,8 @@
 //! What carries out the cluster's effects: one method an effect.
 
-use std::net::SocketAddr;
-
 use shef_common::{
     clock::MonoMs,
+    endpoint::Endpoint,
     ids::{ClusterId, Epoch, NodeName, NodeUid, ServiceName},
     protocol::{Registered, ReportAck},
 };
@@ -55,7 +54,7 @@ pub trait ClusterEffects {
     /// Takes the leadership anew. The outcome comes back as `LeadershipClaimed`.
     fn claim_leadership(&mut self, number: ClaimNumber, above: Epoch, cluster: ClusterId);
     /// Sees whether an agent answers at `address`. The outcome comes back as `FirstLifeAnswered`.
-    fn ask_first_life(&mut self, number: AdmissionNumber, address: SocketAddr);
+    fn ask_first_life(&mut self, number: AdmissionNumber, endpoint: Endpoint);
     /// Answers a user.
     fn answer(&mut self, call: Call, answer: Result<Accepted, Refused>);
     /// Answers who wanted a copy of a service.
@@ -93,7 +92,7 @@ pub trait ClusterEffects {
                 Effect::ClaimLeadership { number, above, cluster } => {
                     self.claim_leadership(number, above, cluster);
                 }
-                Effect::AskFirstLife { number, address } => self.ask_first_life(number, address),
+                Effect::AskFirstLife { number, endpoint } => self.ask_first_life(number, endpoint),
                 Effect::Answer(call, answer) => self.answer(call, answer),
                 Effect::AnswerCopy(call, answer) => self.answer_copy(call, answer),
                 Effect::AnswerRegistration(call, answer) => self.answer_registration(call, answer),

@@ -1,9 +1,10 @@
 //! What can happen to the cluster, and what is to be done.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::collections::BTreeSet;
 
 use shef_common::{
     clock::{DurationMs, MonoMs},
+    endpoint::Endpoint,
     ids::{ClusterId, Epoch, Fence, NodeName, NodeUid, ReplicaId, ServiceName},
     protocol::{Registered, Registration, Report, ReportAck},
     status::ReplicaStatus,
@@ -233,8 +234,8 @@ pub enum Effect {
     AskFirstLife {
         /// Which admission asks.
         number: AdmissionNumber,
-        /// The address.
-        address: SocketAddr,
+        /// Where, and who has to answer.
+        endpoint: Endpoint,
     },
     /// Answer a user.
     Answer(Call, Result<Accepted, Refused>),

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use shef_common::{
-    client::agent_address,
+    endpoint::{Endpoint, agent_address},
     ids::{BootId, NodeUid},
     protocol::{ProbeOutcome, Registration},
 };
@@ -17,8 +17,8 @@ use crate::{membership::Standing, runner::NodeRecord};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Life {
     uid: NodeUid,
-    /// Where its agent listens.
-    address: SocketAddr,
+    /// Where its agent listens, and as whom.
+    endpoint: Endpoint,
     /// The run of its agent, once this master has let it in.
     boot: Option<BootId>,
 }
@@ -38,7 +38,7 @@ pub enum Claim {
     /// The first life, or one that may follow it.
     Follows,
     /// Another life: the agent at this address has to be asked first.
-    Ask(SocketAddr),
+    Ask(Endpoint),
     /// Another life, while the first one is there: it comes again.
     Wait(NotAdmitted),
     /// Another life, while the first one is there.
@@ -48,19 +48,19 @@ pub enum Claim {
 impl Life {
     /// The life that registers; `None`: it has no address.
     pub fn of(registration: &Registration) -> Option<Self> {
-        let address = agent_address(&registration.host.agent_url)?;
-        Some(Self { uid: registration.uid.clone(), address, boot: Some(registration.boot.clone()) })
+        let endpoint = Endpoint::parse(&registration.host.agent_url)?;
+        Some(Self { uid: registration.uid.clone(), endpoint, boot: Some(registration.boot.clone()) })
     }
 
     /// The life that is stored; `None`: its address is none, as an earlier version took it.
     pub fn stored(record: &NodeRecord) -> Option<Self> {
-        let address = agent_address(&record.host.agent_url)?;
-        Some(Self { uid: record.uid.clone(), address, boot: None })
+        let endpoint = Endpoint::parse(&record.host.agent_url)?;
+        Some(Self { uid: record.uid.clone(), endpoint, boot: None })
     }
 
     /// Where its agent listens.
     pub const fn address(&self) -> SocketAddr {
-        self.address
+        self.endpoint.address
     }
 
     /// What `registration` is of, for a member that is `standing`, and whose address has brought `answer`.
@@ -71,20 +71,21 @@ impl Life {
         answer: Option<&Answer>,
     ) -> Claim {
         let Some(new) = Self::of(registration) else { return Claim::Follows };
-        let is_here = new.address == self.address;
+        let is_here = new.address() == self.address();
         let is_run = self.boot.is_none() || new.boot == self.boot;
         if new.uid == self.uid && is_here && is_run {
             return Claim::Follows;
         }
-        let Some(Answer { outcome, .. }) = answer.filter(|answer| answer.asked == self.address) else {
-            return Claim::Ask(self.address);
+        let Some(Answer { outcome, .. }) = answer.filter(|answer| answer.asked == self.address()) else {
+            // Where the address stays, whoever is there may show another certificate by now.
+            return Claim::Ask(if is_here { new.endpoint } else { self.endpoint.clone() });
         };
-        let (node, address) = (registration.node.clone(), self.address);
+        let (node, address) = (registration.node.clone(), self.address());
         match outcome {
             ProbeOutcome::Answered(alive) => {
                 let says = alive.agent_url.as_deref().and_then(agent_address);
                 let is_it = alive.uid == new.uid && Some(&alive.boot) == new.boot.as_ref();
-                if is_it && (is_here || says == Some(new.address)) {
+                if is_it && (is_here || says == Some(new.address())) {
                     Claim::Follows
                 } else if alive.uid == self.uid {
                     Claim::Refuse(NotAdmitted::FirstAnswers { node, address })
@@ -112,14 +113,14 @@ impl Life {
         registration: &Registration,
         standing: Option<Standing>,
     ) -> Claim {
-        let stays = new.uid == self.uid && new.address == self.address;
+        let stays = new.uid == self.uid && new.address() == self.address();
         let may_be_there = match standing {
             Some(Standing::Ready | Standing::EngineDown) => true,
             Some(Standing::Suspect | Standing::Awaited) => !stays,
             Some(Standing::AgentDown | Standing::Down) | None => false,
         };
         if may_be_there {
-            let (node, address) = (registration.node.clone(), self.address);
+            let (node, address) = (registration.node.clone(), self.address());
             Claim::Wait(NotAdmitted::FirstMayBeThere { node, address })
         } else {
             Claim::Follows

@@ -4,7 +4,7 @@
 
 use shef_common::{
     bounds::{MOST_ADOPTED, REACH},
-    client::agent_address,
+    endpoint::agent_address,
     ids::Fence,
     protocol::Registration,
 };

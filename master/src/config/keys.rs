@@ -183,8 +183,8 @@ pub(super) const KEYS: &[Key] = &[
               cluster's own\n\
               CA alone, which hosts get with a token (`shef token join`). optional: plainly too, for the \
               time of an\n\
-              upgrade. off: plainly. auto: off. The CA's key is kept in the store, encrypted with the key in\n\
-              secret_key_file.",
+              upgrade. off: plainly. auto: required where the cluster has a CA or is new, else off. The CA's key is\n\
+              kept in the store, encrypted with the key in secret_key_file.",
     },
     Key {
         name: "api_socket",

@@ -13,6 +13,7 @@ use shef_common::{
     clock::Now,
     ids::ServiceName,
     problem::{Code, Problem},
+    tls::Peer,
 };
 
 use super::{Api, ApiError};
@@ -20,10 +21,6 @@ use crate::{
     access::{Caller, Denied, MayChange, Need, Presented},
     cluster::PhaseView,
 };
-
-/// Of a connection that came by the master's own socket.
-#[derive(Debug, Clone, Copy)]
-pub struct BySocket;
 
 /// `route`, for those callers alone who may make the call. What is asked for goes by the route that was found:
 /// another way of writing an address leads to the same question.
@@ -42,7 +39,7 @@ fn authorise(request: &ServiceRequest, needs: Need) -> Result<(), ApiError> {
         let header = request.headers().get(header::AUTHORIZATION);
         header.and_then(|value| value.to_str().ok()).and_then(Presented::in_header)
     };
-    let caller = if api.insecure || request.conn_data::<BySocket>().is_some() {
+    let caller = if api.insecure || request.conn_data::<Peer>() == Some(&Peer::Local) {
         Caller::Administrator
     } else {
         match api.view.token_table().caller(presented(), Now::read().wall) {

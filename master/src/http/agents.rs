@@ -7,12 +7,16 @@ use serde::de::DeserializeOwned;
 use shef_common::{
     image::ImageRef,
     problem::{Code, Problem},
-    protocol::{ImagesNeeded, ImagesQuery},
+    protocol::{ImagesNeeded, ImagesQuery, Registration, Report},
+    tls::Peer,
 };
 
 use super::{Api, ApiError, answer::Answer, body};
-use crate::cluster::PhaseView;
-use crate::runner::{Register, RegisterRefused, TakeReport};
+use crate::{
+    cluster::PhaseView,
+    identity::{NotASpeaker, Speaker, speaker},
+    runner::{Register, RegisterRefused, TakeReport},
+};
 
 /// The most bytes of an agent's body: a full report of 10,000 replicas fits, and a host with more assignments
 /// than it is given today.
@@ -33,13 +37,40 @@ async fn read<T: DeserializeOwned>(
     })
 }
 
+/// Whoever calls; `None`: the cluster's members have no identities.
+///
+/// # Errors
+/// 403 or 400: nobody who may call here.
+fn speaks(request: &HttpRequest, api: &Api) -> Result<Option<Speaker>, ApiError> {
+    let Some(authority) = &api.authority else { return Ok(None) };
+    let peer = request.conn_data::<Peer>().unwrap_or(&Peer::Plain);
+    Ok(Some(speaker(authority.mode, &authority.cluster, peer, &api.view.identities())?))
+}
+
+impl From<NotASpeaker> for ApiError {
+    fn from(refused: NotASpeaker) -> Self {
+        let code = match &refused {
+            NotASpeaker::Plain => Code::TlsRequired,
+            NotASpeaker::Anonymous
+            | NotASpeaker::NoHost(_)
+            | NotASpeaker::OtherHost { .. }
+            | NotASpeaker::HasIdentity(_) => Code::NotAMember,
+        };
+        Problem::new(code, refused.to_string()).into()
+    }
+}
+
 fn overloaded(error: &actix::MailboxError) -> ApiError {
     Problem::new(Code::Overloaded, format!("the master does not come to it: {error}")).into()
 }
 
 /// `POST /agent/v1/register`
 pub async fn register(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let registration = read(&request, payload, &api).await?;
+    let speaks = speaks(&request, &api)?;
+    let registration: Registration = read(&request, payload, &api).await?;
+    if let Some(speaker) = speaks {
+        speaker.may_register(&registration, &api.view.identities())?;
+    }
     match api
         .register
         .send(Register(registration))
@@ -55,15 +86,23 @@ pub async fn register(request: HttpRequest, payload: web::Payload, api: web::Dat
 
 /// `POST /agent/v1/report`
 pub async fn report(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let report = read(&request, payload, &api).await?;
+    let speaks = speaks(&request, &api)?;
+    let report: Report = read(&request, payload, &api).await?;
+    if let Some(speaker) = speaks {
+        speaker.may_report(&report, &api.view.identities())?;
+    }
     match api.report.send(TakeReport(report)).timeout(LIMIT).await.map_err(|error| overloaded(&error))? {
-        Some(ack) => Ok(HttpResponse::Ok().json(ack)),
+        Some(mut ack) => {
+            ack.denied = api.view.identities().revoked();
+            Ok(HttpResponse::Ok().json(ack))
+        }
         None => Err(Problem::new(Code::Internal, "the host's runner gave no answer").into()),
     }
 }
 
 /// `POST /agent/v1/images`: refused until the services are known, so that none is forgotten.
 pub async fn images(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    speaks(&request, &api)?;
     let asked: ImagesQuery = read(&request, payload, &api).await?;
     if !api.store.borrow().available || !matches!(api.view.cluster().phase, PhaseView::Leading) {
         return Err(Problem::new(Code::StoreUnavailable, "the services are not known now".to_owned()).into());

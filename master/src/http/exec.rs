@@ -8,6 +8,7 @@ use actix_ws::{AggregatedMessage, AggregatedMessageStream, Session};
 use awc::ws::{Frame, Message};
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use shef_common::{
+    client::websocket,
     exec::{self, Control, DRAIN_MS, ExecOrder, MAX_FRAME_BYTES, PING_MS, SILENCE_MS},
     frames::{FrameTooLarge, bounded_payload, bounded_socket},
     ids::ServiceName,
@@ -52,7 +53,7 @@ pub async fn get(
     let payload = web::Payload::from_request(&request, &mut bounded).await.map_err(no_socket)?;
     let (answer, session, messages) = actix_ws::handle(&request, payload).map_err(no_socket)?;
     let url = format!("{}{}?{}", host.view.host.agent_url, exec::path(&id), order.to_query());
-    let connected = tokio::time::timeout(CONNECT_LIMIT, client.0.ws(&url).connect()).await;
+    let connected = tokio::time::timeout(CONNECT_LIMIT, websocket(&client.0, &url).connect()).await;
     let agent = match connected {
         Ok(Ok((_, agent))) => {
             let too_large = |error: FrameTooLarge| unreachable(AgentError::NoAnswer(error.to_string()));

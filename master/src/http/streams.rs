@@ -6,14 +6,13 @@ use std::{convert::Infallible, time::Duration};
 use actix_web::{HttpRequest, web};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use shef_common::client::{self, Security};
 use tokio::sync::mpsc;
 
 use super::{Api, ApiError, Permit};
 
 /// The most connections to agents that a worker's streams have open at once.
 const MAX_CONNECTIONS: usize = 4_096;
-/// How long connecting to an agent may take.
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// How many parts of an answer may wait for its reader.
 const WAITING_PARTS: usize = 4;
 /// A reader that takes nothing for this long is disconnected.
@@ -40,10 +39,8 @@ pub struct StreamClient(pub awc::Client);
 
 impl StreamClient {
     /// With at most `connections` at once. To be called on the worker's own thread.
-    pub fn new(connections: usize) -> Self {
-        let connector =
-            awc::Connector::new().limit(connections.clamp(1, MAX_CONNECTIONS)).timeout(CONNECT_LIMIT);
-        Self(awc::Client::builder().connector(connector).disable_redirects().disable_timeout().finish())
+    pub fn new(connections: usize, security: &Security) -> Self {
+        Self(client::raw(connections.min(MAX_CONNECTIONS), security))
     }
 }
 

@@ -15,10 +15,6 @@ const LABEL: &str = "authority";
 /// How often, and how far apart, a store that does not confirm is tried.
 const TRIES: (u32, Duration) = (10, Duration::from_millis(500));
 
-/// Whether masters whose configuration says nothing of TLS do without it. To become false with the servers
-/// that speak it.
-pub const DEFAULT_IS_OFF: bool = true;
-
 /// The cluster's CA, and how its members speak with each other.
 #[derive(Debug)]
 pub struct Authority {
@@ -69,15 +65,9 @@ pub struct Found<'a> {
 
 /// How members speak with each other: as configured; else with TLS where the cluster has a CA or is new.
 #[must_use]
-pub fn effective_mode(
-    configured: Option<TlsMode>,
-    has_authority: bool,
-    is_new: bool,
-    default_is_off: bool,
-) -> TlsMode {
+pub fn effective_mode(configured: Option<TlsMode>, has_authority: bool, is_new: bool) -> TlsMode {
     match configured {
         Some(mode) => mode,
-        None if default_is_off => TlsMode::Off,
         None if has_authority || is_new => TlsMode::Required,
         None => TlsMode::Off,
     }
@@ -99,9 +89,9 @@ pub async fn authority_at_start(
     led: &mut LeadOutcome,
 ) -> Result<Option<Arc<Authority>>, AuthorityError> {
     let Found { configured, record, key_file, vault } = found;
-    let mode = effective_mode(configured, record.is_some(), is_new_store(&led.records), DEFAULT_IS_OFF);
+    let mode = effective_mode(configured, record.is_some(), is_new_store(&led.records));
     if mode == TlsMode::Off {
-        if configured.is_none() && !DEFAULT_IS_OFF {
+        if configured.is_none() {
             log::warn!(
                 "masters and agents of this cluster speak without TLS; to upgrade, set tls = \"optional\" here, \
                  give each agent a token (`shef token join`), and then set tls = \"required\""
@@ -165,15 +155,13 @@ mod tests {
 
     #[test]
     fn a_cluster_speaks_tls_where_it_is_new_or_has_a_ca_or_is_told_to() {
-        for default_is_off in [true, false] {
-            for (has_authority, is_new) in [(false, false), (false, true), (true, false), (true, true)] {
-                let effective = |told| effective_mode(told, has_authority, is_new, default_is_off);
-                for mode in TlsMode::ALL {
-                    assert_eq!(effective(Some(mode)), mode);
-                }
-                let is_required = !default_is_off && (has_authority || is_new);
-                assert_eq!(effective(None), if is_required { TlsMode::Required } else { TlsMode::Off });
+        for (has_authority, is_new) in [(false, false), (false, true), (true, false), (true, true)] {
+            let effective = |told| effective_mode(told, has_authority, is_new);
+            for mode in TlsMode::ALL {
+                assert_eq!(effective(Some(mode)), mode);
             }
+            let is_required = has_authority || is_new;
+            assert_eq!(effective(None), if is_required { TlsMode::Required } else { TlsMode::Off });
         }
     }
 

@@ -11,12 +11,14 @@ mod authority;
 mod ca;
 #[cfg(test)]
 mod ca_tests;
+mod own;
 mod record;
+mod speaker;
 mod table;
 
-pub use authority::{
-    Authority, AuthorityError, DEFAULT_IS_OFF, Found, authority_at_start, effective_mode, is_new_store,
-};
+pub use authority::{Authority, AuthorityError, Found, authority_at_start, effective_mode, is_new_store};
 pub use ca::{BACKDATED, Ca, CaError, LEAF_LIFE, MAX_CSR, csr_key};
+pub use own::{OwnError, OwnNames, own_tls, renew_own};
 pub use record::{AuthorityRecord, IdentityRecord, RecoveredIdentity};
+pub use speaker::{NotASpeaker, Speaker, speaker};
 pub use table::{IdentityTable, REVOKED_KEPT};

@@ -38,6 +38,12 @@ impl IdentityTable {
         self.members.get(uid)
     }
 
+    /// Whether a host of this name has an identity that counts.
+    #[must_use]
+    pub fn has(&self, node: &NodeName) -> bool {
+        self.members.values().any(|known| known == node)
+    }
+
     /// Whose identity was revoked within the last 8 days, and may have a certificate that has not expired.
     #[must_use]
     pub fn revoked(&self) -> Vec<NodeUid> {

@@ -4,7 +4,7 @@ use std::{net::SocketAddrV4, sync::Arc};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
 use shef_common::{
-    client::{CallError, HostClient},
+    client::{CallError, HostClient, Security},
     clock::{DurationMs, MonoMs, Now},
     ids::NodeName,
     ports::probe_ports,
@@ -36,6 +36,8 @@ pub struct MembershipOutlets {
     pub cluster: Recipient<ToCluster>,
     /// What readers see.
     pub view: Arc<ClusterView>,
+    /// How agents are called.
+    pub security: Security,
 }
 
 /// The membership.
@@ -52,6 +54,11 @@ impl MembershipActor {
     #[must_use]
     pub const fn new(core: MembershipCore, initial: Vec<Effect>, out: MembershipOutlets) -> Self {
         Self { core, out, initial, client: None, timer: Timer::new() }
+    }
+
+    fn client(&mut self) -> HostClient {
+        let security = &self.out.security;
+        self.client.get_or_insert_with(|| HostClient::new(security.clone())).clone()
     }
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -80,7 +87,7 @@ impl MembershipEffects for Shell<'_> {
         limit: DurationMs,
         round: u64,
     ) {
-        let client = self.membership.client.get_or_insert_default().clone();
+        let client = self.membership.client();
         let helper = via.as_ref().map(|helper| helper.node.clone());
         let call = async move {
             match via {
@@ -103,7 +110,7 @@ impl MembershipEffects for Shell<'_> {
         limit: DurationMs,
         round: u64,
     ) {
-        let client = self.membership.client.get_or_insert_default().clone();
+        let client = self.membership.client();
         let by_us = via.is_none();
         let call = async move {
             match via {

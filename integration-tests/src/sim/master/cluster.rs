@@ -1,9 +1,8 @@
 //! What carries out the cluster's effects, in place of its actor.
 
-use std::net::SocketAddr;
-
 use shef_common::{
     clock::MonoMs,
+    endpoint::Endpoint,
     ids::{ClusterId, Epoch, NodeName, NodeUid, ServiceName},
     protocol::{ProbeOutcome, Registered, ReportAck},
 };
@@ -158,11 +157,12 @@ impl ClusterEffects for ClusterSide<'_> {
         self.master.post(Mail::Store(StoreEvent::ClaimLeadership { ticket, above, cluster }));
     }
 
-    fn ask_first_life(&mut self, number: AdmissionNumber, address: SocketAddr) {
+    fn ask_first_life(&mut self, number: AdmissionNumber, endpoint: Endpoint) {
+        let address = endpoint.address;
         let inc = self.master.inc;
         let from = Caller::FirstLife { inc, number, address };
         let seeded = self.world.is_seeded(SeededBug::BelievesAddress);
-        match self.world.host_at(&format!("http://{address}")).filter(|_| !seeded) {
+        match self.world.host_at(&endpoint.to_string()).filter(|_| !seeded) {
             Some(host) => self.world.call(host, from, Body::Probe, FIRST_LIFE_LIMIT_MS),
             // Nobody is there.
             None => {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use shef_common::{
-    client::agent_address,
     clock::{DurationMs, MonoMs, Now},
+    endpoint::Endpoint,
     ids::{NodeName, ServiceName},
     protocol::{Assignment, Registered, Registration},
 };
@@ -39,8 +39,8 @@ impl ClusterCore {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        if let Some(address) = agent_address(&registration.host.agent_url) {
-            registration.host.agent_url = format!("http://{address}");
+        if let Some(endpoint) = Endpoint::parse(&registration.host.agent_url) {
+            registration.host.agent_url = endpoint.to_string();
         }
         let joining = Joining { call, admission: Admission::new(registration), until: None };
         self.admit(joining, AdmissionEvent::Began, now, effects);
@@ -85,7 +85,7 @@ impl ClusterCore {
                 self.claims.insert(number, number);
                 effects.push(Effect::ClaimLeadership { number, above, cluster });
             }
-            Step::Ask(address) => {
+            Step::Ask(endpoint) => {
                 let node = joining.admission.registration().node.clone();
                 if self.asked.len() >= MAX_ASKED || self.asked.values().any(|other| *other == node) {
                     let why = RegisterRefused::Later(NotAdmitted::BeingProbed(node).to_string());
@@ -93,7 +93,7 @@ impl ClusterCore {
                 }
                 self.admissions.insert(number, joining);
                 self.asked.insert(number, node);
-                effects.push(Effect::AskFirstLife { number, address });
+                effects.push(Effect::AskFirstLife { number, endpoint });
             }
             Step::AskImport(by_service) => {
                 joining.until = Some(now.mono + IMPORT_LIMIT);

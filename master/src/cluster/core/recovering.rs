@@ -2,8 +2,8 @@
 //! one after the other, so that no event holds the thread for long.
 
 use shef_common::{
-    client::agent_address,
     clock::Now,
+    endpoint::agent_address,
     ids::{NodeName, ServiceName, Version},
 };
 

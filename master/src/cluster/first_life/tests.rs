@@ -70,7 +70,7 @@ fn the_life_that_is_known_is_asked_nothing() {
 #[test]
 fn another_life_takes_nothing_over_while_the_first_one_answers() {
     for other in others() {
-        let asked = Claim::Ask("10.0.0.1:11044".parse().unwrap());
+        let asked = Claim::Ask(Endpoint::parse("http://10.0.0.1:11044").unwrap());
         assert_eq!(life().claimed_by(&other, Some(Standing::Down), None), asked);
         for standing in [Standing::Ready, Standing::Suspect, Standing::Awaited, Standing::Down] {
             for says in [None, Some(HERE)] {

@@ -1,8 +1,9 @@
 //! What to do with a host that registers.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::collections::BTreeMap;
 
 use shef_common::{
+    endpoint::Endpoint,
     ids::{ClusterId, Epoch, Fence, NodeName, NodeUid, ServiceName},
     protocol::{Assignment, Registration},
 };
@@ -34,7 +35,7 @@ pub enum Verdict {
         cluster: ClusterId,
     },
     /// First ask the agent at this address, where the host was known so far, whether it is there.
-    Ask(SocketAddr),
+    Ask(Endpoint),
     /// Another master leads, under this fence, and is alive for all that the host says.
     StandDown(Fence),
     /// Not yet.
@@ -123,7 +124,7 @@ impl Members {
         let standing = self.conditions.get(&registration.node).map(|condition| condition.standing);
         match life.claimed_by(registration, standing, answer) {
             Claim::Follows => None,
-            Claim::Ask(address) => Some(Verdict::Ask(address)),
+            Claim::Ask(endpoint) => Some(Verdict::Ask(endpoint)),
             Claim::Wait(why) => Some(Verdict::Wait(why)),
             Claim::Refuse(why) => Some(Verdict::Refuse(why)),
         }

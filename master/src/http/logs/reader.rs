@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use actix_web::web;
+use awc::http::Method;
 use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use shef_common::{
+    client,
     ids::{NodeName, ReplicaId, ServiceName},
     logs::{self, LogLine, LogQuery, LogRecord},
     problem::{Code, Problem},
@@ -115,11 +117,14 @@ impl Reader {
         }
         let url =
             format!("{}{}?{}", host.view.host.agent_url, logs::path(&self.replica), self.query.to_query());
-        let mut answer = match tokio::time::timeout(HEAD_LIMIT, self.client.0.get(&url).send()).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Ended::Broken(AgentError::NoAnswer(error.to_string())),
-            Err(_) => return Ended::Broken(AgentError::TooLate(HEAD_LIMIT)),
-        };
+        let mut answer =
+            match tokio::time::timeout(HEAD_LIMIT, client::request(&self.client.0, Method::GET, &url).send())
+                .await
+            {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(error)) => return Ended::Broken(AgentError::NoAnswer(error.to_string())),
+                Err(_) => return Ended::Broken(AgentError::TooLate(HEAD_LIMIT)),
+            };
         if !answer.status().is_success() {
             let body = answer.body().limit(MAX_PROBLEM_BYTES).await.unwrap_or_default();
             return match serde_json::from_slice::<Problem>(&body) {

@@ -1,0 +1,132 @@
+//! For whom a call of an agent speaks: for the host that its certificate names, and for no other.
+
+use shef_common::{
+    endpoint::Endpoint,
+    ids::{ClusterId, NodeName, NodeUid},
+    protocol::{Registration, Report},
+    tls::{Identity, Peer, TlsMode},
+};
+
+use super::IdentityTable;
+
+/// Whoever has made a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Speaker {
+    /// The host of a certificate that counts.
+    Member {
+        /// The host's lasting identity.
+        uid: NodeUid,
+        /// The host's name.
+        node: NodeName,
+        /// What its certificate says.
+        identity: Identity,
+    },
+    /// A host without an identity, where that may be.
+    Plain,
+}
+
+/// Why a call does not count.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotASpeaker {
+    /// It came without TLS.
+    #[error(
+        "agents of this cluster speak TLS; this one has no identity yet: start it with a join token, which `shef token \
+         join` prints on a master (JOIN_TOKEN)"
+    )]
+    Plain,
+    /// It shows no certificate.
+    #[error("this call is for agents, which show a certificate of the cluster")]
+    Anonymous,
+    /// Its certificate is one of something else, or does not count any more.
+    #[error("the certificate of {0} is none of a host of this cluster, or that host has been forgotten")]
+    NoHost(Identity),
+    /// It is about another host.
+    #[error("host {own} speaks for itself alone, and not for {other}")]
+    OtherHost {
+        /// The host of the certificate.
+        own: NodeName,
+        /// The host that the call is about.
+        other: String,
+    },
+    /// It is about a host that has an identity, and shows none.
+    #[error("host {0} has an identity by now, and speaks by it alone")]
+    HasIdentity(NodeName),
+}
+
+/// Who has made a call by a connection with `peer` at its other end.
+///
+/// # Errors
+/// [`NotASpeaker`]: nobody who may.
+pub fn speaker(
+    mode: TlsMode,
+    cluster: &ClusterId,
+    peer: &Peer,
+    identities: &IdentityTable,
+) -> Result<Speaker, NotASpeaker> {
+    match peer {
+        Peer::Plain | Peer::Local if mode != TlsMode::Required => Ok(Speaker::Plain),
+        Peer::Plain | Peer::Local => Err(NotASpeaker::Plain),
+        Peer::Anonymous => Err(NotASpeaker::Anonymous),
+        Peer::Member(identity) => match identity {
+            Identity::Agent(of, uid) if of == cluster => match identities.member(uid) {
+                Some(node) => {
+                    Ok(Speaker::Member { uid: uid.clone(), node: node.clone(), identity: identity.clone() })
+                }
+                None => Err(NotASpeaker::NoHost(identity.clone())),
+            },
+            Identity::Agent(..) | Identity::Master(_) => Err(NotASpeaker::NoHost(identity.clone())),
+        },
+    }
+}
+
+impl Speaker {
+    /// Whether it may register so: under its own name and identity, and at an address where it has to prove them.
+    ///
+    /// # Errors
+    /// [`NotASpeaker`]
+    pub fn may_register(
+        &self,
+        registration: &Registration,
+        identities: &IdentityTable,
+    ) -> Result<(), NotASpeaker> {
+        let proves = Endpoint::parse(&registration.host.agent_url).and_then(|endpoint| endpoint.member);
+        match self {
+            Self::Member { uid, node, identity } => {
+                let is_own = registration.uid == *uid && registration.node == *node;
+                if is_own && proves.as_ref() == Some(identity) {
+                    return Ok(());
+                }
+                let other = format!(
+                    "{} ({}) at {}",
+                    registration.node,
+                    registration.uid,
+                    registration.host.agent_url.chars().take(200).collect::<String>()
+                );
+                Err(NotASpeaker::OtherHost { own: node.clone(), other })
+            }
+            Self::Plain => {
+                let is_known =
+                    identities.member(&registration.uid).is_some() || identities.has(&registration.node);
+                if is_known || proves.is_some() {
+                    return Err(NotASpeaker::HasIdentity(registration.node.clone()));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether it may report so.
+    ///
+    /// # Errors
+    /// [`NotASpeaker`]
+    pub fn may_report(&self, report: &Report, identities: &IdentityTable) -> Result<(), NotASpeaker> {
+        match self {
+            Self::Member { node, .. } if report.node == *node => Ok(()),
+            Self::Member { node, .. } => {
+                Err(NotASpeaker::OtherHost { own: node.clone(), other: report.node.to_string() })
+            }
+            Self::Plain if identities.has(&report.node) => Err(NotASpeaker::HasIdentity(report.node.clone())),
+            Self::Plain => Ok(()),
+        }
+    }
+}
