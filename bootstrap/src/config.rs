@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
 use shef_common::{
     config::{ConfigError, Effective, Key, Kind, Layers, Program, Secret, load},
     logging,
+    tls::JoinToken,
 };
 
 /// Everything the bootstrap is told when it starts.
@@ -30,6 +31,8 @@ pub struct BootstrapConfig {
     pub redis_password: Option<Secret>,
     /// A file that holds it.
     pub redis_password_file: Option<PathBuf>,
+    /// What lets this host join the cluster of its masters.
+    pub join_token: Option<Secret>,
     /// Variables that are handed on to the master's container.
     pub master_env: BTreeMap<String, String>,
     /// Variables that are handed on to the agent's container.
@@ -98,6 +101,14 @@ const KEYS: &[Key] = &[
         doc: "A file that holds the password of the Redis of redis_host, instead of the variable \
               SHEF_REDIS_PASSWORD. It is kept in a\nvolume that Redis and master alone mount. Our own \
               Redis makes its password itself.",
+    },
+    Key {
+        name: "join_token",
+        kind: Kind::Secret,
+        default: "",
+        env: &["JOIN_TOKEN"],
+        doc: "What lets a further host join the cluster: the first host's bootstrap prints one, and so does `shef \
+              token join` there.\nThe first host itself needs none.",
     },
     Key {
         name: "port",
@@ -198,13 +209,14 @@ impl BootstrapConfig {
         };
         let given = std::mem::replace(
             &mut config.master_env,
-            handed_on(&["SHEF_MASTER_", "SHEF_REDIS_", "SHEF_INSECURE"]),
+            handed_on(&["SHEF_MASTER_", "SHEF_REDIS_", "SHEF_INSECURE", "SHEF_TLS"]),
         );
         config.master_env.extend(given);
         // It goes another way than the rest: a container's variables are no secret.
         config.redis_password = config.master_env.remove("SHEF_REDIS_PASSWORD").map(Secret::new);
         config.master_env.remove("SHEF_REDIS_PASSWORD_FILE");
-        let given = std::mem::replace(&mut config.agent_env, handed_on(&["SHEF_AGENT_", "SHEF_POLICY_"]));
+        let given =
+            std::mem::replace(&mut config.agent_env, handed_on(&["SHEF_AGENT_", "SHEF_POLICY_", "SHEF_TLS"]));
         config.agent_env.extend(given);
         if let Some(level) = layers.env.get("LOG_LEVEL") {
             for env in [&mut config.master_env, &mut config.agent_env] {
@@ -273,6 +285,7 @@ impl BootstrapConfig {
             docker_host,
             redis_password: None,
             redis_password_file: effective.non_empty("redis_password_file").map(PathBuf::from),
+            join_token: join_token(effective)?,
             master_env: env("master_env")?,
             agent_env: env("agent_env")?,
             take_over: effective.text("take_over") == "true",
@@ -301,6 +314,16 @@ impl BootstrapConfig {
             Role::Master => vec![complete(&self.host_ip.to_string())],
             Role::Agent { masters } => masters.split(',').map(complete).collect(),
         }
+    }
+}
+
+fn join_token(effective: &Effective) -> Result<Option<Secret>, ConfigError> {
+    let token = effective.secret("join_token");
+    match &token {
+        Some(given) if JoinToken::parse(given.expose().trim()).is_none() => {
+            Err(effective.refuse("join_token", shef_common::tls::TOKEN_RULE))
+        }
+        _ => Ok(token),
     }
 }
 

@@ -458,6 +458,33 @@ impl Engine {
         Ok(self.0.inspect_exec(&made.id).await?.exit_code == Some(0))
     }
 
+    /// What a command in a container has written to its standard output; `None`: it has failed.
+    pub async fn exec_output(&self, id: &str, command: &[&str]) -> Outcome<Option<String>> {
+        use bollard::{
+            container::LogOutput,
+            exec::{CreateExecOptions, StartExecResults},
+        };
+        let options = CreateExecOptions {
+            cmd: Some(command.to_vec()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            ..Default::default()
+        };
+        let made = self.0.create_exec(id, options).await?;
+        let mut text = Vec::new();
+        if let StartExecResults::Attached { mut output, .. } = self.0.start_exec(&made.id, None).await? {
+            while let Some(part) = output.next().await {
+                if let LogOutput::StdOut { message } = part?
+                    && text.len() + message.len() <= MAX_OUTPUT_BYTES
+                {
+                    text.extend(message);
+                }
+            }
+        }
+        let succeeded = self.0.inspect_exec(&made.id).await?.exit_code == Some(0);
+        Ok(succeeded.then(|| String::from_utf8_lossy(&text).trim().to_owned()))
+    }
+
     /// A word each time something happens to a container of ours, from now on: the engine is asked when the
     /// stream is read first, and tells then what has happened since this call. Ends with the connection.
     pub fn events(&self, label: &str) -> LocalBoxStream<'static, Outcome<(String, String)>> {

@@ -29,6 +29,10 @@ pub const QUESTION_ENV: &str = "PREPARE_QUESTION";
 /// The file in the helper's root directory with the password of a Redis that is not ours: a container's
 /// variables are read by everybody who may inspect it.
 pub const GIVEN_PASSWORD: &str = "shef-prepare-redis-password";
+/// The file in the helper's root directory with the token by which the host joins.
+pub const GIVEN_TOKEN: &str = "shef-prepare-join-token";
+/// Where the agent looks for it, in its directory.
+const TOKEN_FILE: &str = "join-token";
 /// The agent's ledger, in its directory.
 pub const LEDGER_FILE: &str = "agent-ledger.json";
 /// Beside the ledger: the masters that the agent was started for, a line each.
@@ -73,15 +77,15 @@ pub async fn answer<E: ToString>(
     let text = std::env::var(QUESTION_ENV).map_err(|_| PrepareError::NoQuestion)?;
     let question: Question = serde_json::from_str(&text)?;
     if question.makes_secrets {
-        let given = match fs::read_to_string(Path::new("/").join(GIVEN_PASSWORD)) {
-            Ok(given) => Some(given),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(cannot("read the password of the given Redis")(error)),
-        };
-        make_secrets(Path::new(SECRETS_DIR), given.as_deref()).map_err(cannot("write the passwords"))?;
+        let password = given(GIVEN_PASSWORD).map_err(cannot("read the password of the given Redis"))?;
+        make_secrets(Path::new(SECRETS_DIR), password.as_deref()).map_err(cannot("write the passwords"))?;
         give_away(Path::new(MASTER_DIR)).map_err(cannot("make the master's directory"))?;
     }
     let agent = Path::new(AGENT_DIR);
+    if let Some(token) = given(GIVEN_TOKEN).map_err(cannot("read the join token"))? {
+        files::replace(&agent.join(TOKEN_FILE), files::PRIVATE, token.as_bytes())
+            .map_err(cannot("lay down the join token"))?;
+    }
     let belongs = belongs(agent);
     if !question.masters_to_note.is_empty() {
         let lines = question.masters_to_note.join("\n");
@@ -105,6 +109,15 @@ pub async fn answer<E: ToString>(
         }
     }
     Ok(findings)
+}
+
+/// What the bootstrap has handed over under that name.
+fn given(name: &str) -> io::Result<Option<String>> {
+    match fs::read_to_string(Path::new("/").join(name)) {
+        Ok(given) => Ok(Some(given)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// What the agent's directory says of the cluster that the host belongs to. A ledger that cannot be read says

@@ -8,7 +8,7 @@ use shef_common::{
     backoff::Backoff,
     clock::DurationMs,
     config::TOKEN_ENV,
-    protocol::{Alive, PROBE_PATH},
+    ids::{NodeName, NodeUid},
 };
 
 use crate::{
@@ -70,14 +70,21 @@ pub async fn look(engine: &Engine, wanted: &Wanted) -> bool {
 /// Whether a master among `masters` has this host among those that it can use. The host's agent says who the
 /// host is, and the masters are asked for that one alone.
 pub async fn joined(masters: &[String], host_ip: Ipv4Addr) -> bool {
-    let agent = format!("http://{host_ip}:{AGENT_PORT}{PROBE_PATH}");
-    let Some(alive) = page::<Alive>(&agent).await else { return false };
+    let agent = format!("http://{host_ip}:{AGENT_PORT}/health");
+    let Some(own) = page::<Own>(&agent).await else { return false };
     for master in masters {
-        if counts_on(master, &alive).await {
+        if counts_on(master, &own).await {
             return true;
         }
     }
     false
+}
+
+/// Whose agent it is, as it says itself.
+#[derive(Debug, Deserialize)]
+struct Own {
+    node: NodeName,
+    uid: NodeUid,
 }
 
 /// What matters of a host as the master shows it.
@@ -87,9 +94,9 @@ struct Node {
     state: String,
 }
 
-async fn counts_on(master: &str, alive: &Alive) -> bool {
-    let node = page::<Node>(&format!("{master}/v1/nodes/{}", alive.node)).await;
-    node.is_some_and(|node| node.uid == alive.uid.as_str() && node.state == "ready")
+async fn counts_on(master: &str, own: &Own) -> bool {
+    let node = page::<Node>(&format!("{master}/v1/nodes/{}", own.node)).await;
+    node.is_some_and(|node| node.uid == own.uid.as_str() && node.state == "ready")
 }
 
 /// The JSON at `url`, if it is there, well and of that kind.
@@ -117,7 +124,6 @@ pub async fn answers(url: &str) -> bool {
 mod tests {
     use std::{cell::RefCell, rc::Rc};
 
-    use shef_common::ids::{BootId, NodeName, NodeUid};
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
@@ -150,22 +156,18 @@ mod tests {
 
     #[actix_rt::test]
     async fn a_master_is_asked_for_the_one_host_and_its_identity_decides() {
-        let alive = Alive {
-            node: NodeName::parse("h1").unwrap(),
-            uid: NodeUid::parse("00000000000000aa").unwrap(),
-            boot: BootId::parse("00000000000000bb").unwrap(),
-            agent_url: None,
-        };
+        let own =
+            Own { node: NodeName::parse("h1").unwrap(), uid: NodeUid::parse("00000000000000aa").unwrap() };
         for (state, uid, counts) in [
             ("ready", "00000000000000aa", true),
             ("suspect", "00000000000000aa", false),
             ("ready", "00000000000000cc", false),
         ] {
             let (url, asked) = master(state, uid).await;
-            assert_eq!(counts_on(&url, &alive).await, counts, "{state} {uid}");
+            assert_eq!(counts_on(&url, &own).await, counts, "{state} {uid}");
             assert_eq!(*asked.borrow(), ["/v1/nodes/h1"]);
         }
-        assert!(!counts_on("http://127.0.0.1:1", &alive).await);
+        assert!(!counts_on("http://127.0.0.1:1", &own).await);
     }
 
     #[test]

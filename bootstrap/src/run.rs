@@ -14,11 +14,11 @@ use crate::{
     host,
     plan::{Plan, Step, plan},
     preflight::{Findings, Question, evaluate},
-    prepare::{GIVEN_PASSWORD, QUESTION_ENV},
+    prepare::{GIVEN_PASSWORD, GIVEN_TOKEN, QUESTION_ENV},
     ready,
     system::{
         self, AGENT_DIR, AGENT_VOLUME, HostFacts, MASTER_DIR, MASTER_VOLUME, PART_LABEL, Part, SECRETS_DIR,
-        SECRETS_VOLUME, Wanted,
+        SECRETS_VOLUME, SOCKET, Wanted,
     },
 };
 
@@ -72,7 +72,7 @@ impl Bootstrap {
         host::refuse_another(&engine, own.as_ref()).await?;
         let facts = host::facts(&config, &engine, own.as_ref(), &|line| say(&line)).await?;
         let wanted = system::wanted(&config, &facts);
-        let client = HostClient::new();
+        let client = HostClient::new(None);
         let this = Self {
             config,
             engine,
@@ -231,6 +231,7 @@ impl Bootstrap {
             match self.config.role {
                 Role::Master => {
                     say(&format!("the cluster is ready: its API is {api} (try: curl {api}/v1/nodes)"));
+                    self.tell_how_to_join().await;
                 }
                 Role::Agent { .. } => say(&format!("this host is ready; the cluster's API is {api}")),
             }
@@ -240,6 +241,19 @@ impl Bootstrap {
         }
         self.was_ready = true;
         true
+    }
+
+    /// The line for a further host, with a token that counts for an hour and for one host.
+    async fn tell_how_to_join(&self) {
+        let Some(token) = self.join_token().await else { return };
+        let image = self.facts.image_name.as_str();
+        let masters = self.config.masters().join(",");
+        say("a further host joins within an hour by this line, with its own address for ADDRESS:");
+        say(&format!(
+            "  docker run -d --restart unless-stopped --name shef-bootstrap -l shef-bouter=true -e HOST_IP=ADDRESS -e \
+             SLAVE=true -e MASTER_HOST={masters} -e JOIN_TOKEN={token} -v {SOCKET}:{SOCKET} {image} bootstrap"
+        ));
+        say("another token for another host: docker exec shef-master shef token join");
     }
 
     /// Waits until the master counts on this host; says what its agent says where that does not come about.
@@ -295,8 +309,13 @@ impl Bootstrap {
             },
         };
         let given = if question.redis.is_some() { self.given_password()? } else { None };
+        let token = match noting {
+            Noting::Masters => self.join_token().await,
+            Noting::Nothing => None,
+        };
+        let given = given.iter().map(|password| (GIVEN_PASSWORD, password.as_str()));
         let files: Vec<(&str, &str)> =
-            given.iter().map(|password| (GIVEN_PASSWORD, password.as_str())).collect();
+            given.chain(token.iter().map(|token| (GIVEN_TOKEN, token.as_str()))).collect();
         let answer = self.engine.run_to_end(HELPER, &self.helper(&question), &files, PREPARE_LIMIT).await;
         let answer = answer.map_err(BootstrapError::Helper)?;
         let findings: Findings =
@@ -340,6 +359,25 @@ impl Bootstrap {
         let read = std::fs::read_to_string(file)
             .map_err(|source| BootstrapError::PasswordFile { path: file.clone(), source })?;
         Ok(Some(read.trim().to_owned()))
+    }
+
+    /// What lets a host join: the token that was given, or a new one of this host's own master.
+    async fn join_token(&self) -> Option<String> {
+        if let Some(token) = &self.config.join_token {
+            return Some(token.expose().to_owned());
+        }
+        if self.config.role != Role::Master {
+            return None;
+        }
+        let socket = format!("unix://{MASTER_DIR}/shef.sock");
+        let command = ["/usr/local/bin/shef", "token", "join", "--api", &socket];
+        match self.engine.exec_output(Part::Master.container(), &command).await {
+            Ok(token) => token,
+            Err(error) => {
+                self.say_once(&format!("the master makes no join token: {error}"));
+                None
+            }
+        }
     }
 
     /// Tells the masters that this host's bootstrap is alive, as docker-shef's does.

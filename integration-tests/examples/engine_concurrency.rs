@@ -143,6 +143,8 @@ async fn agent(engine: &LabEngine, bound: u32) -> (u64, u64, u64) {
         image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
         policy: PolicyConfig::open(),
+        tls: shef_common::tls::TlsMode::Off,
+        join_token: None,
     };
     let began = Now::read().mono;
     let agent = start(config, EngineChoice::Docker).await.expect("the agent starts");

@@ -15,7 +15,7 @@ use shef_agent::{
     config::{AgentConfig, PolicyConfig},
     engine::fake::FakeEngineOptions,
 };
-use shef_common::{browser_guard::KnownNames, docker::DockerTls, ids::NodeName};
+use shef_common::{browser_guard::KnownNames, docker::DockerTls, ids::NodeName, tls::TlsMode};
 use shef_master::{MasterHandle, config::MasterConfig, store::StoreOptions};
 use tempfile::TempDir;
 
@@ -46,7 +46,7 @@ pub fn master_config(dir: &Path) -> MasterConfig {
         max_streams: 16,
         max_body_bytes: 262_144,
         api_names: KnownNames::default(),
-        tls: None,
+        tls: Some(TlsMode::Off),
         insecure: true,
         api_socket: None,
         http_workers: 1,
@@ -73,6 +73,8 @@ pub fn agent_config(dir: &Path, name: &str, master: SocketAddr, docker_host: &st
         image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
         policy: PolicyConfig::open(),
+        tls: TlsMode::Off,
+        join_token: None,
     }
 }
 

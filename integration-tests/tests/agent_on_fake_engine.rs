@@ -47,6 +47,8 @@ fn config(masters: &[&str], data_dir: &std::path::Path) -> AgentConfig {
         image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
         policy: PolicyConfig::open(),
+        tls: shef_common::tls::TlsMode::Off,
+        join_token: None,
     }
 }
 
@@ -214,7 +216,9 @@ async fn http_errors_are_problems() {
     let client = awc::Client::default();
     let url = |path: &str| format!("http://{}{path}", agent.address());
     let mut health = client.get(url("/health")).send().await.unwrap();
-    assert_eq!(health.body().await.unwrap(), r#"{"OK":true}"#);
+    let health: serde_json::Value = health.json().await.unwrap();
+    assert_eq!((&health["OK"], &health["node"]), (&serde_json::json!(true), &serde_json::json!("h1")));
+    assert_eq!(health.as_object().unwrap().len(), 3, "{health}");
     let push = || client.post(url("/v1/assignments")).timeout(Duration::from_secs(20));
     let cases = [
         (push().insert_header(("content-type", "application/json")).send_body("{"), Code::InvalidBody),

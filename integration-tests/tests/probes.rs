@@ -45,6 +45,8 @@ async fn agent(name: &str, data: &tempfile::TempDir) -> (AgentHandle, String) {
         image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
         policy: PolicyConfig::open(),
+        tls: shef_common::tls::TlsMode::Off,
+        join_token: None,
     };
     let agent = start(config, EngineChoice::Fake(FakeEngineOptions::default())).await.unwrap();
     let url = format!("http://{}", agent.address());
@@ -81,7 +83,7 @@ async fn an_agent_that_is_up_says_who_it_is_also_through_another() {
     let data = tempfile::tempdir().unwrap();
     let (first, first_url) = agent("h1", &data).await;
     let (second, second_url) = agent("h2", &data).await;
-    let client = HostClient::new();
+    let client = HostClient::new(None);
     let ProbeOutcome::Answered(direct) = client.probe(&second_url, PATIENT).await else {
         panic!("no answer")
     };
@@ -105,7 +107,7 @@ async fn an_agent_that_is_up_says_who_it_is_also_through_another() {
 
 #[actix::test]
 async fn a_host_whose_agent_does_not_serve_is_told_from_one_that_is_gone() {
-    let client = HostClient::new();
+    let client = HostClient::new(None);
     // As a stopped process: the kernel takes the connection, nobody reads it.
     let stopped = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let outcome = client.probe(&format!("http://{}", stopped.local_addr().unwrap()), SHORT).await;
@@ -194,7 +196,7 @@ async fn probes_go_to_agents_only_and_so_many_at_once() {
     }
     assert_eq!(statuses, [503; 8], "those beyond 32 are refused at once, and the others wait");
     // The agent itself answers meanwhile.
-    assert!(matches!(HostClient::new().probe(&url, PATIENT).await, ProbeOutcome::Answered(_)));
+    assert!(matches!(HostClient::new(None).probe(&url, PATIENT).await, ProbeOutcome::Answered(_)));
     // What was waited for hangs up.
     drop(silent);
     while let Some(answer) = many.next().await {

@@ -20,12 +20,13 @@ use std::{
     time::Duration,
 };
 
-use shef_agent::EngineChoice;
+use shef_agent::{EngineChoice, IdentityFile};
 use shef_common::{
     config::{Layers, Origin},
     files,
     logging::{self, LogConfig},
     open_files,
+    tls::JoinToken,
 };
 
 use self::api::Api;
@@ -147,6 +148,11 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
         .map_err(|error| Failure::because("the master does not start", &error))?;
     running.api = reachable(master.address(), host_ip);
     config.agent.0.masters = vec![format!("http://{}", running.api)];
+    if master.speaks_tls() && !IdentityFile::exists(&config.agent.0.data_dir) {
+        let token = master.join_token().await;
+        let token = token.map_err(|error| Failure::because("the master makes no join token", &error))?;
+        config.agent.0.join_token = JoinToken::parse(&token);
+    }
     let started = shef_agent::start(config.agent.0, EngineChoice::Docker).await;
     let agent = started.map_err(|error| Failure::because("the agent does not start", &error))?;
 

@@ -242,7 +242,7 @@ impl ScriptedMaster {
             templates_once: false,
         };
         let url = format!("{}{ASSIGNMENTS_PATH}", self.agent_url());
-        match HostClient::new().post::<_, Accepted>(&url, &push, Duration::from_secs(20)).await {
+        match HostClient::new(None).post::<_, Accepted>(&url, &push, Duration::from_secs(20)).await {
             Ok(accepted) => Ok(accepted),
             Err(CallError::Refused { status, body, .. }) if status == 409 => {
                 Err(serde_json::from_slice(&body).expect("a refusal"))
@@ -293,6 +293,7 @@ async fn report(shared: web::Data<Shared>, body: web::Json<Report>) -> HttpRespo
             received.engine_errors.extend(report.engine_error.clone());
             received.last_report = Some(report);
             HttpResponse::Ok().json(ReportAck {
+                denied: Vec::new(),
                 fence: shared.fence.clone(),
                 want_full: std::mem::take(&mut received.want_full),
                 want_registration: std::mem::take(&mut received.want_registration),

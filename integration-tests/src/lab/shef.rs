@@ -91,7 +91,8 @@ impl Master {
             .with("HOST_IP", address.ip())
             .with("LOG_LEVEL", "debug")
             .with("SHEF_MASTER_LISTEN", address)
-            .with("SHEF_MASTER_DATA_DIR", data.display());
+            .with("SHEF_MASTER_DATA_DIR", data.display())
+            .with("SHEF_TLS", "off");
         for (name, value) in settings {
             process = process.with(name, value);
         }
@@ -185,7 +186,8 @@ impl Agent {
             .with("SHEF_AGENT_LISTEN", listen)
             .with("SHEF_AGENT_MASTERS", master)
             .with("SHEF_AGENT_NODE_NAME", name)
-            .with("SHEF_AGENT_DATA_DIR", dir.join(name).display());
+            .with("SHEF_AGENT_DATA_DIR", dir.join(name).display())
+            .with("SHEF_TLS", "off");
         Self { process, name: name.to_owned() }
     }
 }

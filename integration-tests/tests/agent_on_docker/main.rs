@@ -49,6 +49,8 @@ fn config(master: &ScriptedMaster, docker_host: String, data_dir: &std::path::Pa
         image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
         policy: PolicyConfig::open(),
+        tls: shef_common::tls::TlsMode::Off,
+        join_token: None,
     }
 }
 

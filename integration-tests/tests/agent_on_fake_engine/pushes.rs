@@ -10,7 +10,7 @@ use super::*;
 /// What the agent answers to a body: what it has accepted, or status and body of its refusal.
 async fn post(master: &ScriptedMaster, body: &serde_json::Value) -> Result<Accepted, (u16, Vec<u8>)> {
     let url = format!("{}{ASSIGNMENTS_PATH}", master.agent_url());
-    match HostClient::new().post::<_, Accepted>(&url, body, Duration::from_secs(20)).await {
+    match HostClient::new(None).post::<_, Accepted>(&url, body, Duration::from_secs(20)).await {
         Ok(accepted) => Ok(accepted),
         Err(CallError::Refused { status, body, .. }) => Err((status.as_u16(), body)),
         Err(error) => panic!("{error}"),

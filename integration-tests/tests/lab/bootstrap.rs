@@ -43,8 +43,9 @@ async fn first_on(lab: &BareLab, n: usize, variables: &[(&str, &str)]) {
 }
 
 async fn further(lab: &BareLab, n: usize, tag: &str) {
-    let master = lab.address(1).to_string();
-    lab.bootstrap(n, &lab.registry.image(tag), &[("SLAVE", "true"), ("MASTER_HOST", &master)]).await.unwrap();
+    let (master, token) = (lab.address(1).to_string(), lab.join_token().await);
+    let variables = [("SLAVE", "true"), ("MASTER_HOST", master.as_str()), ("JOIN_TOKEN", token.as_str())];
+    lab.bootstrap(n, &lab.registry.image(tag), &variables).await.unwrap();
 }
 
 pub async fn says(lab: &BareLab, n: usize, words: &str) {

@@ -105,9 +105,11 @@ async fn several_hosts_become_a_cluster_by_their_page() {
     let [first, second] = [1, 2].map(|n| lab.address(n).to_string());
     // Hosts of the lab share the machine's name: the page says what to add then.
     let named = [1, 2].map(|n| format!("-e HOST_IP={} -e SHEF_AGENT_NODE_NAME=h{n}", lab.address(n)));
+    let on_first = format!("docker -H {}", lab.hosts[0].socket().url());
     let replacing = [
         ("-e HOST_IP=10.0.0.1", named[0].as_str()),
         ("-e HOST_IP=10.0.0.2", named[1].as_str()),
+        ("ssh \"$first\" docker", on_first.as_str()),
         ("10.0.0.1", &first),
         ("10.0.0.2", &second),
         ("registry.example.com/shef:1", &lab.registry.image("shef:1")),

@@ -58,6 +58,8 @@ impl Bench {
             image_cleanup_interval_ms: 60_000,
             report_debounce_ms: 20,
             policy: PolicyConfig::open(),
+            tls: shef_common::tls::TlsMode::Off,
+            join_token: None,
         };
         let before = self.master.received().registrations.len();
         let agent = start(config, EngineChoice::Docker).await.unwrap();

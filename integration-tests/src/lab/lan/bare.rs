@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cluster::Api,
-    lab::{engine, redis::LabRedis, registry::LabRegistry},
+    lab::{engine, redis::LabRedis, registry::LabRegistry, wait::until},
 };
 
 /// The bootstrap's container.
@@ -119,6 +119,19 @@ impl BareLab {
         variables.iter().for_each(|variable| words.extend(["-e", variable]));
         words.extend(["-v", &mount, "-l", "shef-bouter=true", image, "bootstrap"]);
         self.docker(n, &words).await
+    }
+
+    /// What lets a further host join, made by the master of host 1.
+    ///
+    /// # Panics
+    /// If it does not come to make one.
+    pub async fn join_token(&self) -> String {
+        until("the master of the first host makes a join token", async || {
+            let said = self.docker(1, &["exec", "shef-master", "shef", "token", "join"]).await.ok()?;
+            // What it says beside the token comes behind it.
+            said.lines().next().map(str::to_owned)
+        })
+        .await
     }
 
     /// What the bootstrap of host `n` has written.
