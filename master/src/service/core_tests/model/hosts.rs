@@ -129,8 +129,8 @@ impl Model {
         self.conditions.insert(node.clone(), condition);
         self.away.extend((condition.standing != Standing::Ready).then(|| node.clone()));
         self.given_up.extend(condition.overdue.then(|| node.clone()));
-        // One that was forgotten registers anew.
-        if self.forgotten.remove(&node) {
+        // One that was forgotten registers anew, unless it has done so already.
+        if self.forgotten.remove(&node) && !self.described.contains_key(&node) {
             self.describe(n, HostFacts::default());
         }
         if condition.standing == Standing::Ready {
