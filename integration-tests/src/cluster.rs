@@ -15,7 +15,12 @@ use shef_agent::{
     config::{AgentConfig, PolicyConfig},
     engine::fake::FakeEngineOptions,
 };
-use shef_common::{browser_guard::KnownNames, docker::DockerTls, ids::NodeName, tls::TlsMode};
+use shef_common::{
+    browser_guard::KnownNames,
+    docker::DockerTls,
+    ids::NodeName,
+    tls::{JoinToken, TlsMode},
+};
 use shef_master::{MasterHandle, config::MasterConfig, store::StoreOptions};
 use tempfile::TempDir;
 
@@ -46,7 +51,8 @@ pub fn master_config(dir: &Path) -> MasterConfig {
         max_streams: 16,
         max_body_bytes: 262_144,
         api_names: KnownNames::default(),
-        tls: Some(TlsMode::Off),
+        // Agents with a token join and speak TLS; what tests send by hand comes without.
+        tls: Some(TlsMode::Optional),
         insecure: true,
         api_socket: None,
         http_workers: 1,
@@ -197,8 +203,20 @@ impl Cluster {
     /// # Panics
     /// If it does not come up.
     pub async fn fake(hosts: usize, engine: FakeEngineOptions) -> Self {
+        Self::hosts(Self::start(tempfile::tempdir().expect("a directory")).await, hosts, engine).await
+    }
+
+    /// The same without TLS.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub async fn plain(hosts: usize, engine: FakeEngineOptions) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut cluster = Self::start(dir).await;
+        let config = MasterConfig { tls: Some(TlsMode::Off), ..master_config(dir.path()) };
+        Self::hosts(Self::start_as(config, dir).await, hosts, engine).await
+    }
+
+    async fn hosts(mut cluster: Self, hosts: usize, engine: FakeEngineOptions) -> Self {
         for n in 0..hosts {
             cluster.add_agent(&format!("h{n}"), "unix:///nowhere", EngineChoice::Fake(engine.clone())).await;
         }
@@ -211,7 +229,15 @@ impl Cluster {
     /// # Panics
     /// If it does not come up.
     pub async fn start(dir: TempDir) -> Self {
-        let master = shef_master::start(master_config(dir.path())).await.expect("the master starts");
+        Self::start_as(master_config(dir.path()), dir).await
+    }
+
+    /// The same as `config` says.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub async fn start_as(config: MasterConfig, dir: TempDir) -> Self {
+        let master = shef_master::start(config).await.expect("the master starts");
         let api = Api::new(master.address());
         // Until a master knows its services again, it says 503 of those that it does not.
         api.until("/v1/services", |answer| answer.status == 200).await;
@@ -225,7 +251,11 @@ impl Cluster {
     pub async fn add_agent(&mut self, name: &str, docker_host: &str, engine: EngineChoice) {
         let dir = self.dir.path().join(name);
         std::fs::create_dir_all(&dir).expect("a directory");
-        let config = agent_config(&dir, name, self.master.address(), docker_host);
+        let mut config = agent_config(&dir, name, self.master.address(), docker_host);
+        if self.master.speaks_tls() {
+            let token = self.master.join_token().await.expect("a join token");
+            (config.tls, config.join_token) = (TlsMode::Required, JoinToken::parse(&token));
+        }
         self.agents.push(shef_agent::start(config, engine).await.expect("the agent starts"));
     }
 

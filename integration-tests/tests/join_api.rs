@@ -160,7 +160,7 @@ async fn a_command_makes_tokens_and_prints_nothing_else_on_its_output() {
     assert_eq!(row[..4], ["rack-1", "agent", "-", "1"], "{listed}");
     shef(&["token", "join"]).await;
     let [backup, _] = shef(&["backup"]).await;
-    assert!(backup.contains("\"authority\"") && backup.contains("identity/0000000000000001"));
+    assert!(backup.contains("authority/ca") && backup.contains("identity/0000000000000001"));
     assert!(!backup.contains(&token.secret) && !backup.contains("PRIVATE KEY"));
     master.stop().await;
 }

@@ -55,8 +55,14 @@ pub async fn says(lab: &BareLab, n: usize, words: &str) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
-    let said = said.await;
-    assert!(said.is_ok(), "the bootstrap of h{n} never said {words:?}:\n{}", lab.log(n).await);
+    if said.await.is_err() {
+        let mut logs = lab.log(n).await;
+        for part in ["shef-master", "shef-agent"] {
+            logs += &format!("\n--- {part}\n");
+            logs += &lab.docker(n, &["logs", "--tail", "30", part]).await.unwrap_or_else(|error| error);
+        }
+        panic!("the bootstrap of h{n} never said {words:?}:\n{logs}");
+    }
 }
 
 pub async fn hosts_ready(lab: &BareLab, count: usize) {

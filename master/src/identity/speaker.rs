@@ -38,7 +38,10 @@ pub enum NotASpeaker {
     #[error("this call is for agents, which show a certificate of the cluster")]
     Anonymous,
     /// Its certificate is one of something else, or does not count any more.
-    #[error("the certificate of {0} is none of a host of this cluster, or that host has been forgotten")]
+    #[error(
+        "the certificate of {0} is none of a host of this cluster, or that host has been forgotten; to let the host \
+         join again, stop its agent, empty the agent's data directory, and start it with a new join token"
+    )]
     NoHost(Identity),
     /// It is about another host.
     #[error("host {own} speaks for itself alone, and not for {other}")]

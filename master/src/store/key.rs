@@ -41,7 +41,7 @@ impl fmt::Display for Key {
             Self::Node(name) => write!(f, "node/{name}"),
             Self::Registry(host) => write!(f, "registry/{host}"),
             Self::Token(name) => write!(f, "token/{name}"),
-            Self::Authority => f.write_str("authority"),
+            Self::Authority => f.write_str("authority/ca"),
             Self::Identity(uid) => write!(f, "identity/{uid}"),
             Self::Stats => f.write_str("stats"),
         }
@@ -57,7 +57,7 @@ impl FromStr for Key {
             Some(("registry", host)) => Ok(Self::Registry(RegistryHost::parse(host)?)),
             Some(("token", name)) => Ok(Self::Token(TokenName::parse(name)?)),
             Some(("identity", uid)) => Ok(Self::Identity(NodeUid::parse(uid)?)),
-            None if text == "authority" => Ok(Self::Authority),
+            Some(("authority", "ca")) => Ok(Self::Authority),
             None if text == "stats" => Ok(Self::Stats),
             _ => Err(unknown(text)),
         }
@@ -102,7 +102,7 @@ mod tests {
             "node/h1.example.org",
             "registry/registry.local:5000",
             "token/ci",
-            "authority",
+            "authority/ca",
             "identity/00000000000000a1",
             "stats",
         ] {

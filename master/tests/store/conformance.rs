@@ -293,6 +293,10 @@ async fn values(store: &dyn Store) {
     let long = "x".repeat(300_000);
     let mut batch =
         vec![set(&node, None, odd), set(&service("long"), None, &long), set(&service("empty"), None, "")];
+    // One of every kind.
+    let others = ["service/parts/template/1", "service/parts/slots/0", "registry/a.b", "token/t", "stats"];
+    let others = others.into_iter().chain(["identity/00000000000000a1", "authority/ca"]);
+    batch.extend(others.map(|key| set(&key.parse().unwrap(), None, "{}")));
     batch.extend((0..2_500).map(|n| set(&service(&format!("n-{n:04}")), None, "{}")));
     let outcomes = store.commit(&cluster(1), &fence, &batch).await.unwrap();
     assert!(outcomes.iter().all(|o| *o == WriteOutcome::Done));

@@ -19,7 +19,7 @@ end
 -- A store that knows no service, host or CA is still free to join another cluster.
 local cluster = ARGV[5]
 for _, field in ipairs(redis.call('HKEYS', store)) do
-    if string.find(field, '^service/') or string.find(field, '^node/') or field == 'authority' then
+    if string.find(field, '^service/') or string.find(field, '^node/') or field == 'authority/ca' then
         cluster = meta[4]
         break
     end

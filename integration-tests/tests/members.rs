@@ -1,0 +1,135 @@
+//! Masters and agents that prove who they are: what goes on by itself, and what is refused to whom.
+
+use serde_json::json;
+use shef_agent::{AgentHandle, EngineChoice, engine::fake::FakeEngineOptions};
+use shef_common::tls::TlsMode;
+use shef_integration_tests::cluster::{Answer, Api, Cluster, master_config};
+use shef_master::config::MasterConfig;
+
+/// A cluster whose members speak TLS alone.
+async fn cluster(hosts: usize) -> Cluster {
+    let dir = tempfile::tempdir().unwrap();
+    let config = MasterConfig { tls: Some(TlsMode::Required), ..master_config(dir.path()) };
+    let mut cluster = Cluster::start_as(config, dir).await;
+    for n in 0..hosts {
+        add(&mut cluster, &format!("h{n}")).await;
+    }
+    cluster.ready(hosts).await;
+    cluster
+}
+
+async fn add(cluster: &mut Cluster, name: &str) {
+    cluster.add_agent(name, "unix:///nowhere", EngineChoice::Fake(FakeEngineOptions::default())).await;
+}
+
+async fn deploy(cluster: &Cluster, replicas: u32) {
+    let body = json!({ "name": "web", "replicas": replicas, "image": "app", "update": { "monitor_ms": 0 } });
+    let answer = cluster.api.call("POST", "/v1/services?wait=60s", body).await;
+    assert_eq!(answer.body["converged"], true, "{answer:?}");
+}
+
+/// Starts the master again, as `tls` says, at its address.
+async fn restart(cluster: &mut Cluster, tls: Option<TlsMode>) {
+    let listen = cluster.master.address();
+    let config = MasterConfig { tls, listen, ..master_config(cluster.dir.path()) };
+    let idle =
+        MasterConfig { tls: Some(TlsMode::Off), ..master_config(cluster.dir.path().join("idle").as_path()) };
+    let old = std::mem::replace(&mut cluster.master, shef_master::start(idle).await.unwrap());
+    old.stop().await;
+    let idle = std::mem::replace(&mut cluster.master, shef_master::start(config).await.unwrap());
+    idle.stop().await;
+}
+
+fn is_problem(answer: &Answer, status: u16, code: &str) {
+    assert_eq!((answer.status, &answer.body["code"]), (status, &json!(code)), "{answer:?}");
+}
+
+fn api_of(agent: &AgentHandle) -> Api {
+    Api::new(agent.address())
+}
+
+#[actix_rt::test]
+async fn what_runs_goes_on_under_a_master_that_starts_again() {
+    let mut cluster = cluster(2).await;
+    deploy(&cluster, 4).await;
+    // Nothing needs to be said of TLS any more.
+    restart(&mut cluster, None).await;
+    cluster.ready(2).await;
+    let scaled = cluster.api.call("PATCH", "/v1/services/web?wait=60s", json!({ "replicas": 6 })).await;
+    assert_eq!(scaled.body["converged"], true, "{scaled:?}");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn without_a_certificate_nobody_commands_a_host_or_speaks_for_one() {
+    let cluster = cluster(1).await;
+    let agent = api_of(&cluster.agents[0]);
+    let health = agent.get("/health").await;
+    assert_eq!((health.status, &health.body["node"]), (200, &json!("h0")));
+    for (method, path) in [
+        ("GET", "/v1/probe"),
+        ("POST", "/v1/probe"),
+        ("POST", "/v1/probe/ports"),
+        ("POST", "/v1/assignments"),
+        ("POST", "/v1/usage"),
+        ("POST", "/v1/disk"),
+        ("POST", "/v1/registry-login"),
+        ("GET", "/v1/replicas/web-000001/logs"),
+        ("GET", "/v1/replicas/web-000001/exec?cmd=id"),
+        ("GET", "/v1/elsewhere"),
+    ] {
+        is_problem(&agent.call(method, path, json!({})).await, 400, "tls_required");
+    }
+    for path in ["/agent/v1/register", "/agent/v1/report", "/agent/v1/images"] {
+        is_problem(&cluster.api.call("POST", path, json!({})).await, 400, "tls_required");
+    }
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_forgotten_host_is_refused_until_it_is_set_up_anew_with_another_token() {
+    let mut cluster = cluster(2).await;
+    deploy(&cluster, 2).await;
+    let gone = cluster.api.raw("DELETE", "/v1/nodes/h0?force=true", &[], vec![]).await;
+    assert_eq!(gone.status, 200, "{gone:?}");
+    // Its replica runs elsewhere, and its agent goes on asking all the while.
+    cluster.api.until("/v1/services/web", |answer| answer.body["running"] == 2).await;
+    assert_eq!(cluster.api.get("/v1/nodes/h0").await.status, 404);
+    let agent = cluster.agents.remove(0);
+    agent.stop().await;
+    std::fs::remove_dir_all(cluster.dir.path().join("h0")).unwrap();
+    add(&mut cluster, "h0").await;
+    cluster.ready(2).await;
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_cluster_without_tls_is_upgraded_host_by_host_and_nothing_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = MasterConfig { tls: Some(TlsMode::Off), ..master_config(dir.path()) };
+    let mut cluster = Cluster::start_as(config, dir).await;
+    add(&mut cluster, "h0").await;
+    add(&mut cluster, "h1").await;
+    cluster.ready(2).await;
+    deploy(&cluster, 4).await;
+    let ran = cluster.api.get("/v1/services/web").await.body["replica_states"].clone();
+    restart(&mut cluster, Some(TlsMode::Optional)).await;
+    cluster.ready(2).await;
+    for (n, name) in ["h0", "h1"].into_iter().enumerate() {
+        let agent = cluster.agents.remove(0);
+        agent.stop().await;
+        add(&mut cluster, name).await;
+        cluster.ready(2).await;
+        let secured = api_of(&cluster.agents[1]).get("/v1/probe").await;
+        is_problem(&secured, 400, "tls_required");
+        assert_eq!(cluster.agents.len(), 2, "{n}");
+    }
+    restart(&mut cluster, Some(TlsMode::Required)).await;
+    cluster.ready(2).await;
+    let runs = cluster.api.until("/v1/services/web", |answer| answer.body["state"] == "running").await;
+    let ids = |states: &serde_json::Value| -> Vec<_> {
+        states.as_array().unwrap().iter().map(|replica| replica["id"].clone()).collect()
+    };
+    assert_eq!(ids(&runs.body["replica_states"]), ids(&ran), "no replica was replaced");
+    cluster.stop().await;
+}
