@@ -33,7 +33,10 @@ use crate::{
     access::{AccessActor, JOIN_LIFE, JoinRole, Role, TokenAsked, TokenKind, TokenRefused, TokenRequest},
     cluster::Succession,
     config::MasterConfig,
-    identity::{AuthorityError, Found, OwnError, OwnNames, authority_at_start, own_tls, renew_own},
+    identity::{
+        AuthorityCopy, AuthorityError, COPY, Found, OwnError, OwnNames, authority_at_start, own_tls,
+        renew_own,
+    },
     recover::{Unreadable, recover},
     registries::SecretKey,
     stats::{SaveNow, Stats, StatsActor},
@@ -217,7 +220,18 @@ async fn start_on_as(
     let nobody = Fence { epoch: Epoch(0), leader: leader.clone() };
     let restored =
         matches!(store.check(&nobody).await, Err(StoreError::Fenced { stored }) if stored.leader.is_nobody());
-    let mut led = store.lead(&leader, how.above, &random_id(ClusterId::parse)?).await?;
+    let key = SecretKey(config.secret_key_file.clone());
+    let vault = tokio::task::spawn_blocking(move || key.open()).await.map_err(|_| StartError::Ended)?;
+    if let Err(error) = &vault {
+        log::error!(error:%; "no credentials of registries can be kept or used");
+    }
+    // A store that was emptied belongs to the cluster that it belonged to before.
+    let copy = AuthorityCopy::read(config.data_dir.join(COPY), &vault).await;
+    let cluster_if_new = match copy.cluster() {
+        Some(cluster) => cluster.clone(),
+        None => random_id(ClusterId::parse)?,
+    };
+    let mut led = store.lead(&leader, how.above, &cluster_if_new).await?;
     let (mut recovered, saved_counts) = recover(&led.records)?;
     let has_administrator =
         recovered.tokens.iter().any(|token| token.record.kind.api_role() == Some(Role::Admin));
@@ -227,14 +241,10 @@ async fn start_on_as(
         "leading on {}", store.describe()
     );
 
-    let key = SecretKey(config.secret_key_file.clone());
-    let vault = tokio::task::spawn_blocking(move || key.open()).await.map_err(|_| StartError::Ended)?;
-    if let Err(error) = &vault {
-        log::error!(error:%; "no credentials of registries can be kept or used");
-    }
     let found = Found {
         configured: config.tls,
         record: recovered.authority.take(),
+        copy,
         key_file: config.secret_key_file.clone(),
         vault: &vault,
     };

@@ -15,5 +15,5 @@ pub use self::{
     member::{BACKDATED_MS, Credential, InvalidCredential, Peer, Tls, to_ca},
     mode::{NoMode, TlsMode},
     name::Identity,
-    stream::{Stream, accept},
+    stream::{PeerKey, Stream, accept},
 };

@@ -21,11 +21,17 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// The first byte of every TLS connection (RFC 8446, section 5.1): a record of the handshake.
 const TLS_RECORD: u8 = 22;
 
+/// The key that a connection's other end has shown that it holds: the SHA-256 of its public form, 64
+/// hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerKey(pub String);
+
 /// A connection, and who is at its other end.
 #[derive(Debug)]
 pub struct Stream {
     io: Io,
     peer: Peer,
+    key: Option<PeerKey>,
 }
 
 #[derive(Debug)]
@@ -40,11 +46,12 @@ enum Io {
 /// # Errors
 /// The connection has ended, the client was too slow, or shows a certificate that is not taken.
 pub async fn accept(connection: TcpStream, tls: Option<&Tls>) -> io::Result<Stream> {
-    let Some(tls) = tls else { return Ok(Stream { io: Io::Plain(connection), peer: Peer::Plain }) };
+    let plain = |connection| Stream { io: Io::Plain(connection), peer: Peer::Plain, key: None };
+    let Some(tls) = tls else { return Ok(plain(connection)) };
     let hello = async {
         let mut first = [0];
         if connection.peek(&mut first).await? == 0 || first != [TLS_RECORD] {
-            return Ok(Stream { io: Io::Plain(connection), peer: Peer::Plain });
+            return Ok(plain(connection));
         }
         let stream = TlsAcceptor::from(tls.server()).accept(connection).await?;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
@@ -53,7 +60,8 @@ pub async fn accept(connection: TcpStream, tls: Option<&Tls>) -> io::Result<Stre
             Some(Some(member)) => Peer::Member(member),
             Some(None) => return Err(io::Error::other("its certificate names no member of a cluster")),
         };
-        Ok(Stream { io: Io::Tls(Box::new(stream)), peer })
+        let key = shown.and_then(verify::key).map(PeerKey);
+        Ok(Stream { io: Io::Tls(Box::new(stream)), peer, key })
     };
     tokio::time::timeout(HANDSHAKE_LIMIT, hello).await?
 }
@@ -65,10 +73,16 @@ impl Stream {
         &self.peer
     }
 
+    /// The key of its other end; `None`: it has shown none.
+    #[must_use]
+    pub const fn key(&self) -> Option<&PeerKey> {
+        self.key.as_ref()
+    }
+
     /// A connection by a socket of this machine.
     #[must_use]
     pub fn local(connection: UnixStream) -> Self {
-        Self { io: Io::Local(connection), peer: Peer::Local }
+        Self { io: Io::Local(connection), peer: Peer::Local, key: None }
     }
 
     /// The TCP connection under it; `None`: it is one of this machine.

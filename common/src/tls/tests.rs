@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    PKCS_ECDSA_P256_SHA256, date_time_ymd,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData as _, date_time_ymd,
 };
 use rustls_pki_types::ServerName;
 use tokio::{
@@ -191,4 +191,30 @@ async fn a_client_without_tls_is_told_apart_and_a_silent_one_is_let_go() {
     drop(TcpStream::connect(address).await.unwrap());
     // It is served as one that says nothing more.
     assert!(peer.await.unwrap().is_ok_and(|peer| peer == Peer::Plain));
+}
+
+#[tokio::test]
+async fn a_connection_tells_the_key_of_its_other_end() {
+    let ca = Ca::new();
+    let client = ca.signs(&agent(UID).to_string(), 2100);
+    let spki = KeyPair::from_pem(&client.key).unwrap().subject_public_key_info();
+    let digest = ring::digest::digest(&ring::digest::SHA256, &spki);
+    let expected = digest.as_ref().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for (config, key) in
+        [(Tls::new(&client).unwrap().to_masters(), Some(PeerKey(expected))), (to_ca(client.cas()), None)]
+    {
+        let calls = async {
+            let connection = TcpStream::connect(address).await.unwrap();
+            let name = ServerName::try_from("10.1.2.3").unwrap();
+            TlsConnector::from(config).connect(name, connection).await.unwrap()
+        };
+        let server = ca.member(&master());
+        let accepts = async { accept(listener.accept().await.unwrap().0, Some(&server)).await.unwrap() };
+        let (_client, stream) = tokio::join!(calls, accepts);
+        assert_eq!(stream.key(), key.as_ref());
+    }
+    let connection = TcpStream::connect(address).await.unwrap();
+    assert_eq!(accept(connection, None).await.unwrap().key(), None);
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ring::digest::{SHA256, digest};
 use rustls::{
     CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
@@ -13,12 +14,18 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::EndEntityCert;
 
-use super::{CaDigest, Identity, member::PROVIDER};
+use super::{CaDigest, Identity, join::hex, member::PROVIDER};
 use crate::clock::WallMs;
 
 /// The member that a certificate names; `None`: none. It says nothing of who has signed it.
 pub(super) fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {
     EndEntityCert::try_from(certificate).ok()?.valid_dns_names().find_map(Identity::parse)
+}
+
+/// The SHA-256 of a certificate's public key, as hexadecimal digits; `None`: it cannot be read.
+pub(super) fn key(certificate: &CertificateDer<'_>) -> Option<String> {
+    let key = EndEntityCert::try_from(certificate).ok()?.subject_public_key_info();
+    Some(hex(digest(&SHA256, &key).as_ref()))
 }
 
 /// When a certificate begins and ends to count.

@@ -13,9 +13,10 @@ use super::{
     joins::{IdentityWrite, Joining, TokenWrite},
     kind::{TokenKind, TokenRole},
     messages::{
-        Created, JoinRefused, JoinRequest, RenewRefused, RenewRequest, RevokeIdentity, TokenRefused,
-        TokenRequest,
+        Created, JoinRefused, JoinRequest, ReadmitRequest, RenewRefused, RenewRequest, RevokeIdentity,
+        TokenRefused, TokenRequest,
     },
+    readmit::Readmitting,
     token::Token,
 };
 use crate::{
@@ -131,13 +132,20 @@ fn writes(token: Option<TokenWrite>, identities: Vec<IdentityWrite>) -> serde_js
         Ok(record.map(|record| serde_json::to_vec(&record)).transpose()?.map(Bytes::from))
     }
     let mut writes = Vec::new();
+    let has_token = token.is_some();
     if let Some(TokenWrite { name, expect, record }) = token {
         writes.push(Write { key: Key::Token(name), expect: Some(expect), value: value(record)? });
     }
     for IdentityWrite { uid, expect, record } in identities {
         match &record {
-            Some(record) if record.revoked.is_none() => {
+            Some(record) if record.revoked.is_none() && has_token => {
                 log::info!(node:% = record.node, uid:%; "a host joins");
+            }
+            Some(record) if record.revoked.is_none() => {
+                log::warn!(
+                    node:% = record.node, uid:%;
+                    "the store does not know this host, whose certificate counts; it is known again"
+                );
             }
             Some(record) => log::info!(node:% = record.node, uid:%; "the identity of a host is revoked"),
             None => {}
@@ -195,6 +203,21 @@ impl Handler<JoinRequest> for AccessActor {
         self.joins.insert(ticket, answer);
         let JoinRequest { id, secret, node, uid, key } = request;
         self.event(Event::Join(Joining { ticket, id, secret, node, uid, key, now: Now::read().wall }), ctx);
+        Box::pin(async move { answered.await.unwrap_or(Err(JoinRefused::Stopping)) })
+    }
+}
+
+impl Handler<ReadmitRequest> for AccessActor {
+    type Result = ResponseFuture<Result<NodeName, JoinRefused>>;
+    fn handle(
+        &mut self,
+        ReadmitRequest { uid, node, key }: ReadmitRequest,
+        ctx: &mut Self::Context,
+    ) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        let ticket = self.ticket();
+        self.joins.insert(ticket, answer);
+        self.event(Event::Readmit(Readmitting { ticket, uid, node, key }), ctx);
         Box::pin(async move { answered.await.unwrap_or(Err(JoinRefused::Stopping)) })
     }
 }

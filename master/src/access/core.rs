@@ -14,6 +14,7 @@ use super::{
     joins::{BatchNumber, IdentityWrite, Joining, Joins, TokenWrite},
     kind::TokenKind,
     messages::{Created, JoinRefused, RenewRefused, TokenAsked, TokenRefused, TokenView},
+    readmit::Readmitting,
     token::{Token, TokenRecord, TokenTable},
 };
 use crate::{
@@ -76,6 +77,8 @@ pub enum Event {
     Committed(TokenName, Result<(), CommitError>),
     /// A host asks to be let in.
     Join(Joining),
+    /// A host with a certificate that counts registers, and has no record.
+    Readmit(Readmitting),
     /// A host asks for another certificate for its key.
     Renew {
         /// To be answered.
@@ -114,7 +117,7 @@ pub enum Effect {
         /// The identities.
         identities: Vec<IdentityWrite>,
     },
-    /// Answer a host that joins: its name.
+    /// Answer a host that joins, or that is known again: its name.
     AnswerJoin(Ticket, Result<NodeName, JoinRefused>),
     /// Answer a host that wants another certificate: its name.
     AnswerRenewal(Ticket, Result<NodeName, RenewRefused>),
@@ -187,6 +190,7 @@ impl AccessCore {
             Event::Revoke { ticket, name } => self.change(name, Some(ticket), None),
             Event::Committed(name, outcome) => self.committed(&name, outcome),
             Event::Join(joining) => self.join(joining),
+            Event::Readmit(readmitting) => self.readmit(readmitting),
             Event::Renew { ticket, uid, key } => vec![self.renew(ticket, &uid, &key)],
             Event::RevokeIdentity(uid, now) => self.revoke_identity(uid, now),
             Event::IdentitiesCommitted(number, outcome) => self.identities_committed(number, outcome),

@@ -14,6 +14,7 @@ use super::{
     joins::{IdentityWrite, Joining, TokenWrite},
     kind::{JoinRole, TokenKind},
     messages::{JoinRefused, RenewRefused, TokenAsked},
+    readmit::Readmitting,
     token::{Token, TokenRecord},
 };
 use crate::{
@@ -21,19 +22,19 @@ use crate::{
     store::CommitError,
 };
 
-const NOW: WallMs = WallMs(1_000_000_000_000);
+pub(super) const NOW: WallMs = WallMs(1_000_000_000_000);
 
-fn uid(n: u8) -> NodeUid {
+pub(super) fn uid(n: u8) -> NodeUid {
     NodeUid::parse(&format!("{n:016x}")).unwrap()
 }
 
-fn away() -> CommitError {
+pub(super) fn away() -> CommitError {
     CommitError::Unavailable { why: "away".to_owned() }
 }
 
 /// What becomes of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     Done,
     NotDone,
     /// It is durable, the answer is lost, and this master leads no more.
@@ -44,11 +45,11 @@ type Records<K, T> = BTreeMap<K, (Version, T)>;
 
 /// The core with a store, and the laws that hold for both.
 #[derive(Default)]
-struct Site {
-    core: AccessCore,
-    tokens: Records<TokenName, TokenRecord>,
-    identities: Records<NodeUid, IdentityRecord>,
-    pending: Vec<Effect>,
+pub(super) struct Site {
+    pub(super) core: AccessCore,
+    pub(super) tokens: Records<TokenName, TokenRecord>,
+    pub(super) identities: Records<NodeUid, IdentityRecord>,
+    pub(super) pending: Vec<Effect>,
     fenced: bool,
     tickets: Ticket,
     /// Texts of tokens, and how often each may be used.
@@ -57,10 +58,12 @@ struct Site {
     used: BTreeMap<String, u32>,
     /// Joins that wait for an answer.
     asked: BTreeMap<Ticket, (NodeUid, String)>,
-    answers: Vec<Result<NodeName, JoinRefused>>,
+    pub(super) answers: Vec<Result<NodeName, JoinRefused>>,
     renewals: Vec<Result<NodeName, RenewRefused>>,
-    table: std::sync::Arc<IdentityTable>,
+    pub(super) table: std::sync::Arc<IdentityTable>,
     retries: u32,
+    /// Hosts that have asked to be known again.
+    readmitting: BTreeSet<NodeUid>,
 }
 
 fn write<K: Ord + Clone, T: Clone>(
@@ -79,7 +82,7 @@ fn write<K: Ord + Clone, T: Clone>(
 }
 
 impl Site {
-    fn event(&mut self, event: Event) {
+    pub(super) fn event(&mut self, event: Event) {
         let effects = self.core.handle(event);
         self.carry_out(effects);
     }
@@ -110,7 +113,7 @@ impl Site {
     }
 
     /// Ends the commit at `at`, if there is one.
-    fn finish(&mut self, at: usize, outcome: Outcome) {
+    pub(super) fn finish(&mut self, at: usize, outcome: Outcome) {
         if self.pending.is_empty() {
             return;
         }
@@ -138,8 +141,11 @@ impl Site {
                 write(&mut self.tokens, name, *expect, record.as_ref());
             }
             Effect::CommitIdentities { token, identities, .. } => {
-                let new = identities.iter().filter(|write| write.expect.is_none()).count();
-                assert_eq!(token.is_some(), new > 0, "who joins uses a token");
+                let new = identities.iter().filter(|write| write.expect.is_none());
+                let without = new.clone().filter(|write| !self.readmitting.contains(&write.uid)).count();
+                let new = new.count();
+                assert!(token.is_some() || without == 0, "who joins uses a token");
+                assert!(token.is_none() || new > 0, "and nobody else does");
                 if let Some(TokenWrite { name, expect, record }) = token {
                     let (id, may) = {
                         let token = &self.tokens[name].1;
@@ -168,7 +174,7 @@ impl Site {
         }
     }
 
-    fn create(&mut self, name: u8, uses: u32, expires: WallMs) {
+    pub(super) fn create(&mut self, name: u8, uses: u32, expires: WallMs) {
         let token = Token::random_join(&CaDigest::of(b"a certificate")).unwrap();
         self.texts.push((JoinToken::parse(&token.text).unwrap(), uses));
         let kind = TokenKind::Join { role: JoinRole::Agent, uses_left: uses };
@@ -186,23 +192,32 @@ impl Site {
         self.event(Event::Join(Joining { ticket, id, secret, node, uid: uid(host), key, now }));
     }
 
-    fn join(&mut self, token: usize, host: u8, key: u8) {
+    pub(super) fn join(&mut self, token: usize, host: u8, key: u8) {
         self.join_at(token, host, key, NOW);
     }
 
-    fn renew(&mut self, host: u8, key: u8) -> bool {
+    pub(super) fn readmit(&mut self, host: u8, name: u8, key: u8) {
+        self.tickets += 1;
+        let (ticket, key) = (self.tickets, format!("{key:064x}"));
+        self.asked.insert(ticket, (uid(host), key.clone()));
+        self.readmitting.insert(uid(host));
+        let node = NodeName::parse(&format!("h{name}")).unwrap();
+        self.event(Event::Readmit(Readmitting { ticket, uid: uid(host), node, key }));
+    }
+
+    pub(super) fn renew(&mut self, host: u8, key: u8) -> bool {
         self.event(Event::Renew { ticket: 0, uid: uid(host), key: format!("{key:064x}") });
         self.renewals.pop().unwrap().is_ok()
     }
 
-    fn finish_all(&mut self) {
+    pub(super) fn finish_all(&mut self) {
         while !self.pending.is_empty() {
             self.finish(0, Outcome::Done);
         }
     }
 
     /// Another leadership begins from what is stored.
-    fn restart(&mut self, forgotten: BTreeSet<NodeUid>, now: WallMs) {
+    pub(super) fn restart(&mut self, forgotten: BTreeSet<NodeUid>, now: WallMs) {
         self.pending.clear();
         self.asked.clear();
         self.fenced = false;
@@ -237,6 +252,7 @@ fn token_name(n: u8) -> TokenName {
 enum Act {
     Create(u8, u32),
     Join(usize, u8, u8),
+    Readmit(u8, u8, u8),
     RevokeToken(u8),
     Forget(u8),
     Finish(usize, Outcome),
@@ -254,6 +270,10 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         3 => (0..3_u8, 1..4_u32).prop_map(|(name, uses)| Act::Create(name, uses)),
         12 => (0..4_usize, 0..6_u8, 0..10_u8).prop_map(|(token, host, key)| Act::Join(token, host, key / 8)),
+        3 => (0..6_u8, 0..12_u8, 0..10_u8).prop_map(|(host, name, key)| {
+            // Mostly under its own name, and with its own key.
+            Act::Readmit(host, if name < 6 { name } else { host }, key / 8)
+        }),
         1 => (0..3_u8).prop_map(Act::RevokeToken),
         2 => (0..6_u8).prop_map(Act::Forget),
         10 => (0..5_usize, outcome).prop_map(|(at, outcome)| Act::Finish(at, outcome)),
@@ -274,6 +294,7 @@ proptest! {
             match act {
                 Act::Create(name, uses) => site.create(name, uses, WallMs(NOW.0 + 1)),
                 Act::Join(token, host, key) => site.join(token, host, key),
+                Act::Readmit(host, name, key) => site.readmit(host, name, key),
                 Act::RevokeToken(name) => {
                     site.tickets += 1;
                     site.event(Event::Revoke { ticket: site.tickets, name: token_name(name) });

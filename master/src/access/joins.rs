@@ -13,6 +13,7 @@ use super::{
     core::{AccessCore, Effect, Ticket},
     kind::TokenKind,
     messages::{JoinRefused, RenewRefused},
+    readmit::{Readmissions, Readmitting},
     token::TokenRecord,
 };
 use crate::{
@@ -23,9 +24,9 @@ use crate::{
 /// How many identities are kept at most, the revoked ones included.
 pub const MAX_IDENTITIES: usize = 10_000;
 /// How many hosts join in one commit at most.
-const MOST_AT_ONCE: usize = 64;
+pub(super) const MOST_AT_ONCE: usize = 64;
 /// How many hosts wait for a commit at most.
-const MOST_WAITING: usize = 1_024;
+pub(super) const MOST_WAITING: usize = 1_024;
 
 /// Names a commit of identities.
 pub type BatchNumber = u64;
@@ -73,25 +74,44 @@ pub struct TokenWrite {
 
 /// What is on its way to the store.
 #[derive(Debug)]
-struct Batch {
+pub(super) struct Batch {
     writes: Vec<IdentityWrite>,
-    /// Of hosts that join: the token, and who is answered.
-    joins: Option<(TokenWrite, Vec<Joining>)>,
+    whose: Whose,
+}
+
+/// Who waits for a commit.
+#[derive(Debug)]
+enum Whose {
+    /// Hosts that join by this token.
+    Joins(TokenWrite, Vec<Joining>),
+    /// Hosts that are known again.
+    Readmissions(Vec<Readmitting>),
+    /// Nobody: hosts are revoked, or their records deleted.
+    Nobody,
+}
+
+impl Batch {
+    /// Of hosts that are known again.
+    pub(super) const fn readmits(writes: Vec<IdentityWrite>, hosts: Vec<Readmitting>) -> Self {
+        Self { writes, whose: Whose::Readmissions(hosts) }
+    }
 }
 
 /// The identities, and who waits for one.
 #[derive(Debug, Default)]
 pub(super) struct Joins {
-    kept: BTreeMap<NodeUid, (Version, IdentityRecord)>,
+    pub(super) kept: BTreeMap<NodeUid, (Version, IdentityRecord)>,
     batches: BTreeMap<BatchNumber, Batch>,
     batch_number: BatchNumber,
     /// Whose record is on its way.
-    busy: BTreeSet<NodeUid>,
+    pub(super) busy: BTreeSet<NodeUid>,
     /// Tokens whose record is on its way with hosts that join.
     pub(super) using: BTreeSet<TokenName>,
     waiting: BTreeMap<TokenName, VecDeque<Joining>>,
     /// Whose revocation is not durable yet: it counts already.
-    revoking: BTreeMap<NodeUid, WallMs>,
+    pub(super) revoking: BTreeMap<NodeUid, WallMs>,
+    /// Hosts that are known again.
+    pub(super) readmissions: Readmissions,
 }
 
 impl Joins {
@@ -100,15 +120,29 @@ impl Joins {
     }
 
     /// The host's record, if its identity counts.
-    fn counting(&self, uid: &NodeUid) -> Option<&IdentityRecord> {
+    pub(super) fn counting(&self, uid: &NodeUid) -> Option<&IdentityRecord> {
         let (_, record) = self.kept.get(uid)?;
         (record.revoked.is_none() && !self.revoking.contains_key(uid)).then_some(record)
     }
 
-    fn commit(&mut self, batch: Batch) -> Effect {
+    /// Whether a host of this name has an identity that counts, or gets one.
+    pub(super) fn is_name_taken(&self, node: &NodeName) -> bool {
+        let counts = |(uid, (_, record)): (&NodeUid, &(Version, IdentityRecord))| {
+            record.revoked.is_none() && !self.revoking.contains_key(uid) && record.node == *node
+        };
+        let comes = |write: &IdentityWrite| {
+            write.record.as_ref().is_some_and(|record| record.revoked.is_none() && record.node == *node)
+        };
+        self.kept.iter().any(counts) || self.batches.values().flat_map(|batch| &batch.writes).any(comes)
+    }
+
+    pub(super) fn commit(&mut self, batch: Batch) -> Effect {
         self.batch_number += 1;
         self.busy.extend(batch.writes.iter().map(|write| write.uid.clone()));
-        let token = batch.joins.as_ref().map(|(token, _)| token.clone());
+        let token = match &batch.whose {
+            Whose::Joins(token, _) => Some(token.clone()),
+            Whose::Readmissions(_) | Whose::Nobody => None,
+        };
         self.using.extend(token.iter().map(|token| token.name.clone()));
         let effect =
             Effect::CommitIdentities { number: self.batch_number, token, identities: batch.writes.clone() };
@@ -136,7 +170,9 @@ impl AccessCore {
         now: WallMs,
     ) -> Vec<Effect> {
         let counting = |uid: &NodeUid| self.joins.counting(uid).is_some();
-        let lost: Vec<NodeUid> = forgotten.into_iter().filter(counting).collect();
+        let forgotten: BTreeSet<NodeUid> = forgotten.into_iter().collect();
+        let lost: Vec<NodeUid> = forgotten.iter().filter(|uid| counting(uid)).cloned().collect();
+        self.joins.readmissions.forgotten = forgotten;
         self.joins.revoking.extend(lost.into_iter().map(|uid| (uid, now)));
         let mut effects = vec![self.joins.publish()];
         effects.extend(self.commit_revocations());
@@ -155,7 +191,7 @@ impl AccessCore {
             record: None,
         };
         let writes: Vec<IdentityWrite> = free.map(delete).collect();
-        let batch = |writes: &[IdentityWrite]| Batch { writes: writes.to_vec(), joins: None };
+        let batch = |writes: &[IdentityWrite]| Batch { writes: writes.to_vec(), whose: Whose::Nobody };
         writes.chunks(MOST_AT_ONCE).map(|writes| self.joins.commit(batch(writes))).collect()
     }
 
@@ -261,7 +297,7 @@ impl AccessCore {
         };
         let writes = batch.iter().map(write).collect();
         let token = TokenWrite { name: name.clone(), expect, record };
-        effects.push(self.joins.commit(Batch { writes, joins: Some((token, batch)) }));
+        effects.push(self.joins.commit(Batch { writes, whose: Whose::Joins(token, batch) }));
         effects
     }
 
@@ -296,7 +332,7 @@ impl AccessCore {
             Some(IdentityWrite { uid: uid.clone(), expect: Some(*version), record })
         };
         let writes: Vec<IdentityWrite> = joins.revoking.iter().filter_map(write).take(MOST_AT_ONCE).collect();
-        (!writes.is_empty()).then(|| joins.commit(Batch { writes, joins: None }))
+        (!writes.is_empty()).then(|| joins.commit(Batch { writes, whose: Whose::Nobody }))
     }
 
     pub(super) fn identities_committed(
@@ -304,7 +340,7 @@ impl AccessCore {
         number: BatchNumber,
         outcome: Result<(), CommitError>,
     ) -> Vec<Effect> {
-        let Some(Batch { writes, joins }) = self.joins.batches.remove(&number) else { return Vec::new() };
+        let Some(Batch { writes, whose }) = self.joins.batches.remove(&number) else { return Vec::new() };
         for write in &writes {
             self.joins.busy.remove(&write.uid);
         }
@@ -324,28 +360,40 @@ impl AccessCore {
             }
             effects.push(self.joins.publish());
         }
-        let has_joined = joins.is_some();
-        if let Some((TokenWrite { name, expect, record }, joined)) = joins {
-            self.joins.using.remove(&name);
-            if outcome.is_ok() {
-                match record {
-                    Some(record) => _ = self.kept.insert(name.clone(), (expect.next(), record)),
-                    None => _ = self.kept.remove(&name),
+        let is_awaited = !matches!(whose, Whose::Nobody);
+        // The answer comes after the identity counts.
+        let answer = |joins: &Joins, ticket, uid, node| {
+            let answer = match outcome.clone() {
+                Ok(()) if joins.revoking.contains_key(&uid) => Err(JoinRefused::Revoked(uid)),
+                Ok(()) => Ok(node),
+                Err(error) => Err(error.into()),
+            };
+            Effect::AnswerJoin(ticket, answer)
+        };
+        match whose {
+            Whose::Joins(TokenWrite { name, expect, record }, joined) => {
+                self.joins.using.remove(&name);
+                if outcome.is_ok() {
+                    match record {
+                        Some(record) => _ = self.kept.insert(name.clone(), (expect.next(), record)),
+                        None => _ = self.kept.remove(&name),
+                    }
+                    effects.push(self.publish());
                 }
-                effects.push(self.publish());
+                for Joining { ticket, node, uid, .. } in joined {
+                    effects.push(answer(&self.joins, ticket, uid, node));
+                }
+                effects.extend(self.join_waiting(&name));
             }
-            // The answer comes after the identity counts.
-            for Joining { ticket, node, uid, .. } in joined {
-                let answer = match outcome.clone() {
-                    Ok(()) if self.joins.revoking.contains_key(&uid) => Err(JoinRefused::Revoked(uid)),
-                    Ok(()) => Ok(node),
-                    Err(error) => Err(error.into()),
-                };
-                effects.push(Effect::AnswerJoin(ticket, answer));
+            Whose::Readmissions(known) => {
+                for Readmitting { ticket, node, uid, .. } in known {
+                    effects.push(answer(&self.joins, ticket, uid, node));
+                }
+                effects.extend(self.readmitted());
             }
-            effects.extend(self.join_waiting(&name));
+            Whose::Nobody => {}
         }
-        if outcome.is_ok() || has_joined {
+        if outcome.is_ok() || is_awaited {
             effects.extend(self.commit_revocations());
         } else if !self.joins.revoking.is_empty() {
             effects.push(Effect::RetryLater);

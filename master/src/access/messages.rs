@@ -50,6 +50,19 @@ pub struct JoinRequest {
     pub key: String,
 }
 
+/// A host with a certificate that counts is to be known again: the store has lost its record. Answered with
+/// its name when that is durable.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "Result<NodeName, JoinRefused>")]
+pub struct ReadmitRequest {
+    /// Which host.
+    pub uid: NodeUid,
+    /// The name that it registers under.
+    pub node: NodeName,
+    /// The digest of its key, which its connection has proved.
+    pub key: String,
+}
+
 /// Why a host was not let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinRefused {
@@ -65,6 +78,12 @@ pub enum JoinRefused {
          join under a new identity"
     )]
     OtherKey(NodeUid),
+    /// Another member has the name that it registers under.
+    #[error(
+        "another member of the cluster has the name {0}; forget that one (`shef node rm`), or give this host \
+         another name"
+    )]
+    NameTaken(NodeName),
     /// It was forgotten.
     #[error("the identity {0} was revoked when its host was forgotten; join under a new identity")]
     Revoked(NodeUid),

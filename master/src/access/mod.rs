@@ -7,6 +7,8 @@
 //! - A token counts from when it is durable, and no more once its revocation is.
 //! - A host is let in by one commit that also uses up its token: no use counts twice, whatever becomes of
 //!   commits.
+//! - A host whose identity the store has lost is known again by its certificate, once, under a name that no
+//!   other member has, and never after it was forgotten: a certificate is given only to whom the store knows.
 //! - The identity of a forgotten host counts no more at once, and the store is told until it has taken it.
 
 mod actor;
@@ -19,14 +21,17 @@ mod joins;
 mod kind;
 mod messages;
 mod need;
+mod readmit;
+#[cfg(test)]
+mod readmit_tests;
 mod token;
 
 pub use actor::{AccessActor, AccessOutlets};
 pub use core::{AccessCore, RecoveredAccess, RecoveredToken};
 pub use kind::{JOIN_LIFE, JoinRole, MOST_USES, TokenKind, TokenRole};
 pub use messages::{
-    Created, JoinRefused, JoinRequest, RenewRefused, RenewRequest, RevokeIdentity, TokenAsked, TokenRefused,
-    TokenRequest, TokenView,
+    Created, JoinRefused, JoinRequest, ReadmitRequest, RenewRefused, RenewRequest, RevokeIdentity,
+    TokenAsked, TokenRefused, TokenRequest, TokenView,
 };
 pub use need::{Caller, Denied, MayChange, Need, Role, Scope};
 pub use token::{Presented, Token, TokenRecord, TokenTable};

@@ -75,6 +75,7 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
         registries: registries.recipient(),
         tokens: access.clone().recipient(),
         join: access.clone().recipient(),
+        readmit: access.clone().recipient(),
         renew: access.recipient(),
         authority,
         insecure: config.insecure,
@@ -185,6 +186,9 @@ pub(super) fn serve(
             })
             .on_connect_ext(move |stream: &Stream, data| {
                 data.insert(stream.peer().clone());
+                if let Some(key) = stream.key() {
+                    data.insert(key.clone());
+                }
                 let goes_on = counted.opened(stream.peer_address().map(|client| client.ip()), data);
                 if let Some(connection) = stream.tcp() {
                     sockets::cut_off_if_unread(connection);

@@ -7,14 +7,15 @@ use serde::de::DeserializeOwned;
 use shef_common::{
     image::ImageRef,
     problem::{Code, Problem},
-    protocol::{ImagesNeeded, ImagesQuery, Registration, Report},
-    tls::Peer,
+    protocol::{ImagesNeeded, ImagesQuery, Registration, Report, ReportAck},
+    tls::{Peer, PeerKey},
 };
 
-use super::{Api, ApiError, answer::Answer, body};
+use super::{Api, ApiError, answer::Answer, body, join};
 use crate::{
+    access::ReadmitRequest,
     cluster::PhaseView,
-    identity::{NotASpeaker, Speaker, speaker},
+    identity::{NotASpeaker, ReportCounts, Speaker, speaker},
     runner::{Register, RegisterRefused, TakeReport},
 };
 
@@ -44,7 +45,8 @@ async fn read<T: DeserializeOwned>(
 fn speaks(request: &HttpRequest, api: &Api) -> Result<Option<Speaker>, ApiError> {
     let Some(authority) = &api.authority else { return Ok(None) };
     let peer = request.conn_data::<Peer>().unwrap_or(&Peer::Plain);
-    Ok(Some(speaker(authority.mode, &authority.cluster, peer, &api.view.identities())?))
+    let key = request.conn_data::<PeerKey>();
+    Ok(Some(speaker(authority.mode, &authority.cluster, peer, key, &api.view.identities())?))
 }
 
 impl From<NotASpeaker> for ApiError {
@@ -54,6 +56,7 @@ impl From<NotASpeaker> for ApiError {
             NotASpeaker::Anonymous
             | NotASpeaker::NoHost(_)
             | NotASpeaker::OtherHost { .. }
+            | NotASpeaker::NotItsOwn { .. }
             | NotASpeaker::HasIdentity(_) => Code::NotAMember,
         };
         Problem::new(code, refused.to_string()).into()
@@ -70,6 +73,9 @@ pub async fn register(request: HttpRequest, payload: web::Payload, api: web::Dat
     let registration: Registration = read(&request, payload, &api).await?;
     if let Some(speaker) = speaks {
         speaker.may_register(&registration, &api.view.identities())?;
+        if let Speaker::Unrecorded { uid, key, .. } = speaker {
+            readmit(&api, ReadmitRequest { uid, node: registration.node.clone(), key }).await?;
+        }
     }
     match api
         .register
@@ -84,12 +90,40 @@ pub async fn register(request: HttpRequest, payload: web::Payload, api: web::Dat
     }
 }
 
+/// Records a host that the store does not know. While another master leads, that one does.
+async fn readmit(api: &Api, request: ReadmitRequest) -> Result<(), ApiError> {
+    if matches!(api.view.cluster().phase, PhaseView::Deposed(_)) {
+        return Ok(());
+    }
+    let asked = api.readmit.send(request).timeout(LIMIT).await;
+    asked.map_err(|error| join::unanswered(&error))?.map_err(|why| join::refused(&why))?;
+    Ok(())
+}
+
+/// The answer to a report of a host whose name is not recorded.
+fn register_first(api: &Api) -> Answer {
+    let Some((_, fence)) = api.view.cluster().leads else {
+        return Err(Problem::new(Code::Recovering, "the master has just started; report again").into());
+    };
+    Ok(HttpResponse::Ok().json(ReportAck {
+        fence,
+        want_full: false,
+        want_registration: true,
+        report_interval_ms: None,
+        push: None,
+        denied: api.view.identities().revoked(),
+    }))
+}
+
 /// `POST /agent/v1/report`
 pub async fn report(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     let speaks = speaks(&request, &api)?;
     let report: Report = read(&request, payload, &api).await?;
     if let Some(speaker) = speaks {
-        speaker.may_report(&report, &api.view.identities())?;
+        match speaker.may_report(&report, &api.view.identities())? {
+            ReportCounts::Now => {}
+            ReportCounts::AfterRegistration => return register_first(&api),
+        }
     }
     match api.report.send(TakeReport(report)).timeout(LIMIT).await.map_err(|error| overloaded(&error))? {
         Some(mut ack) => {

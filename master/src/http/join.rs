@@ -120,17 +120,20 @@ fn invalid(error: &CaError) -> ApiError {
     Problem::new(code, error.to_string()).into()
 }
 
-fn refused(why: &JoinRefused) -> ApiError {
+pub(super) fn refused(why: &JoinRefused) -> ApiError {
     let code = match why {
         JoinRefused::Token => Code::Unauthenticated,
-        JoinRefused::OtherKey(_) | JoinRefused::Revoked(_) | JoinRefused::TooMany(_) => Code::NodeConflict,
+        JoinRefused::OtherKey(_)
+        | JoinRefused::NameTaken(_)
+        | JoinRefused::Revoked(_)
+        | JoinRefused::TooMany(_) => Code::NodeConflict,
         JoinRefused::Busy | JoinRefused::Stopping => Code::Overloaded,
         JoinRefused::Store(_) => Code::StoreUnavailable,
     };
     Problem::new(code, why.to_string()).into()
 }
 
-fn unanswered(error: &actix::MailboxError) -> ApiError {
+pub(super) fn unanswered(error: &actix::MailboxError) -> ApiError {
     let detail = format!("the store has not confirmed ({error}); ask again with the same key");
     Problem::new(Code::StoreUnavailable, detail).into()
 }

@@ -56,7 +56,7 @@ use shef_common::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
-    access::{JoinRequest, MayChange, RenewRequest, TokenRequest},
+    access::{JoinRequest, MayChange, ReadmitRequest, RenewRequest, TokenRequest},
     cluster::{AskService, CopyService, PhaseView, ToCluster},
     identity::Authority,
     membership::ReleaseBrake,
@@ -103,6 +103,8 @@ pub struct Api {
     pub tokens: Recipient<TokenRequest>,
     /// Lets hosts in.
     pub join: Recipient<JoinRequest>,
+    /// Records hosts that have a certificate, and that the store does not know.
+    pub readmit: Recipient<ReadmitRequest>,
     /// Says which hosts may have another certificate.
     pub renew: Recipient<RenewRequest>,
     /// Gives what is durable.

@@ -4,14 +4,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use shef_common::{ids::ClusterId, ids::Version, tls::TlsMode};
 
-use super::{AuthorityRecord, Ca, CaError};
+use super::{AuthorityCopy, AuthorityRecord, Ca, CaError, KeptAuthority};
 use crate::{
     registries::{KeyError, Vault, nonce},
     store::{Key, LeadOutcome, Record, Store, StoreError, Write, WriteOutcome},
 };
 
 /// What the CA's key is bound to where it is encrypted.
-const LABEL: &str = "authority";
+pub(super) const LABEL: &str = "authority";
 /// How often, and how far apart, a store that does not confirm is tried.
 const TRIES: (u32, Duration) = (10, Duration::from_millis(500));
 
@@ -57,6 +57,8 @@ pub struct Found<'a> {
     pub configured: Option<TlsMode>,
     /// What the store keeps of the CA.
     pub record: Option<AuthorityRecord>,
+    /// What the data directory keeps of it, and is to keep.
+    pub copy: AuthorityCopy,
     /// The file of the key, for messages.
     pub key_file: PathBuf,
     /// The key, or why it cannot be used.
@@ -79,7 +81,8 @@ pub fn is_new_store(records: &[Record]) -> bool {
     !records.iter().any(|record| matches!(record.key, Key::Service(..) | Key::Node(_) | Key::Registry(_)))
 }
 
-/// The cluster's CA, made and committed where there is none; `None`: members speak plainly.
+/// The cluster's CA; `None`: members speak plainly. A store without it gets back the one that the data
+/// directory keeps, or a new one. The data directory keeps what the store has.
 ///
 /// # Errors
 /// [`AuthorityError`] says what to do.
@@ -88,8 +91,9 @@ pub async fn authority_at_start(
     store: &dyn Store,
     led: &mut LeadOutcome,
 ) -> Result<Option<Arc<Authority>>, AuthorityError> {
-    let Found { configured, record, key_file, vault } = found;
-    let mode = effective_mode(configured, record.is_some(), is_new_store(&led.records));
+    let Found { configured, record, copy, key_file, vault } = found;
+    let kept = copy.of(&led.cluster).cloned();
+    let mode = effective_mode(configured, record.is_some() || kept.is_some(), is_new_store(&led.records));
     if mode == TlsMode::Off {
         if configured.is_none() {
             log::warn!(
@@ -100,25 +104,51 @@ pub async fn authority_at_start(
         return Ok(None);
     }
     let vault = vault.as_ref().map_err(|error| AuthorityError::NoKey(error.clone()))?;
-    let ca = match record {
-        Some(record) => {
-            let key = vault.open_bytes(LABEL, &record.sealed);
-            Ca::read(&record.certificate, &key.ok_or(AuthorityError::OtherKey { path: key_file })?)?
-        }
-        None => make(vault, store, led).await?,
+    let open = |record: &AuthorityRecord| -> Result<Ca, AuthorityError> {
+        let key = vault.open_bytes(LABEL, &record.sealed);
+        Ok(Ca::read(&record.certificate, &key.ok_or(AuthorityError::OtherKey { path: key_file })?)?)
     };
+    let (ca, record) = match (record, kept) {
+        (Some(record), _) => (open(&record)?, record),
+        (None, Some(kept)) => {
+            let ca = open(&kept)?;
+            log::warn!(
+                cluster:% = led.cluster, ca:% = ca.digest();
+                "the store has no CA of its cluster; it gets back the one that the data directory keeps"
+            );
+            commit(&kept, store, led).await?;
+            (ca, kept)
+        }
+        (None, None) => {
+            let (ca, record) = make(vault, &led.cluster)?;
+            log::info!(
+                cluster:% = led.cluster, ca:% = ca.digest();
+                "this cluster has a new CA: hosts join with a token (`shef token join`), also those of \
+                 another cluster"
+            );
+            commit(&record, store, led).await?;
+            (ca, record)
+        }
+    };
+    copy.keep(KeptAuthority { cluster: led.cluster.clone(), record }).await;
     log::info!(mode:%, ca:% = ca.digest(); "members of this cluster have certificates");
     Ok(Some(Arc::new(Authority { ca, mode, cluster: led.cluster.clone() })))
 }
 
-async fn make(vault: &Vault, store: &dyn Store, led: &mut LeadOutcome) -> Result<Ca, AuthorityError> {
-    let ca = Ca::make(&led.cluster)?;
+fn make(vault: &Vault, cluster: &ClusterId) -> Result<(Ca, AuthorityRecord), AuthorityError> {
+    let ca = Ca::make(cluster)?;
     let sealed = nonce().and_then(|nonce| vault.seal_bytes(LABEL, ca.key().to_vec(), nonce));
-    let record = AuthorityRecord {
-        certificate: ca.roots_pem().to_owned(),
-        sealed: sealed.ok_or(CaError::NoRandomBytes)?,
-    };
-    let value = serde_json::to_vec(&record).map_err(|error| CaError::Making(error.to_string()))?;
+    let sealed = sealed.ok_or(CaError::NoRandomBytes)?;
+    let record = AuthorityRecord { certificate: ca.roots_pem().to_owned(), sealed };
+    Ok((ca, record))
+}
+
+async fn commit(
+    record: &AuthorityRecord,
+    store: &dyn Store,
+    led: &mut LeadOutcome,
+) -> Result<(), AuthorityError> {
+    let value = serde_json::to_vec(record).map_err(|error| CaError::Making(error.to_string()))?;
     let writes = [Write { key: Key::Authority, expect: None, value: Some(value.into()) }];
     let mut tries_left = TRIES.0;
     let outcomes = loop {
@@ -143,12 +173,14 @@ async fn make(vault: &Vault, store: &dyn Store, led: &mut LeadOutcome) -> Result
         led.records.push(Record { key, version: Version(1), value });
         led.records.sort_by(|one, other| one.key.cmp(&other.key));
     }
-    Ok(ca)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use shef_common::{ids::Epoch, ids::LeaderId, ids::NodeName};
+    use std::{fs, path::Path};
+
+    use shef_common::ids::{Epoch, LeaderId, NodeName, random_hex16};
 
     use super::*;
     use crate::{recover::recover, store::fake::FakeStore, store::fake::Fault};
@@ -172,18 +204,88 @@ mod tests {
         assert!(!is_new_store(&[record(Key::Node(NodeName::parse("h1").unwrap()))]));
     }
 
-    /// A start on `store`: the CA's digest, or the error.
-    async fn start(store: &FakeStore, key: u8, told: TlsMode) -> Result<Option<String>, AuthorityError> {
+    /// A host, as it is stored.
+    const NODE: &str = r#"{"node":"h1","uid":"00000000000000a1","joined":1,"host":{"address":"127.0.0.1",
+        "agent_url":"http://127.0.0.1:1","labels":{},"cpus":1,"memory_bytes":1,"engine_version":"",
+        "engine_api":"","os":"","arch":"","shef_version":""}}"#;
+
+    /// A start on `store` with the data directory `dir`: the CA's digest and the cluster, or the error.
+    async fn start_in(
+        dir: &Path,
+        store: &FakeStore,
+        key: u8,
+        told: Option<TlsMode>,
+    ) -> Result<Option<String>, AuthorityError> {
         let leader = LeaderId::parse("00000000000000aa").unwrap();
-        let new = ClusterId::parse(&format!("{:016x}", store.calls() + 1)).unwrap();
+        let random = ClusterId::parse(&random_hex16()).unwrap();
+        let vault = Ok(Vault::new(&[key; 32]).unwrap());
+        let copy = AuthorityCopy::read(dir.join("authority.json"), &vault).await;
+        let new = copy.cluster().unwrap_or(&random).clone();
         let mut led = store.lead(&leader, Epoch(0), &new).await.unwrap();
         let record = recover(&led.records).unwrap().0.authority;
-        let vault = Ok(Vault::new(&[key; 32]).unwrap());
-        let found = Found { configured: Some(told), record, key_file: "k".into(), vault: &vault };
+        let found = Found { configured: told, record, copy, key_file: "k".into(), vault: &vault };
         let authority = authority_at_start(found, store, &mut led).await?;
         assert_eq!(led.records, store.records(), "the leader knows what it has stored");
         assert!(authority.as_ref().is_none_or(|authority| authority.cluster == led.cluster));
-        Ok(authority.map(|authority| format!("{} of {}", authority.ca.digest(), led.cluster)))
+        Ok(authority
+            .map(|authority| format!("{} of {}, {}", authority.ca.digest(), led.cluster, authority.mode)))
+    }
+
+    /// A start that finds no copy.
+    async fn start(store: &FakeStore, key: u8, told: TlsMode) -> Result<Option<String>, AuthorityError> {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = start_in(dir.path(), store, key, Some(told)).await;
+        let is_kept = dir.path().join("authority.json").exists();
+        assert_eq!(is_kept, authority.as_ref().is_ok_and(Option::is_some), "the CA is kept beside the store");
+        authority.map(|authority| authority.map(|shown| shown.split(',').next().unwrap().to_owned()))
+    }
+
+    #[actix_rt::test]
+    async fn the_ca_and_the_cluster_outlive_the_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = start_in(dir.path(), &FakeStore::new(), 1, None).await.unwrap();
+        assert!(made.as_ref().unwrap().ends_with(", required"), "{made:?}");
+        let emptied = FakeStore::new();
+        assert_eq!(start_in(dir.path(), &emptied, 1, None).await.unwrap(), made);
+        // The store alone knows it as well from now on.
+        fs::remove_file(dir.path().join("authority.json")).unwrap();
+        assert_eq!(start_in(dir.path(), &emptied, 1, None).await.unwrap(), made);
+        // A store of the same cluster that was written before there was a CA.
+        let older = FakeStore::new();
+        let cluster = ClusterId::parse(made.as_ref().unwrap().split([' ', ',']).nth(2).unwrap()).unwrap();
+        let leader = LeaderId::parse("00000000000000aa").unwrap();
+        let led = older.lead(&leader, Epoch(0), &cluster).await.unwrap();
+        let key = Key::Node(NodeName::parse("h1").unwrap());
+        let writes = [Write { key, expect: None, value: Some(NODE.into()) }];
+        older.commit(&cluster, &led.fence, &writes).await.unwrap();
+        assert_eq!(start_in(dir.path(), &older, 1, None).await.unwrap(), made);
+        // Without the copy there is another CA, and another cluster.
+        fs::remove_file(dir.path().join("authority.json")).unwrap();
+        assert_ne!(start_in(dir.path(), &FakeStore::new(), 1, None).await.unwrap(), made);
+    }
+
+    #[actix_rt::test]
+    async fn what_the_store_holds_counts_and_is_kept() {
+        let (dir, other_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let made = start_in(dir.path(), &FakeStore::new(), 1, None).await.unwrap();
+        let other = FakeStore::new();
+        let others = start_in(other_dir.path(), &other, 1, None).await.unwrap();
+        assert_ne!(others, made);
+        assert_eq!(start_in(dir.path(), &other, 1, None).await.unwrap(), others);
+        assert_eq!(start_in(dir.path(), &FakeStore::new(), 1, None).await.unwrap(), others);
+        // A copy that is damaged, or that another key has encrypted, keeps no master from starting.
+        for damaged in [true, false] {
+            let path = dir.path().join("authority.json");
+            if damaged {
+                fs::write(&path, "{").unwrap();
+            } else {
+                let strange = tempfile::tempdir().unwrap();
+                start_in(strange.path(), &FakeStore::new(), 2, None).await.unwrap();
+                fs::copy(strange.path().join("authority.json"), &path).unwrap();
+            }
+            assert_eq!(start_in(dir.path(), &other, 1, None).await.unwrap(), others);
+            assert_eq!(start_in(dir.path(), &FakeStore::new(), 1, None).await.unwrap(), others);
+        }
     }
 
     #[actix_rt::test]
@@ -209,7 +311,8 @@ mod tests {
         let mut led = store.lead(&leader, Epoch(0), &cluster).await.unwrap();
         store.inject([Fault::Refuse, Fault::UnconfirmedDone]);
         let vault = Vault::new(&[1; 32]).unwrap();
-        let ca = make(&vault, &store, &mut led).await.unwrap();
+        let (ca, made) = make(&vault, &cluster).unwrap();
+        commit(&made, &store, &mut led).await.unwrap();
         let stored = recover(&store.records()).unwrap().0.authority.unwrap();
         assert_eq!(stored.certificate, ca.roots_pem());
         assert_eq!(led.records, store.records());

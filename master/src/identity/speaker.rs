@@ -4,7 +4,7 @@ use shef_common::{
     endpoint::Endpoint,
     ids::{ClusterId, NodeName, NodeUid},
     protocol::{Registration, Report},
-    tls::{Identity, Peer, TlsMode},
+    tls::{Identity, Peer, PeerKey, TlsMode},
 };
 
 use super::IdentityTable;
@@ -21,8 +21,27 @@ pub enum Speaker {
         /// What its certificate says.
         identity: Identity,
     },
+    /// The host of a certificate that counts, whose record the store has lost: whatever it is called, it is
+    /// no host that has a record.
+    Unrecorded {
+        /// The host's lasting identity.
+        uid: NodeUid,
+        /// What its certificate says.
+        identity: Identity,
+        /// The digest of its key.
+        key: String,
+    },
     /// A host without an identity, where that may be.
     Plain,
+}
+
+/// What becomes of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportCounts {
+    /// It is taken.
+    Now,
+    /// The host has to register first, so that its name is recorded. The report is not looked at.
+    AfterRegistration,
 }
 
 /// Why a call does not count.
@@ -51,12 +70,22 @@ pub enum NotASpeaker {
         /// The host that the call is about.
         other: String,
     },
+    /// It registers under a name that is another member's, or at an address where it does not prove itself.
+    #[error(
+        "host {own} cannot register as {other}: a member has that name, or the host is another one there"
+    )]
+    NotItsOwn {
+        /// The identity of the certificate.
+        own: NodeUid,
+        /// What it has registered as.
+        other: String,
+    },
     /// It is about a host that has an identity, and shows none.
     #[error("host {0} has an identity by now, and speaks by it alone")]
     HasIdentity(NodeName),
 }
 
-/// Who has made a call by a connection with `peer` at its other end.
+/// Who has made a call by a connection with `peer` at its other end, which has shown that it holds `key`.
 ///
 /// # Errors
 /// [`NotASpeaker`]: nobody who may.
@@ -64,6 +93,7 @@ pub fn speaker(
     mode: TlsMode,
     cluster: &ClusterId,
     peer: &Peer,
+    key: Option<&PeerKey>,
     identities: &IdentityTable,
 ) -> Result<Speaker, NotASpeaker> {
     match peer {
@@ -71,11 +101,17 @@ pub fn speaker(
         Peer::Plain | Peer::Local => Err(NotASpeaker::Plain),
         Peer::Anonymous => Err(NotASpeaker::Anonymous),
         Peer::Member(identity) => match identity {
-            Identity::Agent(of, uid) if of == cluster => match identities.member(uid) {
-                Some(node) => {
+            Identity::Agent(of, uid) if of == cluster => match (identities.member(uid), key) {
+                (Some(node), _) => {
                     Ok(Speaker::Member { uid: uid.clone(), node: node.clone(), identity: identity.clone() })
                 }
-                None => Err(NotASpeaker::NoHost(identity.clone())),
+                // A revocation is kept for longer than certificates count: this host was a member, and is
+                // one.
+                (None, Some(PeerKey(key))) if !identities.is_revoked(uid) => {
+                    let (uid, identity, key) = (uid.clone(), identity.clone(), key.clone());
+                    Ok(Speaker::Unrecorded { uid, identity, key })
+                }
+                (None, _) => Err(NotASpeaker::NoHost(identity.clone())),
             },
             Identity::Agent(..) | Identity::Master(_) => Err(NotASpeaker::NoHost(identity.clone())),
         },
@@ -83,7 +119,8 @@ pub fn speaker(
 }
 
 impl Speaker {
-    /// Whether it may register so: under its own name and identity, and at an address where it has to prove them.
+    /// Whether it may register so: under its own name and identity, and at an address where it has to prove
+    /// them.
     ///
     /// # Errors
     /// [`NotASpeaker`]
@@ -93,19 +130,24 @@ impl Speaker {
         identities: &IdentityTable,
     ) -> Result<(), NotASpeaker> {
         let proves = Endpoint::parse(&registration.host.agent_url).and_then(|endpoint| endpoint.member);
+        let registers_as = || {
+            let at: String = registration.host.agent_url.chars().take(200).collect();
+            format!("{} ({}) at {at}", registration.node, registration.uid)
+        };
         match self {
             Self::Member { uid, node, identity } => {
                 let is_own = registration.uid == *uid && registration.node == *node;
                 if is_own && proves.as_ref() == Some(identity) {
                     return Ok(());
                 }
-                let other = format!(
-                    "{} ({}) at {}",
-                    registration.node,
-                    registration.uid,
-                    registration.host.agent_url.chars().take(200).collect::<String>()
-                );
-                Err(NotASpeaker::OtherHost { own: node.clone(), other })
+                Err(NotASpeaker::OtherHost { own: node.clone(), other: registers_as() })
+            }
+            Self::Unrecorded { uid, identity, .. } => {
+                let is_own = registration.uid == *uid && proves.as_ref() == Some(identity);
+                if is_own && !identities.has(&registration.node) {
+                    return Ok(());
+                }
+                Err(NotASpeaker::NotItsOwn { own: uid.clone(), other: registers_as() })
             }
             Self::Plain => {
                 let is_known =
@@ -118,18 +160,27 @@ impl Speaker {
         }
     }
 
-    /// Whether it may report so.
+    /// Whether it may report so, and what becomes of the report.
     ///
     /// # Errors
     /// [`NotASpeaker`]
-    pub fn may_report(&self, report: &Report, identities: &IdentityTable) -> Result<(), NotASpeaker> {
+    pub fn may_report(
+        &self,
+        report: &Report,
+        identities: &IdentityTable,
+    ) -> Result<ReportCounts, NotASpeaker> {
         match self {
-            Self::Member { node, .. } if report.node == *node => Ok(()),
+            Self::Member { node, .. } if report.node == *node => Ok(ReportCounts::Now),
             Self::Member { node, .. } => {
                 Err(NotASpeaker::OtherHost { own: node.clone(), other: report.node.to_string() })
             }
+            Self::Unrecorded { .. } => Ok(ReportCounts::AfterRegistration),
             Self::Plain if identities.has(&report.node) => Err(NotASpeaker::HasIdentity(report.node.clone())),
-            Self::Plain => Ok(()),
+            Self::Plain => Ok(ReportCounts::Now),
         }
     }
 }
+
+#[cfg(test)]
+#[path = "speaker_tests.rs"]
+mod tests;

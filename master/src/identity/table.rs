@@ -44,6 +44,12 @@ impl IdentityTable {
         self.members.values().any(|known| known == node)
     }
 
+    /// Whether the host was forgotten, and its revocation is still kept.
+    #[must_use]
+    pub fn is_revoked(&self, uid: &NodeUid) -> bool {
+        self.revoked.contains_key(uid)
+    }
+
     /// Whose identity was revoked within the last 8 days, and may have a certificate that has not expired.
     #[must_use]
     pub fn revoked(&self) -> Vec<NodeUid> {

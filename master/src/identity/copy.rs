@@ -1,0 +1,188 @@
+//! The copy of the cluster's CA in the master's data directory: the CA outlives the store. Its key is
+//! encrypted there as it is in the store.
+
+use std::{io, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+use shef_common::{files, ids::ClusterId};
+
+use super::{AuthorityRecord, Ca, authority::LABEL};
+use crate::registries::{KeyError, Vault};
+
+/// The copy's name in the data directory.
+pub const COPY: &str = "authority.json";
+/// What the name of a copy gets when another one takes its place.
+const OLD: &str = ".old";
+
+/// A cluster and its CA.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptAuthority {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its CA, as the store keeps it.
+    #[serde(flatten)]
+    pub record: AuthorityRecord,
+}
+
+/// The file, and what a master that starts has found in it.
+#[derive(Debug, Default)]
+pub struct AuthorityCopy {
+    path: PathBuf,
+    kept: Option<KeptAuthority>,
+}
+
+impl AuthorityCopy {
+    /// Reads the file. One that cannot be used is as good as none: the store may have the CA.
+    pub async fn read(path: PathBuf, vault: &Result<Vault, KeyError>) -> Self {
+        let kept = match read(path.clone()).await {
+            Ok(None) => None,
+            Ok(Some(bytes)) => Some(usable(&bytes, vault)),
+            Err(error) => Some(Err(error.to_string())),
+        };
+        let kept = kept.and_then(|kept| {
+            let warn = |why: &String| {
+                log::warn!(
+                    path:% = path.display(), why:%;
+                    "the copy of the cluster's CA cannot be used; going on without it"
+                );
+            };
+            kept.inspect_err(warn).ok()
+        });
+        Self { path, kept }
+    }
+
+    /// The cluster that a store without hosts and services belongs to.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&ClusterId> {
+        self.kept.as_ref().map(|kept| &kept.cluster)
+    }
+
+    /// The CA of `cluster`.
+    #[must_use]
+    pub fn of(&self, cluster: &ClusterId) -> Option<&AuthorityRecord> {
+        self.kept.as_ref().filter(|kept| kept.cluster == *cluster).map(|kept| &kept.record)
+    }
+
+    /// Keeps this one, which the store holds. What the file held before goes into another one: a master may
+    /// have been started on the wrong store.
+    pub async fn keep(self, authority: KeptAuthority) {
+        if self.kept.as_ref() == Some(&authority) {
+            return;
+        }
+        let path = self.path.clone();
+        let kept = async {
+            let bytes = serde_json::to_vec(&authority)?;
+            tokio::task::spawn_blocking(move || write(&self.path, &bytes)).await.map_err(io::Error::other)?
+        };
+        match kept.await {
+            Ok(()) => {
+                log::info!(path:% = path.display(); "the cluster's CA is kept beside the store; copy it");
+            }
+            Err(error) => log::error!(
+                path:% = path.display(), error:%;
+                "the cluster's CA cannot be kept beside the store; if that is lost, hosts have to join anew"
+            ),
+        }
+    }
+}
+
+async fn read(path: PathBuf) -> io::Result<Option<Vec<u8>>> {
+    let read = tokio::task::spawn_blocking(move || files::read(&path)).await.map_err(io::Error::other)?;
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+/// What is kept, if the key opens it; otherwise why it cannot be used.
+fn usable(bytes: &[u8], vault: &Result<Vault, KeyError>) -> Result<KeptAuthority, String> {
+    let kept: KeptAuthority = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let vault = vault.as_ref().map_err(ToString::to_string)?;
+    let key = vault.open_bytes(LABEL, &kept.record.sealed);
+    let key = key.ok_or("it was encrypted with another key than the one in secret_key_file")?;
+    Ca::read(&kept.record.certificate, &key).map_err(|error| error.to_string())?;
+    Ok(kept)
+}
+
+fn write(path: &std::path::Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        files::make_data_dir(directory)?;
+    }
+    match files::read(path) {
+        Ok(before) => {
+            let mut old = path.as_os_str().to_owned();
+            old.push(OLD);
+            files::replace(std::path::Path::new(&old), files::PRIVATE, &before)?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // What cannot be read is replaced.
+        Err(error) => log::warn!(path:% = path.display(), error:%; "the file is replaced"),
+    }
+    files::replace(path, files::PRIVATE, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+    use crate::registries::nonce;
+
+    fn vault(key: u8) -> Vault {
+        Vault::new(&[key; 32]).unwrap()
+    }
+
+    fn made(cluster: &str, key: u8) -> KeptAuthority {
+        let cluster = ClusterId::parse(cluster).unwrap();
+        let ca = Ca::make(&cluster).unwrap();
+        let sealed = vault(key).seal_bytes(LABEL, ca.key().to_vec(), nonce().unwrap()).unwrap();
+        KeptAuthority { cluster, record: AuthorityRecord { certificate: ca.roots_pem().to_owned(), sealed } }
+    }
+
+    #[actix_rt::test]
+    async fn a_copy_is_for_its_owner_alone_and_written_when_it_differs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(COPY);
+        let read = async || AuthorityCopy::read(path.clone(), &Ok(vault(1))).await;
+        assert_eq!(read().await.cluster(), None);
+        let (one, two) = (made("00000000000000c1", 1), made("00000000000000c2", 1));
+        read().await.keep(one.clone()).await;
+        let found = fs::metadata(&path).unwrap();
+        assert_eq!(found.permissions().mode() & 0o777, 0o600);
+        assert_eq!(read().await.of(&one.cluster), Some(&one.record));
+        assert_eq!(read().await.of(&two.cluster), None);
+        read().await.keep(one.clone()).await;
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), found.modified().unwrap());
+        read().await.keep(two.clone()).await;
+        assert_eq!(read().await.cluster(), Some(&two.cluster));
+        let old = AuthorityCopy::read(dir.path().join("authority.json.old"), &Ok(vault(1))).await;
+        assert_eq!(old.of(&one.cluster), Some(&one.record));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[actix_rt::test]
+    async fn a_copy_that_cannot_be_used_is_as_good_as_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(COPY);
+        let (one, other) = (made("00000000000000c1", 1), made("00000000000000c1", 1));
+        AuthorityCopy::read(path.clone(), &Ok(vault(1))).await.keep(one.clone()).await;
+        assert_eq!(AuthorityCopy::read(path.clone(), &Ok(vault(2))).await.cluster(), None);
+        let no_key = Err(KeyError::Length { path: "k".into(), found: 5 });
+        assert_eq!(AuthorityCopy::read(path.clone(), &no_key).await.cluster(), None);
+        let record = AuthorityRecord { certificate: other.record.certificate, ..one.record.clone() };
+        let mixed = serde_json::to_vec(&KeptAuthority { record, ..one.clone() }).unwrap();
+        for damaged in [&b""[..], b"{}", &mixed] {
+            fs::write(&path, damaged).unwrap();
+            let copy = AuthorityCopy::read(path.clone(), &Ok(vault(1))).await;
+            assert_eq!(copy.cluster(), None);
+            copy.keep(one.clone()).await;
+            assert_eq!(AuthorityCopy::read(path.clone(), &Ok(vault(1))).await.cluster(), Some(&one.cluster));
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let copy = AuthorityCopy::read(path.clone(), &Ok(vault(1))).await;
+        assert_eq!(copy.cluster(), None);
+        copy.keep(one).await;
+        assert!(path.is_dir(), "an error, and no end");
+    }
+}
