@@ -9,7 +9,7 @@ use shef_agent::{
     config::AgentConfig,
     engine::fake::{FakeEngineOptions, FakeHost},
 };
-use shef_common::clock::Now;
+use shef_common::{clock::Now, tls::TlsMode};
 use shef_integration_tests::{
     cluster::{Answer, Api, agent_config, master_config},
     lab::redis::LabRedis,
@@ -60,12 +60,26 @@ impl Host {
 
 /// A master with its store in `dir`, its API, and its only host, which runs the service web.
 async fn with_a_service(dir: &Path) -> (MasterHandle, Api, Host) {
-    let master = shef_master::start(master_config(dir)).await.unwrap();
+    with_a_service_on(master_config(dir)).await
+}
+
+async fn with_a_service_on(config: MasterConfig) -> (MasterHandle, Api, Host) {
+    let master = shef_master::start(config).await.unwrap();
     let api = Api::new(master.address());
     let host = Host::start(&[&master]).await;
     is_ready(&api).await;
     deploy(&api, "web").await;
     (master, api, host)
+}
+
+/// A master whose members have no certificates.
+fn plain(dir: &Path) -> MasterConfig {
+    MasterConfig { tls: Some(TlsMode::Off), ..master_config(dir) }
+}
+
+/// Another master of the same cluster needs the key that its first master has made.
+fn shares_its_key(first: &TempDir, other: &TempDir) {
+    std::fs::copy(first.path().join("secret.key"), other.path().join("secret.key")).unwrap();
 }
 
 async fn deploy(api: &Api, name: &str) {
@@ -102,6 +116,7 @@ async fn of_two_masters_on_one_redis_the_newer_leads() {
     is_ready(&api_a).await;
     deploy(&api_a, "web").await;
 
+    shares_its_key(&dir_a, &dir_b);
     let b = shef_master::start(on(&redis, &dir_b)).await.unwrap();
     let api_b = Api::new(b.address());
     let deposed = api_a.until("/readyz", |answer| answer.status == 503).await;
@@ -148,6 +163,7 @@ async fn the_master_of_a_store_restored_elsewhere_stands_down() {
     let backup = Backup::read(&taken.body().await.unwrap()).unwrap();
     let config = master_config(dir_b.path());
     shef_master::restore(&config.store, &backup, false).await.unwrap();
+    shares_its_key(&dir_a, &dir_b);
     let b = shef_master::start(config).await.unwrap();
     let api_b = Api::new(b.address());
     host.goes_to(&[&b]).await;
@@ -178,11 +194,12 @@ async fn the_master_of_a_store_restored_elsewhere_stands_down() {
 #[actix::test]
 async fn an_empty_master_takes_a_host_only_when_its_leader_is_gone() {
     let (dir_a, dir_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (a, api_a, mut host) = with_a_service(dir_a.path()).await;
+    // With TLS a host follows no master of another CA.
+    let (a, api_a, mut host) = with_a_service_on(plain(dir_a.path())).await;
     let (all, led) = (host.containers(), epoch(&api_a).await);
 
     // The agent starts again, and calls the empty master first.
-    let b = shef_master::start(master_config(dir_b.path())).await.unwrap();
+    let b = shef_master::start(plain(dir_b.path())).await.unwrap();
     let api_b = Api::new(b.address());
     host.goes_to(&[&b, &a]).await;
     let since = Now::read().wall.0;
