@@ -33,6 +33,8 @@ pub const GIVEN_PASSWORD: &str = "shef-prepare-redis-password";
 pub const GIVEN_TOKEN: &str = "shef-prepare-join-token";
 /// Where the agent looks for it, in its directory.
 const TOKEN_FILE: &str = "join-token";
+/// In the master's directory: the cluster that its store is to become, if that is empty.
+const CLUSTER_FILE: &str = "cluster";
 /// The agent's ledger, in its directory.
 pub const LEDGER_FILE: &str = "agent-ledger.json";
 /// Beside the ledger: the masters that the agent was started for, a line each.
@@ -87,6 +89,11 @@ pub async fn answer<E: ToString>(
             .map_err(cannot("lay down the join token"))?;
     }
     let belongs = belongs(agent);
+    if let Some(cluster) = belongs.cluster.as_deref().filter(|_| question.take_over && question.makes_secrets)
+    {
+        files::replace(&Path::new(MASTER_DIR).join(CLUSTER_FILE), OPEN_MODE, cluster.as_bytes())
+            .map_err(cannot("note which cluster goes on"))?;
+    }
     if !question.masters_to_note.is_empty() {
         let lines = question.masters_to_note.join("\n");
         files::replace(&agent.join(MASTERS_FILE), OPEN_MODE, lines.as_bytes())

@@ -90,6 +90,8 @@ pub async fn establish(asked: Asked<'_>) -> Result<Option<(IdentityFile, Tls)>, 
         log::warn!("tls is off: whoever reaches the agent's port commands this host");
         return Ok(None);
     }
+    let laid = asked.data_dir.join(TOKEN_FILE);
+    let token = asked.token.clone().or_else(|| laid_token(&laid));
     let in_file = |source| {
         let path = IdentityFile::path(asked.data_dir).display().to_string();
         IdentityError::File { path, source }
@@ -100,10 +102,20 @@ pub async fn establish(asked: Asked<'_>) -> Result<Option<(IdentityFile, Tls)>, 
             return Err(IdentityError::OtherHost { path, found: file.uid, ledger: asked.uid });
         }
         let tls = Tls::new(&file.credential())?;
-        return Ok(Some((file, tls)));
+        // A token of a CA that this host does not know is one of a cluster that has begun anew.
+        let cas = file.credential().cas();
+        let Some(token) = token.filter(|token| !cas.contains(&token.ca)) else {
+            return Ok(Some((file, tls)));
+        };
+        return match join(&asked, &token, Tries::Once).await {
+            Ok(joined) => joined.kept(&asked, &laid).map(Some),
+            Err(why) => {
+                log::warn!(why:%; "the join token does not count; this host goes on as the member that it is");
+                Ok(Some((file, tls)))
+            }
+        };
     }
-    let laid = asked.data_dir.join(TOKEN_FILE);
-    let Some(token) = asked.token.clone().or_else(|| laid_token(&laid)) else {
+    let Some(token) = token else {
         if asked.is_new && asked.mode == TlsMode::Required {
             return Err(IdentityError::NoToken);
         }
@@ -113,13 +125,30 @@ pub async fn establish(asked: Asked<'_>) -> Result<Option<(IdentityFile, Tls)>, 
         );
         return Ok(None);
     };
-    let file = join(&asked, &token).await?;
-    let tls = Tls::new(&file.credential())?;
-    file.write(asked.data_dir).map_err(in_file)?;
-    // It is used up.
-    _ = fs::remove_file(&laid);
-    log::info!(node:% = file.node, cluster:% = file.cluster; "this host is a member now");
-    Ok(Some((file, tls)))
+    join(&asked, &token, Tries::UntilAnswered).await?.kept(&asked, &laid).map(Some)
+}
+
+impl IdentityFile {
+    /// Keeps it, and the token no longer, which is used up.
+    fn kept(self, asked: &Asked<'_>, laid: &Path) -> Result<(Self, Tls), IdentityError> {
+        let tls = Tls::new(&self.credential())?;
+        self.write(asked.data_dir).map_err(|source| {
+            let path = Self::path(asked.data_dir).display().to_string();
+            IdentityError::File { path, source }
+        })?;
+        _ = fs::remove_file(laid);
+        log::info!(node:% = self.node, cluster:% = self.cluster; "this host is a member now");
+        Ok((self, tls))
+    }
+}
+
+/// How often masters are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tries {
+    /// Each of them once.
+    Once,
+    /// Until one answers.
+    UntilAnswered,
 }
 
 /// The token that the bootstrap has laid beside the ledger.
@@ -129,7 +158,7 @@ fn laid_token(path: &Path) -> Option<JoinToken> {
 }
 
 /// Asks one master after the other until one lets the host in, or refuses.
-async fn join(asked: &Asked<'_>, token: &JoinToken) -> Result<IdentityFile, IdentityError> {
+async fn join(asked: &Asked<'_>, token: &JoinToken, tries: Tries) -> Result<IdentityFile, IdentityError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let request = Join {
         id: token.id.clone(),
@@ -152,6 +181,9 @@ async fn join(asked: &Asked<'_>, token: &JoinToken) -> Result<IdentityFile, Iden
                 }
                 Err(error) => log::warn!(why:% = error; "this host is not let in yet; asking again"),
             }
+        }
+        if tries == Tries::Once {
+            return Err(IdentityError::Refused("no master of the token's cluster answers".to_owned()));
         }
         failures += 1;
         tokio::time::sleep(Backoff::CALL.after(failures).into()).await;
