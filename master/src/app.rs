@@ -15,7 +15,7 @@ mod actors;
 mod server;
 mod socket;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use actix::{Addr, Arbiter};
 use actix_web::dev::ServerHandle;
@@ -227,8 +227,8 @@ async fn start_on_as(
     }
     // A store that was emptied belongs to the cluster that it belonged to before.
     let copy = AuthorityCopy::read(config.data_dir.join(COPY), &vault).await;
-    let cluster_if_new = match copy.cluster() {
-        Some(cluster) => cluster.clone(),
+    let cluster_if_new = match copy.cluster().cloned().or_else(|| taken_over(&config.data_dir)) {
+        Some(cluster) => cluster,
         None => random_id(ClusterId::parse)?,
     };
     let mut led = store.lead(&leader, how.above, &cluster_if_new).await?;
@@ -298,6 +298,12 @@ async fn start_on_as(
         renewal,
         config,
     })
+}
+
+/// The cluster that goes on with this master, as the bootstrap has noted it: its first host is lost for good.
+fn taken_over(data_dir: &Path) -> Option<ClusterId> {
+    let noted = std::fs::read_to_string(data_dir.join("cluster")).ok()?;
+    ClusterId::parse(noted.trim()).ok()
 }
 
 fn random_id<T, E>(parse: impl Fn(&str) -> Result<T, E>) -> Result<T, StartError> {

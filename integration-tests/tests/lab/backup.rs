@@ -91,7 +91,11 @@ async fn the_secret_key_is_saved_and_restored_by_the_documented_lines() {
     lab.docker(1, &["rm", "-f", "shef-bootstrap", "shef-guard", "shef-agent", "shef-master"]).await.unwrap();
     lab.docker(1, &["volume", "rm", "shef-master"]).await.unwrap();
     first(&lab, "shef:1").await;
-    says(&lab, 1, "was encrypted with another key").await;
+    until("the master says so", async || {
+        let said = lab.docker(1, &["logs", "shef-master"]).await.ok()?;
+        said.contains("was encrypted with another key").then_some(())
+    })
+    .await;
     run(restore).await;
     until("the credentials can be read again", async || readable().await.filter(|readable| *readable)).await;
 }
