@@ -31,6 +31,8 @@ const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 const MAX_WORDS: usize = 80;
 /// How an agent answers where it is asked for what a master answers.
 const AGENT: &str = "an agent answers at ";
+/// The same of one that speaks TLS.
+const TLS_AGENT: &str = "this agent speaks TLS";
 /// The most pages of a list that are read.
 const MAX_PAGES: usize = 10_000;
 
@@ -295,7 +297,10 @@ struct Told {
 /// A refusal as the API tells it, with what is wrong in which field.
 pub(crate) fn refusal(url: &str, status: StatusCode, body: &[u8]) -> String {
     match serde_json::from_slice(body) {
-        Ok(Told { code, detail, .. }) if code == "not_found" && detail.starts_with(AGENT) => {
+        Ok(Told { code, detail, .. })
+            if (code == "not_found" && detail.starts_with(AGENT))
+                || (code == "tls_required" && detail.starts_with(TLS_AGENT)) =>
+        {
             format!("{url} is a host's agent: the master's API is at port {DEFAULT_PORT} (--api URL)")
         }
         Ok(Told { detail, errors, .. }) => {
@@ -328,10 +333,13 @@ mod tests {
             "errors": [{"field": "a", "message": "is required"}]}"#;
         assert_eq!(message(fields), "the body is wrong\n  a: is required");
         let agent = r#"{"code": "not_found", "detail": "an agent answers at /health"}"#;
-        assert_eq!(
-            message(agent),
-            "http://m/x is a host's agent: the master's API is at port 8044 (--api URL)"
-        );
+        let over_tls = r#"{"code": "tls_required", "detail": "this agent speaks TLS, with members alone"}"#;
+        for agent in [agent, over_tls] {
+            assert_eq!(
+                message(agent),
+                "http://m/x is a host's agent: the master's API is at port 8044 (--api URL)"
+            );
+        }
     }
 
     #[test]

@@ -18,8 +18,20 @@ const OTHERS: u32 = 0o077;
 /// What the group may do in a data directory with a socket for it: reach what it knows by name.
 const GROUP_ENTERS: u32 = 0o010;
 /// How the names in a data directory begin. One with other names in it is not shef's alone.
-const OWN_NAMES: [&str; 7] =
-    ["shef", "agent", "master", "secret.key", "authority.json", "dockerd.log", "lost+found"];
+const OWN_NAMES: [&str; 12] = [
+    "shef",
+    "agent",
+    "master",
+    "secret.key",
+    "authority.json",
+    "identity.json",
+    "join-token",
+    "cluster",
+    "plain-members",
+    "bootstrap-masters",
+    "dockerd.log",
+    "lost+found",
+];
 
 /// Opens a file of shef's own. One that is made has the mode [`PRIVATE`], and one that others may read is taken
 /// from them.

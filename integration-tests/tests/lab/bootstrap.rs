@@ -58,8 +58,8 @@ pub async fn says(lab: &BareLab, n: usize, words: &str) {
     if said.await.is_err() {
         let mut logs = lab.log(n).await;
         for part in ["shef-master", "shef-agent"] {
-            logs += &format!("\n--- {part}\n");
-            logs += &lab.docker(n, &["logs", "--tail", "30", part]).await.unwrap_or_else(|error| error);
+            let lines = lab.docker(n, &["logs", "--tail", "30", part]).await.unwrap_or_else(|error| error);
+            logs = format!("{logs}\n--- {part}\n{lines}");
         }
         panic!("the bootstrap of h{n} never said {words:?}:\n{logs}");
     }

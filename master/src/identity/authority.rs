@@ -93,7 +93,10 @@ pub async fn authority_at_start(
 ) -> Result<Option<Arc<Authority>>, AuthorityError> {
     let Found { configured, record, copy, key_file, vault } = found;
     let kept = copy.of(&led.cluster).cloned();
-    let mode = effective_mode(configured, record.is_some() || kept.is_some(), is_new_store(&led.records));
+    let is_new = is_new_store(&led.records) && !copy.members_were_plain();
+    let mode = effective_mode(configured, record.is_some() || kept.is_some(), is_new);
+    // A cluster is plain by being so, not by being told to: that may be taken back.
+    copy.note_plain(mode == TlsMode::Off && (configured.is_none() || !is_new));
     if mode == TlsMode::Off {
         if configured.is_none() {
             log::warn!(
@@ -262,6 +265,25 @@ mod tests {
         // Without the copy there is another CA, and another cluster.
         fs::remove_file(dir.path().join("authority.json")).unwrap();
         assert_ne!(start_in(dir.path(), &FakeStore::new(), 1, None).await.unwrap(), made);
+    }
+
+    #[actix_rt::test]
+    async fn members_that_speak_plainly_are_known_again_when_the_store_was_emptied() {
+        let dir = tempfile::tempdir().unwrap();
+        let older = FakeStore::new();
+        let (cluster, leader) =
+            (ClusterId::parse("00000000000000c1").unwrap(), LeaderId::parse("00000000000000aa").unwrap());
+        let led = older.lead(&leader, Epoch(0), &cluster).await.unwrap();
+        let key = Key::Node(NodeName::parse("h1").unwrap());
+        let writes = [Write { key, expect: None, value: Some(NODE.into()) }];
+        older.commit(&cluster, &led.fence, &writes).await.unwrap();
+        assert_eq!(start_in(dir.path(), &older, 1, None).await.unwrap(), None);
+        assert_eq!(start_in(dir.path(), &FakeStore::new(), 1, None).await.unwrap(), None);
+        // Once they have certificates they do not speak plainly again.
+        let secured = start_in(dir.path(), &older, 1, Some(TlsMode::Optional)).await.unwrap();
+        assert!(secured.unwrap().ends_with(", optional"));
+        let emptied = start_in(dir.path(), &FakeStore::new(), 1, None).await.unwrap();
+        assert!(emptied.unwrap().ends_with(", required"));
     }
 
     #[actix_rt::test]

@@ -11,6 +11,8 @@ use crate::registries::{KeyError, Vault};
 
 /// The copy's name in the data directory.
 pub const COPY: &str = "authority.json";
+/// The file beside it that says that members speak plainly.
+const PLAIN: &str = "plain-members";
 /// What the name of a copy gets when another one takes its place.
 const OLD: &str = ".old";
 
@@ -82,6 +84,28 @@ impl AuthorityCopy {
                 path:% = path.display(), error:%;
                 "the cluster's CA cannot be kept beside the store; if that is lost, hosts have to join anew"
             ),
+        }
+    }
+}
+
+impl AuthorityCopy {
+    /// Whether members spoke plainly when the data directory was used last: a store that was emptied since is no
+    /// new cluster, whose members have to have certificates.
+    #[must_use]
+    pub fn members_were_plain(&self) -> bool {
+        self.path.with_file_name(PLAIN).exists()
+    }
+
+    /// Notes whether members speak plainly.
+    pub fn note_plain(&self, is_plain: bool) {
+        let path = self.path.with_file_name(PLAIN);
+        let noted = match (is_plain, path.exists()) {
+            (true, false) => files::replace(&path, files::PRIVATE, b""),
+            (false, true) => std::fs::remove_file(&path),
+            (true, true) | (false, false) => Ok(()),
+        };
+        if let Err(error) = noted {
+            log::error!(path:% = path.display(), error:%; "it cannot be noted whether members speak TLS");
         }
     }
 }
