@@ -178,6 +178,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
     let policy = config.policy.in_force(&config.data_dir, is_new).map_err(StartError::Policy)?;
     let asked = Asked {
         mode: config.tls,
+        only_tls: config.only_tls,
         token: config.join_token.clone(),
         data_dir: &config.data_dir,
         node: node.clone(),

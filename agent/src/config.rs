@@ -40,6 +40,8 @@ pub struct AgentConfig {
     pub masters: Vec<String>,
     /// Whether the host speaks TLS with its cluster.
     pub tls: TlsMode,
+    /// Whether that was said, and does not follow from anything.
+    pub only_tls: bool,
     /// What lets the host join its cluster.
     pub join_token: Option<JoinToken>,
     /// The Docker engine, as in `DOCKER_HOST`.
@@ -263,6 +265,7 @@ impl AgentConfig {
             node_name: node_name(effective)?,
             masters: masters(effective, host_ip)?,
             tls: tls(effective),
+            only_tls: effective.text("tls") == "required",
             join_token: join_token(effective)?,
             docker_host: docker_host(effective)?,
             docker_tls: docker_tls(effective),

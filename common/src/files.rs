@@ -24,7 +24,7 @@ const OWN_NAMES: [&str; 12] = [
     "master",
     "secret.key",
     "authority.json",
-    "identity.json",
+    "identity",
     "join-token",
     "cluster",
     "plain-members",

@@ -145,6 +145,7 @@ async fn agent(engine: &LabEngine, bound: u32) -> (u64, u64, u64) {
         policy: PolicyConfig::open(),
         tls: shef_common::tls::TlsMode::Off,
         join_token: None,
+        only_tls: false,
     };
     let began = Now::read().mono;
     let agent = start(config, EngineChoice::Docker).await.expect("the agent starts");

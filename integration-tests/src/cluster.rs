@@ -81,6 +81,7 @@ pub fn agent_config(dir: &Path, name: &str, master: SocketAddr, docker_host: &st
         policy: PolicyConfig::open(),
         tls: TlsMode::Off,
         join_token: None,
+        only_tls: false,
     }
 }
 

@@ -49,6 +49,7 @@ fn config(masters: &[&str], data_dir: &std::path::Path) -> AgentConfig {
         policy: PolicyConfig::open(),
         tls: shef_common::tls::TlsMode::Off,
         join_token: None,
+        only_tls: false,
     }
 }
 

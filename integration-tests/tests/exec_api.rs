@@ -8,7 +8,10 @@ use shef_integration_tests::cluster::{Cluster, PATIENCE};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 async fn cluster() -> (Cluster, String) {
-    let cluster = Cluster::fake(2, FakeEngineOptions::default()).await;
+    running(Cluster::fake(2, FakeEngineOptions::default()).await).await
+}
+
+async fn running(cluster: Cluster) -> (Cluster, String) {
     let body = json!({ "name": "web", "replicas": 2, "image": "app", "update": { "monitor_ms": 0 } });
     assert_eq!(cluster.api.call("POST", "/v1/services?wait=60s", body).await.body["converged"], true);
     let view = cluster.api.get("/v1/services/web").await.body;
@@ -191,7 +194,7 @@ async fn raw_socket(address: &str, path: &str) -> tokio::net::TcpStream {
 
 #[actix_rt::test]
 async fn a_frame_that_declares_a_terabyte_is_not_waited_for() {
-    let (cluster, replica) = cluster().await;
+    let (cluster, replica) = running(Cluster::plain(2, FakeEngineOptions::default()).await).await;
     let master = cluster.api.url.trim_start_matches("http://").to_owned();
     let agent = cluster.api.get("/v1/nodes/h0").await.body["agent_url"].as_str().unwrap().to_owned();
     let agent = agent.trim_start_matches("http://").to_owned();

@@ -33,8 +33,11 @@ impl Host {
     }
 
     async fn join(&self, api: &Api, token: &JoinToken) -> Answer {
+        self.join_as(&format!("h{}", self.uid), api, token).await
+    }
+
+    async fn join_as(&self, node: &str, api: &Api, token: &JoinToken) -> Answer {
         let JoinToken { id, secret, .. } = token;
-        let node = format!("h{}", self.uid);
         let body = json!({ "id": id, "secret": secret, "node": node, "uid": self.uid, "csr": self.csr() });
         api.call("POST", JOIN_PATH, body).await
     }
@@ -218,16 +221,40 @@ async fn a_forgotten_host_is_a_member_no_more() {
     let node = api.get("/v1/nodes/h0").await.body;
     let host = Host { uid: node["uid"].as_str().unwrap().to_owned(), key: KeyPair::generate().unwrap() };
     let twice = token(&api, "twice", json!({ "role": "agent", "uses": 2 })).await;
-    host.is_let_in(&host.join(&api, &twice).await, &twice);
+    is(&host.join_as("h1", &api, &twice).await, 409, "node_conflict");
+    is(&Host::new(7).join_as("h0", &api, &twice).await, 409, "node_conflict");
+    host.is_let_in(&host.join_as("h0", &api, &twice).await, &twice);
     host.is_let_in(&host.renew(&api).await, &twice);
     agent.stop().await;
     assert_eq!(api.raw("DELETE", "/v1/nodes/h0?force=true", &[], vec![]).await.status, 200);
     api.until("/v1/nodes/h0", |answer| answer.status == 404).await;
     is(&host.renew(&api).await, 403, "forbidden");
-    is(&host.join(&api, &twice).await, 409, "node_conflict");
+    is(&host.join_as("h0", &api, &twice).await, 409, "node_conflict");
     master.stop().await;
     let (master, api) = start(dir.path(), TlsMode::Optional).await;
     is(&host.renew(&api).await, 403, "forbidden");
+    master.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_name_is_one_hosts_and_a_host_that_never_registered_can_be_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let (master, api) = start(dir.path(), TlsMode::Optional).await;
+    let token = token(&api, "some", json!({ "role": "agent", "uses": 3 })).await;
+    let (one, two) = (Host::new(1), Host::new(2));
+    one.is_let_in(&one.join_as("h1", &api, &token).await, &token);
+    is(&two.join_as("h1", &api, &token).await, 409, "node_conflict");
+    assert_eq!(api.raw("DELETE", "/v1/nodes/h1", &[], vec![]).await.status, 200);
+    is(&one.renew(&api).await, 403, "forbidden");
+    two.is_let_in(&two.join_as("h1", &api, &token).await, &token);
+    // Of two that ask at once for one name, one has it.
+    let (three, four) = (Host::new(3), Host::new(4));
+    let more = self::token(&api, "more", json!({ "role": "agent", "uses": 2 })).await;
+    let (third, fourth) =
+        futures_util::join!(three.join_as("h3", &api, &more), four.join_as("h3", &api, &more));
+    let mut statuses = [third.status, fourth.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409]);
     master.stop().await;
 }
 

@@ -14,7 +14,7 @@ use shef_agent::{
 use shef_common::{
     client::HostClient,
     ids::NodeUid,
-    tls::{JOIN_PATH, JoinToken, Joined, RENEW_PATH, Tls, TlsMode},
+    tls::{JOIN_PATH, JoinToken, Joined, RENEW_PATH, Tls, TlsMode, to_ca},
 };
 use shef_integration_tests::{
     cluster::{Answer, Api, agent_config, master_config},
@@ -91,12 +91,11 @@ impl Site {
 
     async fn join(&self, uid: &str, node: &str) -> IdentityFile {
         let key = KeyPair::generate().unwrap();
-        let JoinToken { id, secret, .. } =
+        let JoinToken { id, secret, ca } =
             JoinToken::parse(&self.master.join_token().await.unwrap()).unwrap();
         let body = json!({ "id": id, "secret": secret, "node": node, "uid": uid, "csr": csr(&key) });
-        let joined = self.api.call("POST", JOIN_PATH, body).await;
-        assert_eq!(joined.status, 200, "{joined:?}");
-        let joined: Joined = serde_json::from_value(joined.body).unwrap();
+        let url = format!("https://{}{JOIN_PATH}", self.master.address());
+        let joined: Joined = HostClient::new(Some(to_ca(vec![ca]))).post(&url, &body, LIMIT).await.unwrap();
         IdentityFile::of(NodeUid::parse(uid).unwrap(), key.serialize_pem(), joined)
     }
 

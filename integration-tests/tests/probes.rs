@@ -47,6 +47,7 @@ async fn agent(name: &str, data: &tempfile::TempDir) -> (AgentHandle, String) {
         policy: PolicyConfig::open(),
         tls: shef_common::tls::TlsMode::Off,
         join_token: None,
+        only_tls: false,
     };
     let agent = start(config, EngineChoice::Fake(FakeEngineOptions::default())).await.unwrap();
     let url = format!("http://{}", agent.address());

@@ -6,14 +6,16 @@ use bollard::query_parameters::{CreateImageOptions, ListContainersOptions, Remov
 use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 use shef_agent::{EngineChoice, config::AgentConfig, engine::fake::FakeEngineOptions, start};
+use shef_common::tls::TlsMode;
 use shef_integration_tests::{
-    cluster::{Answer, Cluster, agent_config},
+    cluster::{Answer, Cluster, agent_config, master_config},
     lab::{
         engine::{BUSYBOX, LabEngine, OBEDIENT, busybox_tar},
         registry::LabRegistry,
         wait::until,
     },
 };
+use shef_master::config::MasterConfig;
 
 /// In standard base64 its login has both letters that base64 for addresses has not.
 const PASSWORD: &str = "p~~?>ü≥÷ÿ?~>";
@@ -105,14 +107,15 @@ async fn credentials_that_the_registry_refuses_are_not_kept_unless_nobody_asks_i
 
 #[actix_rt::test]
 async fn without_its_key_what_is_kept_is_said_to_be_unreadable_and_all_else_works() {
-    let cluster = Cluster::fake(0, FakeEngineOptions::default()).await;
+    let cluster = Cluster::plain(0, FakeEngineOptions::default()).await;
     let body = json!({"username": "me", "password": "word"});
     assert_eq!(cluster.api.call("PUT", "/v1/registries/a.b:1", body.clone()).await.status, 201);
     let dir = cluster.stop().await;
     let key = dir.path().join("secret.key");
 
     fs::write(&key, "no key").unwrap();
-    let mut cluster = Cluster::start(dir).await;
+    let config = MasterConfig { tls: Some(TlsMode::Off), ..master_config(dir.path()) };
+    let mut cluster = Cluster::start_as(config, dir).await;
     cluster.add_agent("h0", "unix:///nowhere", EngineChoice::Fake(FakeEngineOptions::default())).await;
     cluster.ready(1).await;
     let listed = |answer: &Answer| answer.body["registries"].as_array().is_some_and(|all| !all.is_empty());

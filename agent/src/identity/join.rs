@@ -16,6 +16,10 @@ use super::IdentityFile;
 
 /// The file in the data directory with the token that the bootstrap was given for the host.
 pub const TOKEN_FILE: &str = "join-token";
+/// The file there that says that the host has been a member.
+const MEMBER_FILE: &str = "identity-was-made";
+/// The file there with the key of a host that is about to join.
+const KEY_FILE: &str = "identity.key";
 /// How long one try to join may take.
 const JOIN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -35,6 +39,8 @@ pub struct Asked<'a> {
     pub uid: NodeUid,
     /// Whether it has never been a member, with TLS or without.
     pub is_new: bool,
+    /// Whether it was told to speak TLS alone.
+    pub only_tls: bool,
     /// The masters, as `http://HOST:PORT`.
     pub masters: &'a [String],
 }
@@ -73,6 +79,15 @@ pub enum IdentityError {
          commands the host, set tls = \"off\" (SHEF_TLS)"
     )]
     NoToken,
+    /// The host was a member, and what makes it one is gone.
+    #[error(
+        "this host is a member of a cluster, and its {path} is gone: bring it back, or forget the host (`shef node \
+         rm`), empty the agent's data directory, and give it a new join token (JOIN_TOKEN)"
+    )]
+    Lost {
+        /// Which file.
+        path: String,
+    },
     /// No master can be asked to let the host in.
     #[error("the request for a certificate cannot be made: {0}")]
     Request(#[from] rcgen::Error),
@@ -91,7 +106,7 @@ pub async fn establish(asked: Asked<'_>) -> Result<Option<(IdentityFile, Tls)>, 
         return Ok(None);
     }
     let laid = asked.data_dir.join(TOKEN_FILE);
-    let token = asked.token.clone().or_else(|| laid_token(&laid));
+    let tokens: Vec<JoinToken> = asked.token.iter().cloned().chain(laid_token(&laid)).collect();
     let in_file = |source| {
         let path = IdentityFile::path(asked.data_dir).display().to_string();
         IdentityError::File { path, source }
@@ -102,9 +117,11 @@ pub async fn establish(asked: Asked<'_>) -> Result<Option<(IdentityFile, Tls)>, 
             return Err(IdentityError::OtherHost { path, found: file.uid, ledger: asked.uid });
         }
         let tls = Tls::new(&file.credential())?;
+        note_member(asked.data_dir).map_err(in_file)?;
         // A token of a CA that this host does not know is one of a cluster that has begun anew.
         let cas = file.credential().cas();
-        let Some(token) = token.filter(|token| !cas.contains(&token.ca)) else {
+        let Some(token) = tokens.into_iter().find(|token| !cas.contains(&token.ca)) else {
+            _ = fs::remove_file(&laid);
             return Ok(Some((file, tls)));
         };
         return match join(&asked, &token, Tries::Once).await {
@@ -115,8 +132,12 @@ pub async fn establish(asked: Asked<'_>) -> Result<Option<(IdentityFile, Tls)>, 
             }
         };
     }
-    let Some(token) = token else {
-        if asked.is_new && asked.mode == TlsMode::Required {
+    let Some(token) = tokens.into_iter().next() else {
+        if asked.data_dir.join(MEMBER_FILE).exists() {
+            let path = IdentityFile::path(asked.data_dir).display().to_string();
+            return Err(IdentityError::Lost { path });
+        }
+        if (asked.is_new || asked.only_tls) && asked.mode == TlsMode::Required {
             return Err(IdentityError::NoToken);
         }
         log::warn!(
@@ -136,7 +157,12 @@ impl IdentityFile {
             let path = Self::path(asked.data_dir).display().to_string();
             IdentityError::File { path, source }
         })?;
+        note_member(asked.data_dir).map_err(|source| {
+            let path = asked.data_dir.join(MEMBER_FILE).display().to_string();
+            IdentityError::File { path, source }
+        })?;
         _ = fs::remove_file(laid);
+        _ = fs::remove_file(asked.data_dir.join(KEY_FILE));
         log::info!(node:% = self.node, cluster:% = self.cluster; "this host is a member now");
         Ok((self, tls))
     }
@@ -151,6 +177,27 @@ enum Tries {
     UntilAnswered,
 }
 
+/// Notes that this host has been a member: without its identity it does not go on as one that never was.
+fn note_member(data_dir: &Path) -> io::Result<()> {
+    let path = data_dir.join(MEMBER_FILE);
+    if path.exists() { Ok(()) } else { files::replace(&path, files::PRIVATE, b"") }
+}
+
+/// The host's key, kept before anybody is asked: an answer that gets lost is asked for again with the same one.
+fn key_to_join_with(data_dir: &Path) -> Result<KeyPair, IdentityError> {
+    let path = data_dir.join(KEY_FILE);
+    let in_file = |source| IdentityError::File { path: path.display().to_string(), source };
+    match files::read(&path) {
+        Ok(pem) => Ok(KeyPair::from_pem(&String::from_utf8_lossy(&pem))?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+            files::replace(&path, files::PRIVATE, key.serialize_pem().as_bytes()).map_err(in_file)?;
+            Ok(key)
+        }
+        Err(error) => Err(in_file(error)),
+    }
+}
+
 /// The token that the bootstrap has laid beside the ledger.
 fn laid_token(path: &Path) -> Option<JoinToken> {
     let text = files::read(path).ok()?;
@@ -159,7 +206,7 @@ fn laid_token(path: &Path) -> Option<JoinToken> {
 
 /// Asks one master after the other until one lets the host in, or refuses.
 async fn join(asked: &Asked<'_>, token: &JoinToken, tries: Tries) -> Result<IdentityFile, IdentityError> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let key = key_to_join_with(asked.data_dir)?;
     let request = Join {
         id: token.id.clone(),
         secret: token.secret.clone(),

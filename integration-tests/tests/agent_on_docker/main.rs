@@ -51,6 +51,7 @@ fn config(master: &ScriptedMaster, docker_host: String, data_dir: &std::path::Pa
         policy: PolicyConfig::open(),
         tls: shef_common::tls::TlsMode::Off,
         join_token: None,
+        only_tls: false,
     }
 }
 

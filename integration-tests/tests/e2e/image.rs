@@ -91,6 +91,11 @@ async fn the_image_runs_a_master_as_nobody_with_redis_beside_it() {
         user: Some("65532:65532".to_owned()),
         env: Some(words(&["HOST_IP=127.0.0.1", &listen, &url, &asked])),
         healthcheck: Some(often.clone()),
+        // Where the key of the cluster's CA is kept.
+        host_config: Some(HostConfig {
+            tmpfs: Some([("/var/lib/shef/master".to_owned(), "uid=65532".to_owned())].into()),
+            ..Default::default()
+        }),
         ..Default::default()
     };
     start(&docker, "master", master.clone()).await;

@@ -107,7 +107,7 @@ async fn works(api: &Api, replicas: u32, after: &str) {
 
 #[actix_rt::test]
 async fn whatever_numbers_a_message_brings_the_cluster_works_on() {
-    let cluster = Cluster::fake(1, FakeEngineOptions::default()).await;
+    let cluster = Cluster::plain(1, FakeEngineOptions::default()).await;
     works(&cluster.api, 2, "the start").await;
     let agent = Api::new(cluster.agents[0].address());
     let alive = agent.get(shef_common::protocol::PROBE_PATH).await.body;

@@ -60,6 +60,7 @@ impl Bench {
             policy: PolicyConfig::open(),
             tls: shef_common::tls::TlsMode::Off,
             join_token: None,
+            only_tls: false,
         };
         let before = self.master.received().registrations.len();
         let agent = start(config, EngineChoice::Docker).await.unwrap();

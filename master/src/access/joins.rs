@@ -226,6 +226,9 @@ impl AccessCore {
         if self.joins.kept.contains_key(uid) || self.joins.revoking.contains_key(uid) {
             return Err(JoinRefused::Revoked(uid.clone()));
         }
+        if self.joins.is_name_taken(&joining.node) {
+            return Err(JoinRefused::NameTaken(joining.node.clone()));
+        }
         if self.joins.kept.len() >= MAX_IDENTITIES {
             return Err(JoinRefused::TooMany(MAX_IDENTITIES));
         }
@@ -262,7 +265,8 @@ impl AccessCore {
                 Err(refused) => effects.push(Effect::AnswerJoin(ticket, Err(refused))),
                 Ok(Some(node)) => effects.push(Effect::AnswerJoin(ticket, Ok(node))),
                 Ok(None) => {
-                    let is_coming = batch.iter().any(|other| other.uid == joining.uid);
+                    let is_coming =
+                        batch.iter().any(|other| other.uid == joining.uid || other.node == joining.node);
                     let is_full =
                         self.joins.kept.len() + self.joins.busy.len() + batch.len() >= MAX_IDENTITIES;
                     if left == 0 || is_coming || batch.len() >= MOST_AT_ONCE {
@@ -309,6 +313,8 @@ impl AccessCore {
 
     /// From now on no certificate of this host counts; it is made durable as soon as the store takes it.
     pub(super) fn revoke_identity(&mut self, uid: NodeUid, now: WallMs) -> Vec<Effect> {
+        // A store that was lost may not know it: then it must not be known again by its certificate.
+        self.joins.readmissions.forgotten.insert(uid.clone());
         let is_coming = self.joins.busy.contains(&uid);
         if self.joins.counting(&uid).is_none() && !is_coming {
             return Vec::new();

@@ -32,7 +32,7 @@ pub(super) struct Readmissions {
     waiting: VecDeque<Readmitting>,
     /// Whether some are on their way to the store: the others wait for the end of that commit.
     are_committed: bool,
-    /// Hosts that the cluster had forgotten when this master started.
+    /// Hosts that the cluster has forgotten.
     pub(super) forgotten: BTreeSet<NodeUid>,
 }
 

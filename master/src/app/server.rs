@@ -21,6 +21,7 @@ use shef_common::{
     bodies::paced,
     client::HostClient,
     open_files::FileBudget,
+    shares::Shares,
     sockets,
     tls::{Stream, Tls, accept},
 };
@@ -75,6 +76,7 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
         registries: registries.recipient(),
         tokens: access.clone().recipient(),
         join: access.clone().recipient(),
+        revoke: access.clone().recipient(),
         readmit: access.clone().recipient(),
         renew: access.recipient(),
         authority,
@@ -140,6 +142,8 @@ pub(super) fn serve(
             "the API serves everybody who reaches {listen}: with insecure = false callers need a token"
         );
     }
+    // Who has not said yet who it is takes no more than a part of what there is, each client.
+    let unknown = Shares::of(budget.incoming / 2);
     let server = Server::build();
     let stops = server.graceful_shutdown_signal();
     let serve = move || {
@@ -208,10 +212,14 @@ pub(super) fn serve(
         .shutdown_timeout(DRAIN_S)
         .disable_signals()
         .listen("api", listener, move || {
-            let tls = tls.clone();
+            let (tls, unknown) = (tls.clone(), unknown.clone());
             fn_service(move |connection: TcpStream| {
+                let share = connection.peer_addr().map(|client| unknown.take(client.ip()));
                 let tls = tls.clone();
                 async move {
+                    let Ok(Some(_share)) = share else {
+                        return Err(DispatchError::Io(io::Error::other("this client has as many as it may")));
+                    };
                     let stream = accept(connection, tls.as_ref()).await.map_err(DispatchError::Io)?;
                     let client = stream.peer_address();
                     Ok((stream, Protocol::Http1, client))

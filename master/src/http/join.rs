@@ -9,14 +9,14 @@ use shef_common::{
     clock::Now,
     ids::{NodeName, NodeUid},
     problem::{Code, Problem},
-    tls::{Join, Joined, Renew},
+    tls::{Join, Joined, Peer, Renew, TlsMode},
 };
 
 use super::{Api, ApiError, RequestPermit, answer::Answer, body};
 use crate::{
     access::{JoinRefused, JoinRequest, RenewRefused, RenewRequest},
     cluster::PhaseView,
-    identity::{Authority, CaError, csr_key},
+    identity::{Authority, CaError, NotASpeaker, csr_key},
 };
 
 /// The most bytes of a body: a request for a certificate, and little more.
@@ -28,12 +28,19 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub async fn join(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     let Join { id, secret, node, uid, csr } = read(&request, payload, &api).await?;
     let authority = authority(&api)?;
+    // A token's secret has gone over the network then: it is not made good for it.
+    if authority.mode == TlsMode::Required && request.conn_data::<Peer>() == Some(&Peer::Plain) {
+        return Err(NotASpeaker::Plain.into());
+    }
     let _permit = RequestPermit::take(&api, &request)?;
     // A host that is in may repeat what it has asked; for all others the token decides before anything is
     // computed.
     let is_known = api.view.identities().member(&uid).is_some();
     if !is_known && !api.view.token_table().lets_join(&id, &secret, Now::read().wall) {
         return Err(refused(&JoinRefused::Token));
+    }
+    if let Some(taken) = is_another(&api, &node, &uid) {
+        return Err(refused(&JoinRefused::NameTaken(taken)));
     }
     let (key, csr) = key(csr).await?;
     let asked = api.join.send(JoinRequest { id, secret, node, uid: uid.clone(), key }).timeout(LIMIT).await;
@@ -59,6 +66,14 @@ pub async fn renew(request: HttpRequest, payload: web::Payload, api: web::Data<A
         Problem::new(code, why.to_string())
     })?;
     joined(authority, node, uid, csr).await
+}
+
+/// The host that the cluster knows, with an identity or without, under this name and another uid, or under this
+/// uid and another name.
+fn is_another(api: &Api, node: &NodeName, uid: &NodeUid) -> Option<NodeName> {
+    let known = api.view.hosts(None, usize::MAX);
+    let other = known.into_iter().find(|host| (host.view.name == *node) != (host.view.uid == *uid));
+    other.map(|host| host.view.name.clone())
 }
 
 async fn read<T: DeserializeOwned>(

@@ -56,7 +56,7 @@ use shef_common::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
-    access::{JoinRequest, MayChange, ReadmitRequest, RenewRequest, TokenRequest},
+    access::{JoinRequest, MayChange, ReadmitRequest, RenewRequest, RevokeIdentity, TokenRequest},
     cluster::{AskService, CopyService, PhaseView, ToCluster},
     identity::Authority,
     membership::ReleaseBrake,
@@ -103,6 +103,8 @@ pub struct Api {
     pub tokens: Recipient<TokenRequest>,
     /// Lets hosts in.
     pub join: Recipient<JoinRequest>,
+    /// Revokes identities.
+    pub revoke: Recipient<RevokeIdentity>,
     /// Records hosts that have a certificate, and that the store does not know.
     pub readmit: Recipient<ReadmitRequest>,
     /// Says which hosts may have another certificate.
@@ -234,8 +236,9 @@ pub fn admit(request: &ServiceRequest, names: &KnownNames) -> Result<(), ApiErro
     if matches!(request.path(), "/healthz" | "/readyz") {
         return Ok(());
     }
-    // No browser has the certificate of a member, which calls by names of its own.
-    if matches!(request.conn_data::<Peer>(), Some(Peer::Member(_))) {
+    // No browser makes the calls of a member, who shows a certificate.
+    let is_members = request.path().starts_with("/agent/");
+    if is_members && matches!(request.conn_data::<Peer>(), Some(Peer::Member(_))) {
         return Ok(());
     }
     let caller = Caller::of(request.method(), request.headers());

@@ -11,6 +11,7 @@ use shef_common::{
 
 use super::{Api, ApiError, RequestPermit, answer::Answer, body, nodes, params};
 use crate::{
+    access::RevokeIdentity,
     cluster::{ClusterEvent, PhaseView, ToCluster},
     membership::ReleaseBrake,
     runner::{NodeIntent, Operate, OperateRefused, Operation},
@@ -61,7 +62,20 @@ pub async fn forget(request: HttpRequest, api: web::Data<Api>) -> Answer {
             return Err(Problem::new(Code::InvalidParameter, detail).into());
         }
     };
-    operate(&api, &name, Operation::Forget { force }).await?;
+    // One that has joined and never registered has an identity all the same.
+    let unseen = match api.view.host(&name) {
+        Some(_) => Vec::new(),
+        None => api.view.identities().named(&name),
+    };
+    if unseen.is_empty() {
+        operate(&api, &name, Operation::Forget { force }).await?;
+    }
+    for uid in unseen {
+        let sent = api.revoke.send(RevokeIdentity(uid)).timeout(api.store_timeout).await;
+        sent.map_err(|error| {
+            Problem::new(Code::Overloaded, format!("the master does not come to it: {error}"))
+        })?;
+    }
     Ok(HttpResponse::Ok().json(json!({ "forgotten": name })))
 }
 

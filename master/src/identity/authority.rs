@@ -42,6 +42,12 @@ pub enum AuthorityError {
         /// The file with the key.
         path: PathBuf,
     },
+    /// Members would be cut off.
+    #[error(
+        "tls is off, and the members of this cluster have certificates: they would hear nothing of this master, and \
+         anybody could speak for them; set tls = \"optional\" or \"required\", or leave it out"
+    )]
+    HasMembers,
     /// It cannot be made, or what was kept is damaged.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -98,6 +104,11 @@ pub async fn authority_at_start(
     // A cluster is plain by being so, not by being told to: that may be taken back.
     copy.note_plain(mode == TlsMode::Off && (configured.is_none() || !is_new));
     if mode == TlsMode::Off {
+        if let (Some(known), Ok(vault)) = (record.as_ref().or(kept.as_ref()), vault)
+            && vault.open_bytes(LABEL, &known.sealed).is_some()
+        {
+            return Err(AuthorityError::HasMembers);
+        }
         if configured.is_none() {
             log::warn!(
                 "masters and agents of this cluster speak without TLS; to upgrade, set tls = \"optional\" here, \

@@ -38,6 +38,12 @@ impl IdentityTable {
         self.members.get(uid)
     }
 
+    /// The identities that count of hosts with this name.
+    #[must_use]
+    pub fn named(&self, node: &NodeName) -> Vec<NodeUid> {
+        self.members.iter().filter(|(_, known)| *known == node).map(|(uid, _)| uid.clone()).collect()
+    }
+
     /// Whether a host of this name has an identity that counts.
     #[must_use]
     pub fn has(&self, node: &NodeName) -> bool {
