@@ -46,11 +46,16 @@ impl Claim {
     /// Takes the directory, or tells that another process has it.
     pub(crate) fn take(data_dir: &Path) -> Result<Self, Failure> {
         let path = data_dir.join(FILE_NAME);
-        let failed = |error| Failure::because(format!("cannot write {}", path.display()), &error);
+        let failed =
+            |error: std::io::Error| Failure::because(format!("cannot write {}", path.display()), &error);
         let file =
             files::open(&path, OpenOptions::new().read(true).write(true).create(true)).map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { file, path }),
+            Ok(()) => {
+                // What one that was killed has left says nothing of this one.
+                file.set_len(0).map_err(failed)?;
+                Ok(Self { file, path })
+            }
             Err(TryLockError::WouldBlock) => {
                 Err(Failure::new(format!("another shef up runs over {} already", data_dir.display())))
             }

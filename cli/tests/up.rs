@@ -50,14 +50,16 @@ impl Place {
         Pid::from_raw(i32::try_from(running["pid"].as_i64()?).ok()?)
     }
 
+    /// What the master answers to whether it is ready.
+    fn readiness(&self) -> std::io::Result<String> {
+        let mut stream = std::net::TcpStream::connect(&self.api)?;
+        stream.write_all(b"GET /readyz HTTP/1.0\r\nhost: x\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map(|_| answer)
+    }
+
     fn is_ready(&self) -> bool {
-        let get = || {
-            let mut stream = std::net::TcpStream::connect(&self.api)?;
-            stream.write_all(b"GET /readyz HTTP/1.0\r\nhost: x\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).map(|_| answer)
-        };
-        get().is_ok_and(|answer| answer.split(' ').nth(1) == Some("200"))
+        self.readiness().is_ok_and(|answer| answer.split(' ').nth(1) == Some("200"))
     }
 }
 
@@ -145,7 +147,9 @@ fn after_a_kill_it_starts_again_and_keeps_one_older_log() {
     std::fs::File::open(place.data_dir().join("shef.pid.json")).unwrap().lock_shared().unwrap();
     let output = place.up();
     assert!(output.status.success(), "{}", said(&output));
-    assert!(place.is_ready() && place.data_dir().join("shef.log.1").exists());
+    let ready = place.readiness();
+    assert!(ready.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.0 200")), "{ready:?}");
+    assert!(place.data_dir().join("shef.log.1").exists());
     assert!(place.shef("down", &[]).status.success());
 }
 

@@ -37,6 +37,8 @@ pub(super) async fn start(config: &UpConfig, flags: &UpFlags) -> Result<Running,
         .stderr(copy)
         .spawn()
         .map_err(|error| Failure::because("cannot start the process in the background", &error))?;
+    // What a process that was killed has left in its file is not what this one says.
+    let own = i32::try_from(child.id()).ok();
     let ready = async {
         loop {
             if let Ok(Some(status)) = child.try_wait() {
@@ -47,7 +49,7 @@ pub(super) async fn start(config: &UpConfig, flags: &UpFlags) -> Result<Running,
                 )));
             }
             match look(&config.data_dir) {
-                State::Running(running) if running.ready => return Ok(running),
+                State::Running(running) if running.ready && Some(running.pid) == own => return Ok(running),
                 State::Running(_) | State::Starting | State::Free => tokio::time::sleep(ASK_EVERY).await,
             }
         }
