@@ -216,6 +216,7 @@ async fn shef_up_brings_a_demo_on_a_real_engine_and_down_leaves_it_running() {
 
     // What one process began, a master of its own takes over.
     site.master.process.set("SHEF_MASTER_DATA_DIR", background.data.join("master").display());
+    site.master.process.set("SHEF_TLS", "auto");
     site.master.start().await;
     assert_eq!(site.master.service("demo").await.unwrap()["replicas"], 3);
 }
