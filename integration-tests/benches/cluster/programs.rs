@@ -117,14 +117,20 @@ impl Shef {
         let mut arguments =
             vec!["agent", "--host-ip", "127.0.0.1", "--node-name", "bench", "--docker-host", docker_host];
         arguments.extend(["--listen", &listen, "--masters", &masters, "--data-dir", &data]);
+        // Programs of earlier versions make no such token, and need none.
+        let _ = master.api.raw("DELETE", "/v1/tokens/bench", &[], Vec::new()).await;
+        let asked = serde_json::json!({ "role": "agent" });
+        let token = master.api.call("PUT", "/v1/tokens/bench", asked).await.body["token"].clone();
+        let token = token.as_str().map(|token| format!("join_token={token}"));
+        arguments.extend(token.iter().flat_map(|token| ["--set", token.as_str()]));
         arguments.extend(more);
         let process = self.start(&arguments, &dir.join("agent.log"));
-        let agent_url = format!("http://{listen}");
         // A host that is known from an earlier agent is ready only once this one has registered.
         master
             .api
             .until("/v1/nodes/bench", |answer| {
-                answer.body["state"] == "ready" && answer.body["agent_url"] == *agent_url
+                let url = answer.body["agent_url"].as_str().unwrap_or_default();
+                answer.body["state"] == "ready" && url.ends_with(&listen)
             })
             .await;
         process
