@@ -114,7 +114,7 @@ const KEYS: &[Key] = &[
         default: "auto",
         env: &["SHEF_TLS"],
         doc: "auto, required: the agent and its masters prove who they are to each other. optional: they do once the host \
-              has a join\ntoken, and until then whoever reaches the agent's port commands the host. off: never, for a \
+              has a join\ntoken, and until then anyone who reaches the agent's port commands the host. off: never, for a \
               network of the hosts\nalone.",
     },
     Key {

@@ -39,7 +39,7 @@ async fn answer(mut connection: TcpStream) -> String {
 }
 
 async fn cluster() -> (Cluster, SocketAddr, SocketAddr) {
-    let cluster = Cluster::fake(1, FakeEngineOptions::default()).await;
+    let cluster = Cluster::plain(1, FakeEngineOptions::default()).await;
     let address = |url: &str| url.trim_start_matches("http://").parse().unwrap();
     let agent = cluster.api.get("/v1/nodes/h0").await.body["agent_url"].as_str().map(address).unwrap();
     let master = address(&cluster.api.url);

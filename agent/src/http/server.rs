@@ -278,7 +278,7 @@ where
 }
 
 /// Whether the caller may make this call: masters may make all of them, other agents may see whether this one is
-/// up, and so may whoever asks for `/health`. Without TLS it is not known who calls.
+/// up, and so may anyone who asks for `/health`. Without TLS it is not known who calls.
 fn allowed(request: &ServiceRequest, tls: Option<&Tls>) -> Result<(), actix_web::Error> {
     let Some(tls) = tls else { return Ok(()) };
     let (code, detail) = match request.conn_data::<Peer>() {

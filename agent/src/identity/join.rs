@@ -75,7 +75,7 @@ pub enum IdentityError {
     /// The host has nothing to become a member with.
     #[error(
         "this host is no member of a cluster yet and has no join token: set join_token (JOIN_TOKEN) to what `shef \
-         token join` prints on a master; only for a cluster without TLS, where whoever reaches the agent's port \
+         token join` prints on a master; only for a cluster without TLS, where anyone who reaches the agent's port \
          commands the host, set tls = \"off\" (SHEF_TLS)"
     )]
     NoToken,
@@ -102,7 +102,7 @@ pub enum IdentityError {
 /// [`IdentityError`] for what waiting does not mend.
 pub async fn establish(asked: Asked<'_>) -> Result<Option<(IdentityFile, Tls)>, IdentityError> {
     if asked.mode == TlsMode::Off {
-        log::warn!("tls is off: whoever reaches the agent's port commands this host");
+        log::warn!("tls is off: anyone who reaches the agent's port commands this host");
         return Ok(None);
     }
     let laid = asked.data_dir.join(TOKEN_FILE);
@@ -141,7 +141,7 @@ pub async fn establish(asked: Asked<'_>) -> Result<Option<(IdentityFile, Tls)>, 
             return Err(IdentityError::NoToken);
         }
         log::warn!(
-            "this host came into its cluster without TLS: whoever reaches the agent's port commands it, until the \
+            "this host came into its cluster without TLS: anyone who reaches the agent's port commands it, until the \
              agent is started with a join token"
         );
         return Ok(None);

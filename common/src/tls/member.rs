@@ -1,11 +1,7 @@
 //! A member's certificate and the CAs that it trusts, and what follows from them for TLS. They can be replaced
 //! while connections are open: what is negotiated afterwards goes by the new ones.
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    sync::{Arc, LazyLock},
-};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -14,7 +10,6 @@ use rustls::{
         ResolvesClientCert, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::CryptoProvider,
     server::{
         ClientHello, ResolvesServerCert, WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
@@ -24,12 +19,8 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
 
-use super::{CaDigest, Identity, verify};
+use super::{CaDigest, Identity, verify, verify::PROVIDER};
 use crate::{clock::WallMs, ids::NodeUid};
-
-/// The cryptography of every connection between hosts.
-pub(super) static PROVIDER: LazyLock<Arc<CryptoProvider>> =
-    LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
 
 /// How long before it is signed a certificate begins to count, so that clocks may differ, in milliseconds.
 pub const BACKDATED_MS: u64 = 24 * 3_600_000;

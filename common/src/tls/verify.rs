@@ -1,6 +1,6 @@
 //! What is looked at in a certificate, and the check of a master that only the digest of its CA is known of.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ring::digest::{SHA256, digest};
 use rustls::{
@@ -9,13 +9,17 @@ use rustls::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{verify_tls12_signature, verify_tls13_signature},
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::EndEntityCert;
 
-use super::{CaDigest, Identity, join::hex, member::PROVIDER};
+use super::{CaDigest, Identity, join::hex};
 use crate::clock::WallMs;
+
+/// The cryptography of every connection between hosts.
+pub(super) static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+    LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
 
 /// The member that a certificate names; `None`: none. It says nothing of who has signed it.
 pub(super) fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {

@@ -12,6 +12,7 @@ use std::{
 use serde_json::{Value, json};
 use shef_agent::engine::fake::{FakeEngineOptions, FakeHost};
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId};
+use shef_common::tls::TlsMode;
 use shef_integration_tests::cluster::{Cluster, PATIENCE, master_config};
 use shef_master::{
     config::MasterConfig,
@@ -27,7 +28,7 @@ use crate::{cluster, is_problem};
 async fn with_a_service(spec: Value) -> (Cluster, FakeEngineOptions, FakeHost) {
     let host = FakeHost::default();
     let engine = FakeEngineOptions { host: Some(host.clone()), ..Default::default() };
-    let cluster = Cluster::fake(1, engine.clone()).await;
+    let cluster = Cluster::plain(1, engine.clone()).await;
     cluster.api.call("PUT", "/v1/services/web?wait=60s", spec).await;
     (cluster, engine, host)
 }
@@ -125,7 +126,9 @@ async fn an_emptied_store_deletes_nothing() {
     let before = host.containers();
     let dir = cluster.stop().await;
     std::fs::remove_file(dir.path().join("shef.redb")).unwrap();
-    let mut cluster = Cluster::start(dir).await;
+    // With TLS: see lost_store.rs.
+    let config = MasterConfig { tls: Some(TlsMode::Off), ..master_config(dir.path()) };
+    let mut cluster = Cluster::start_as(config, dir).await;
     assert_eq!(cluster.api.get("/v1/services").await.body["services"], json!([]));
     cluster.add_agent("h0", "unix:///nowhere", shef_agent::EngineChoice::Fake(engine)).await;
     let found = cluster.api.until("/v1/services/web", |answer| answer.body["state"] == "running").await.body;
@@ -195,7 +198,7 @@ impl Store for Stubborn {
 
 #[actix_rt::test]
 async fn a_host_that_could_not_be_taken_over_at_once_is_told_nothing_until_it_is() {
-    let mut cluster = cluster().await;
+    let mut cluster = Cluster::plain(2, FakeEngineOptions::default()).await;
     let created = cluster
         .api
         .call(
@@ -219,7 +222,8 @@ async fn a_host_that_could_not_be_taken_over_at_once_is_told_nothing_until_it_is
     let address = cluster.master.address();
     cluster.master.stop().await;
     let store = Arc::new(Stubborn { refuses: true.into(), ..Default::default() });
-    let config = MasterConfig { listen: address, ..master_config(cluster.dir.path()) };
+    let config =
+        MasterConfig { listen: address, tls: Some(TlsMode::Off), ..master_config(cluster.dir.path()) };
     cluster.master = shef_master::start_on(config, store.clone()).await.unwrap();
     tokio::time::timeout(PATIENCE, async {
         // Several tries of each host.
