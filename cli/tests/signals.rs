@@ -14,7 +14,7 @@ impl Program {
     fn start(args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shef"));
         command.args(args).env_clear().env("PATH", "/usr/bin:/bin").env("HOST_IP", "127.0.0.1");
-        // It is about how programs end: nobody joins.
+        // It is about how programs end: no host joins.
         command.env("SHEF_TLS", "off");
         Self(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
     }

@@ -16,7 +16,7 @@ const TLS: &str = "https://";
 pub struct Endpoint {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Who has to answer there; `None`: whoever does, without TLS.
+    /// Who has to answer there; `None`: any agent, without TLS.
     pub member: Option<Identity>,
 }
 

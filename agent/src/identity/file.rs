@@ -79,7 +79,7 @@ impl IdentityFile {
         files::replace(&Self::path(data_dir), files::PRIVATE, &bytes)
     }
 
-    /// What TLS goes by.
+    /// Certificate, key and CAs, for TLS.
     #[must_use]
     pub fn credential(&self) -> Credential {
         let Self { key, certificate, roots, .. } = self.clone();

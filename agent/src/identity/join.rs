@@ -51,9 +51,9 @@ pub enum IdentityError {
     /// The file is there and cannot be used.
     #[error("the host's identity in {path} cannot be used: {source}")]
     File {
-        /// Which file.
+        /// The path of the identity, its key or its note.
         path: String,
-        /// Why.
+        /// What the system says, or the file's format.
         source: io::Error,
     },
     /// What the file or the master gave is no certificate for this host.
@@ -65,7 +65,7 @@ pub enum IdentityError {
          right ones, or begin with an empty data directory and a new join token"
     )]
     OtherHost {
-        /// Which file.
+        /// The path of the identity.
         path: String,
         /// Whose it is.
         found: NodeUid,
@@ -85,7 +85,7 @@ pub enum IdentityError {
          rm`), empty the agent's data directory, and give it a new join token (JOIN_TOKEN)"
     )]
     Lost {
-        /// Which file.
+        /// Where the identity was.
         path: String,
     },
     /// No master can be asked to let the host in.

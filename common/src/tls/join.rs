@@ -112,7 +112,7 @@ impl fmt::Debug for Join {
 /// the key, so it also serves a host whose certificate has expired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renew {
-    /// Which host.
+    /// The lasting identity of the host that asks.
     pub uid: NodeUid,
     /// A request for a certificate, as PEM, signed by the host's key.
     pub csr: String,

@@ -59,7 +59,7 @@ pub enum InvalidCredential {
     /// A part is no PEM of its kind.
     #[error("the {part} cannot be read: {source}")]
     Pem {
-        /// Which part.
+        /// The certificate, the key, or the list of CAs.
         part: &'static str,
         /// What is wrong with it.
         source: rustls_pki_types::pem::Error,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "snake_case")]
 pub enum TlsMode {
-    /// Plainly: nobody has an identity.
+    /// Without TLS: hosts have no identities.
     Off,
     /// With TLS where the other side does, else plainly. For the time of an upgrade.
     Optional,

@@ -83,7 +83,7 @@ pub enum Event {
     Renew {
         /// To be answered.
         ticket: Ticket,
-        /// Which host.
+        /// The host whose certificate is to be renewed.
         uid: NodeUid,
         /// The digest of its key.
         key: String,

@@ -55,7 +55,7 @@ pub struct JoinRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "Result<NodeName, JoinRefused>")]
 pub struct ReadmitRequest {
-    /// Which host.
+    /// The host that the store does not know any more.
     pub uid: NodeUid,
     /// The name that it registers under.
     pub node: NodeName,
@@ -105,7 +105,7 @@ pub enum JoinRefused {
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "Result<NodeName, RenewRefused>")]
 pub struct RenewRequest {
-    /// Which host.
+    /// The host whose certificate is to be renewed.
     pub uid: NodeUid,
     /// The digest of its key, by which its request is signed.
     pub key: String,
