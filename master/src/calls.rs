@@ -4,18 +4,20 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use tokio::sync::oneshot;
 
-/// Callers that wait for a `T`. Clones share them: who takes a call in need not
-/// be who answers it.
+/// The number of a call that waits for its answer.
+pub type Ticket = u64;
+
+/// Callers that wait for a `T`. Clones share them: one actor may take a call in, and another one answer it.
 pub struct Calls<T>(Rc<RefCell<Waiting<T>>>);
 
 struct Waiting<T> {
-    last: u64,
-    callers: BTreeMap<u64, oneshot::Sender<T>>,
+    last: Ticket,
+    callers: BTreeMap<Ticket, oneshot::Sender<T>>,
 }
 
 impl<T> Calls<T> {
     /// Takes a call in: its number, and where its answer comes.
-    pub fn take(&self) -> (u64, oneshot::Receiver<T>) {
+    pub fn take(&self) -> (Ticket, oneshot::Receiver<T>) {
         let mut waiting = self.0.borrow_mut();
         let (sender, answer) = oneshot::channel();
         waiting.last += 1;
@@ -25,7 +27,7 @@ impl<T> Calls<T> {
     }
 
     /// Answers a call. The caller may have given up.
-    pub fn answer(&self, call: u64, answer: T) {
+    pub fn answer(&self, call: Ticket, answer: T) {
         let caller = self.0.borrow_mut().callers.remove(&call);
         if let Some(caller) = caller {
             drop(caller.send(answer));

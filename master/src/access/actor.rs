@@ -1,28 +1,25 @@
 //! The shell: makes tokens of random bytes, and carries records to the store.
 
-use std::{collections::BTreeMap, future::ready, sync::Arc, time::Duration};
+use std::{future::ready, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
-use bytes::Bytes;
-use serde::Serialize;
 use shef_common::{clock::Now, ids::NodeName};
-use tokio::sync::oneshot;
 
 use super::{
-    core::{AccessCore, Effect, Event, RecoveredAccess, Ticket},
-    joins::{IdentityWrite, Joining, TokenWrite},
+    core::AccessCore,
+    events::{Effect, Event, IdentityWrite, Joining, Readmitting, RecoveredAccess, TokenWrite},
     kind::{TokenKind, TokenRole},
     messages::{
         Created, JoinRefused, JoinRequest, ReadmitRequest, RenewRefused, RenewRequest, RevokeIdentity,
         TokenRefused, TokenRequest,
     },
-    readmit::Readmitting,
     token::Token,
 };
 use crate::{
+    calls::Calls,
     identity::Authority,
     messaging::MAILBOX,
-    store::{Commit, CommitError, Key, Write, commit_one},
+    store::{Commit, Key, Write, commit_all, commit_one},
     view::ClusterView,
 };
 
@@ -39,17 +36,14 @@ pub struct AccessOutlets {
     pub authority: Option<Arc<Authority>>,
 }
 
-type Waiting<T, E> = BTreeMap<Ticket, oneshot::Sender<Result<T, E>>>;
-
 /// The tokens, and the identities of hosts.
 pub struct AccessActor {
     core: AccessCore,
     initial: Vec<Effect>,
     out: AccessOutlets,
-    tokens: Waiting<Option<Created>, TokenRefused>,
-    joins: Waiting<NodeName, JoinRefused>,
-    renewals: Waiting<NodeName, RenewRefused>,
-    tickets: Ticket,
+    tokens: Calls<Result<Option<Created>, TokenRefused>>,
+    joins: Calls<Result<NodeName, JoinRefused>>,
+    renewals: Calls<Result<NodeName, RenewRefused>>,
 }
 
 impl AccessActor {
@@ -57,13 +51,8 @@ impl AccessActor {
     #[must_use]
     pub fn new(recovered: RecoveredAccess, out: AccessOutlets) -> Self {
         let (core, initial) = AccessCore::recover(recovered, Now::read().wall);
-        let (tokens, joins, renewals) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { core, initial, out, tokens, joins, renewals, tickets: 0 }
-    }
-
-    fn ticket(&mut self) -> Ticket {
-        self.tickets += 1;
-        self.tickets
+        let (tokens, joins, renewals) = (Calls::default(), Calls::default(), Calls::default());
+        Self { core, initial, out, tokens, joins, renewals }
     }
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -78,12 +67,13 @@ impl AccessActor {
                 Effect::PublishIdentities(table) => self.out.view.show_identities(table),
                 Effect::Answer(ticket, answer) => {
                     if let Ok(Some(created)) = &answer {
-                        log::info!(token:% = created.view.name, role:% = created.view.role; "a token was made");
+                        let view = &created.view;
+                        log::info!(token:% = view.name, role:% = view.role; "a token was made");
                     }
-                    answered(&mut self.tokens, ticket, answer);
+                    self.tokens.answer(ticket, answer);
                 }
-                Effect::AnswerJoin(ticket, answer) => answered(&mut self.joins, ticket, answer),
-                Effect::AnswerRenewal(ticket, answer) => answered(&mut self.renewals, ticket, answer),
+                Effect::AnswerJoin(ticket, answer) => self.joins.answer(ticket, answer),
+                Effect::AnswerRenewal(ticket, answer) => self.renewals.answer(ticket, answer),
                 Effect::RetryLater => {
                     ctx.run_later(RETRY, |actor, ctx| actor.event(Event::Wake, ctx));
                 }
@@ -99,16 +89,7 @@ impl AccessActor {
                     ctx.spawn(done);
                 }
                 Effect::CommitIdentities { number, token, identities } => {
-                    let writes = writes(token, identities);
-                    let store = self.out.store.clone();
-                    let done = async move {
-                        let writes = writes.map_err(|error| CommitError::Invalid {
-                            why: format!("the record cannot be written: {error}"),
-                        })?;
-                        let closed =
-                            |error: actix::MailboxError| CommitError::Unavailable { why: error.to_string() };
-                        store.send(Commit { writes }).await.map_err(closed)?
-                    };
+                    let done = commit_all(&self.out.store, writes(token, identities));
                     let done = done.into_actor(self).map(move |done, actor, ctx| {
                         actor.event(Event::IdentitiesCommitted(number, done), ctx);
                     });
@@ -119,22 +100,12 @@ impl AccessActor {
     }
 }
 
-fn answered<T, E>(waiting: &mut Waiting<T, E>, ticket: Ticket, answer: Result<T, E>) {
-    if let Some(caller) = waiting.remove(&ticket) {
-        // The caller may have given up; what it asked for is decided all the same.
-        let _ = caller.send(answer);
-    }
-}
-
 /// The records as they are stored, and a line in the log about each host.
 fn writes(token: Option<TokenWrite>, identities: Vec<IdentityWrite>) -> serde_json::Result<Vec<Write>> {
-    fn value(record: Option<impl Serialize>) -> serde_json::Result<Option<Bytes>> {
-        Ok(record.map(|record| serde_json::to_vec(&record)).transpose()?.map(Bytes::from))
-    }
     let mut writes = Vec::new();
     let has_token = token.is_some();
     if let Some(TokenWrite { name, expect, record }) = token {
-        writes.push(Write { key: Key::Token(name), expect: Some(expect), value: value(record)? });
+        writes.push(Write::of(Key::Token(name), Some(expect), record.as_ref())?);
     }
     for IdentityWrite { uid, expect, record } in identities {
         match &record {
@@ -150,7 +121,7 @@ fn writes(token: Option<TokenWrite>, identities: Vec<IdentityWrite>) -> serde_js
             Some(record) => log::info!(node:% = record.node, uid:%; "the identity of a host is revoked"),
             None => {}
         }
-        writes.push(Write { key: Key::Identity(uid), expect, value: value(record)? });
+        writes.push(Write::of(Key::Identity(uid), expect, record.as_ref())?);
     }
     Ok(writes)
 }
@@ -173,8 +144,7 @@ impl Actor for AccessActor {
 impl Handler<TokenRequest> for AccessActor {
     type Result = ResponseFuture<Result<Option<Created>, TokenRefused>>;
     fn handle(&mut self, TokenRequest { name, to }: TokenRequest, ctx: &mut Self::Context) -> Self::Result {
-        let (answer, answered) = oneshot::channel();
-        let ticket = self.ticket();
+        let (ticket, answered) = self.tokens.take();
         let event = match to {
             None => Event::Revoke { ticket, name },
             Some(asked) => {
@@ -189,7 +159,6 @@ impl Handler<TokenRequest> for AccessActor {
                 }
             }
         };
-        self.tokens.insert(ticket, answer);
         self.event(event, ctx);
         Box::pin(async move { answered.await.unwrap_or(Err(TokenRefused::Stopping)) })
     }
@@ -198,9 +167,7 @@ impl Handler<TokenRequest> for AccessActor {
 impl Handler<JoinRequest> for AccessActor {
     type Result = ResponseFuture<Result<NodeName, JoinRefused>>;
     fn handle(&mut self, request: JoinRequest, ctx: &mut Self::Context) -> Self::Result {
-        let (answer, answered) = oneshot::channel();
-        let ticket = self.ticket();
-        self.joins.insert(ticket, answer);
+        let (ticket, answered) = self.joins.take();
         let JoinRequest { id, secret, node, uid, key } = request;
         self.event(Event::Join(Joining { ticket, id, secret, node, uid, key, now: Now::read().wall }), ctx);
         Box::pin(async move { answered.await.unwrap_or(Err(JoinRefused::Stopping)) })
@@ -214,9 +181,7 @@ impl Handler<ReadmitRequest> for AccessActor {
         ReadmitRequest { uid, node, key }: ReadmitRequest,
         ctx: &mut Self::Context,
     ) -> Self::Result {
-        let (answer, answered) = oneshot::channel();
-        let ticket = self.ticket();
-        self.joins.insert(ticket, answer);
+        let (ticket, answered) = self.joins.take();
         self.event(Event::Readmit(Readmitting { ticket, uid, node, key }), ctx);
         Box::pin(async move { answered.await.unwrap_or(Err(JoinRefused::Stopping)) })
     }
@@ -225,9 +190,7 @@ impl Handler<ReadmitRequest> for AccessActor {
 impl Handler<RenewRequest> for AccessActor {
     type Result = ResponseFuture<Result<NodeName, RenewRefused>>;
     fn handle(&mut self, RenewRequest { uid, key }: RenewRequest, ctx: &mut Self::Context) -> Self::Result {
-        let (answer, answered) = oneshot::channel();
-        let ticket = self.ticket();
-        self.renewals.insert(ticket, answer);
+        let (ticket, answered) = self.renewals.take();
         self.event(Event::Renew { ticket, uid, key }, ctx);
         Box::pin(async move { answered.await.unwrap_or(Err(RenewRefused::Stopping)) })
     }

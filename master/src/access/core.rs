@@ -1,138 +1,32 @@
 //! Which tokens and which identities are kept. Pure: random bytes come with the event.
 
+mod joins;
+mod readmissions;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     sync::Arc,
 };
 
 use shef_common::{
     clock::WallMs,
-    ids::{NodeName, NodeUid, TokenName, Version},
+    ids::{TokenName, Version},
 };
 
 use super::{
-    joins::{BatchNumber, IdentityWrite, Joining, Joins, TokenWrite},
+    events::{Effect, Event, RecoveredAccess, RecoveredToken},
+    identities::Identities,
     kind::TokenKind,
-    messages::{Created, JoinRefused, RenewRefused, TokenAsked, TokenRefused, TokenView},
-    readmit::Readmitting,
+    messages::{Created, TokenAsked, TokenRefused, TokenView},
     token::{Token, TokenRecord, TokenTable},
 };
-use crate::{
-    identity::{IdentityTable, RecoveredIdentity},
-    store::CommitError,
-};
+use crate::{calls::Ticket, identity::RecoveredIdentity, store::CommitError};
 
 /// How many tokens are kept at most.
 pub const MAX_TOKENS: usize = 1_000;
 
-/// What the store remembers of a token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecoveredToken {
-    /// The token's name.
-    pub name: TokenName,
-    /// The record's version.
-    pub version: Version,
-    /// The record.
-    pub record: TokenRecord,
-}
-
-/// What the store remembers, and what follows from the hosts that it knows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RecoveredAccess {
-    /// Tokens.
-    pub tokens: Vec<RecoveredToken>,
-    /// Identities of hosts.
-    pub identities: Vec<RecoveredIdentity>,
-    /// Hosts that were forgotten, and are no members.
-    pub forgotten: BTreeSet<NodeUid>,
-}
-
-/// Names a request that waits.
-pub type Ticket = u64;
-
-/// A request about a token or an identity, or the end of a commit.
 #[derive(Debug)]
-pub enum Event {
-    /// An administrator asks for a token.
-    Create {
-        /// To be answered.
-        ticket: Ticket,
-        /// Its name.
-        name: TokenName,
-        /// Its role, services and expiry.
-        asked: TokenAsked,
-        /// Made for it.
-        token: Token,
-        /// The time.
-        now: WallMs,
-    },
-    /// An administrator revokes one.
-    Revoke {
-        /// To be answered.
-        ticket: Ticket,
-        /// Its name.
-        name: TokenName,
-    },
-    /// What became of the commit of this token's record.
-    Committed(TokenName, Result<(), CommitError>),
-    /// A host asks to be let in.
-    Join(Joining),
-    /// A host with a certificate that counts registers, and has no record.
-    Readmit(Readmitting),
-    /// A host asks for another certificate for its key.
-    Renew {
-        /// To be answered.
-        ticket: Ticket,
-        /// The host whose certificate is to be renewed.
-        uid: NodeUid,
-        /// The digest of its key.
-        key: String,
-    },
-    /// A host was forgotten.
-    RevokeIdentity(NodeUid, WallMs),
-    /// What became of a commit of identities.
-    IdentitiesCommitted(BatchNumber, Result<(), CommitError>),
-    /// The time for what has failed has come.
-    Wake,
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub enum Effect {
-    /// Commit the record; comes back as [`Event::Committed`].
-    Commit {
-        /// Of which token.
-        name: TokenName,
-        /// The version it builds on.
-        expect: Option<Version>,
-        /// The record; `None` deletes it.
-        record: Option<TokenRecord>,
-    },
-    /// Commit the records, all in one; comes back as [`Event::IdentitiesCommitted`].
-    CommitIdentities {
-        /// Which commit.
-        number: BatchNumber,
-        /// The token that hosts join with.
-        token: Option<TokenWrite>,
-        /// The identities.
-        identities: Vec<IdentityWrite>,
-    },
-    /// Answer a host that joins, or that is known again: its name.
-    AnswerJoin(Ticket, Result<NodeName, JoinRefused>),
-    /// Answer a host that wants another certificate: its name.
-    AnswerRenewal(Ticket, Result<NodeName, RenewRefused>),
-    /// Show this to readers, and go by it from now on.
-    PublishIdentities(Arc<IdentityTable>),
-    /// Send [`Event::Wake`] in a while.
-    RetryLater,
-    /// Answer a request.
-    Answer(Ticket, Result<Option<Created>, TokenRefused>),
-    /// Show this to readers, and go by it from now on.
-    Publish(Arc<[TokenView]>, Arc<TokenTable>),
-}
-
-#[derive(Debug)]
-pub(super) struct Change {
+struct Change {
     /// To be answered; `None`: nobody has asked.
     ticket: Option<Ticket>,
     /// `None`: revoked.
@@ -142,10 +36,10 @@ pub(super) struct Change {
 /// The state machine of tokens and identities.
 #[derive(Debug, Default)]
 pub struct AccessCore {
-    pub(super) kept: BTreeMap<TokenName, (Version, TokenRecord)>,
+    kept: BTreeMap<TokenName, (Version, TokenRecord)>,
     /// On their way to the store, one of a token at a time.
-    pub(super) changes: BTreeMap<TokenName, Change>,
-    pub(super) joins: Joins,
+    changes: BTreeMap<TokenName, Change>,
+    identities: Identities,
 }
 
 impl AccessCore {
@@ -158,7 +52,7 @@ impl AccessCore {
         let mut core = Self {
             kept: tokens.into_iter().map(keep).collect(),
             changes: BTreeMap::new(),
-            joins: Joins::of(identities.into_iter().map(identity).collect()),
+            identities: Identities::of(identities.into_iter().map(identity).collect()),
         };
         let mut effects = vec![core.publish()];
         effects.extend(core.recover_identities(forgotten, now));
@@ -219,7 +113,7 @@ impl AccessCore {
         let record = to.as_ref().map(|(record, _)| record.clone());
         match self.changes.entry(name.clone()) {
             Entry::Occupied(_) => answer(TokenRefused::Busy(name)),
-            Entry::Vacant(_) if self.joins.using.contains(&name) => answer(TokenRefused::Busy(name)),
+            Entry::Vacant(_) if self.identities.using.contains(&name) => answer(TokenRefused::Busy(name)),
             Entry::Vacant(_) if expect.is_none() && record.is_none() => answer(TokenRefused::NotFound(name)),
             Entry::Vacant(place) => {
                 place.insert(Change { ticket, to });
@@ -249,7 +143,7 @@ impl AccessCore {
         effects
     }
 
-    pub(super) fn publish(&self) -> Effect {
+    fn publish(&self) -> Effect {
         let records = || self.kept.iter().map(|(name, (_, record))| (name, record));
         let views = records().map(|(name, record)| TokenView::of(name, record)).collect();
         Effect::Publish(views, Arc::new(TokenTable::of(records())))

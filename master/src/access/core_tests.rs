@@ -1,12 +1,16 @@
 //! Tokens from their creation to their end, and what callers may do.
 
+mod joins;
+mod readmissions;
+
 use shef_common::{
     clock::WallMs,
     ids::{TokenName, Version},
 };
 
 use super::{
-    core::{AccessCore, Effect, Event, MAX_TOKENS, RecoveredAccess, RecoveredToken},
+    core::{AccessCore, MAX_TOKENS},
+    events::{Effect, Event, RecoveredAccess, RecoveredToken},
     kind::TokenKind,
     messages::{Created, TokenAsked, TokenRefused},
     need::{Caller, Denied, Need, Role, Scope},

@@ -15,19 +15,16 @@ mod actor;
 mod core;
 #[cfg(test)]
 mod core_tests;
-#[cfg(test)]
-mod join_tests;
-mod joins;
+mod events;
+mod identities;
 mod kind;
 mod messages;
 mod need;
-mod readmit;
-#[cfg(test)]
-mod readmit_tests;
 mod token;
 
 pub use actor::{AccessActor, AccessOutlets};
-pub use core::{AccessCore, RecoveredAccess, RecoveredToken};
+pub use core::AccessCore;
+pub use events::{RecoveredAccess, RecoveredToken};
 pub use kind::{JOIN_LIFE, JoinRole, MOST_USES, TokenKind, TokenRole};
 pub use messages::{
     Created, JoinRefused, JoinRequest, ReadmitRequest, RenewRefused, RenewRequest, RevokeIdentity,

@@ -156,8 +156,8 @@ pub enum Denied {
 }
 
 impl Caller {
-    /// Whether a call that needs `need` and names `service` in its address may go on. A call that names one in its
-    /// body is asked about again by [`Caller::may_change`].
+    /// Whether a call that needs `need` and names `service` in its address may go on. A call that names one
+    /// in its body is asked about again by [`Caller::may_change`].
     ///
     /// # Errors
     /// [`Denied`] says what is missing.

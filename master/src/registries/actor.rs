@@ -1,21 +1,22 @@
 //! The shell: encrypts and decrypts with the key, and carries records to the store.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use shef_common::{
     clock::Now,
     registry::{Credentials, RegistryHost},
 };
-use tokio::sync::oneshot;
 
 use super::{
-    core::{Effect, Event, RecoveredRegistry, RegistriesCore, RegistryRecord, Ticket},
+    core::RegistriesCore,
+    events::{Effect, Event, RecoveredRegistry, RegistryRecord},
     key_file::{KeyError, nonce},
     messages::{CredentialsChanged, RegistryRefused, RegistryRequest, Stored},
     vault::Vault,
 };
 use crate::{
+    calls::Calls,
     messaging::{MAILBOX, post},
     store::{Commit, Key, commit_one},
     view::ClusterView,
@@ -38,8 +39,7 @@ pub struct RegistriesActor {
     /// Or why there is none.
     vault: Result<Vault, KeyError>,
     out: RegistriesOutlets,
-    waiting: BTreeMap<Ticket, oneshot::Sender<Result<Stored, RegistryRefused>>>,
-    tickets: Ticket,
+    calls: Calls<Result<Stored, RegistryRefused>>,
 }
 
 impl RegistriesActor {
@@ -51,7 +51,7 @@ impl RegistriesActor {
         out: RegistriesOutlets,
     ) -> Self {
         let (core, initial) = RegistriesCore::recover(recovered, |host, record| open(&vault, host, record));
-        Self { core, initial, vault, out, waiting: BTreeMap::new(), tickets: 0 }
+        Self { core, initial, vault, out, calls: Calls::default() }
     }
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -64,12 +64,7 @@ impl RegistriesActor {
             match effect {
                 Effect::Publish(views) => self.out.view.show_registries(views),
                 Effect::Hand(known) => post(ctx, &self.out.changed, CredentialsChanged(known)),
-                Effect::Answer(ticket, answer) => {
-                    if let Some(caller) = self.waiting.remove(&ticket) {
-                        // The caller may have given up; what it asked for is decided all the same.
-                        let _ = caller.send(answer);
-                    }
-                }
+                Effect::Answer(ticket, answer) => self.calls.answer(ticket, answer),
                 Effect::Commit { host, expect, record } => {
                     let key = Key::Registry(host.clone());
                     let done = commit_one(&self.out.store, key, expect, record.as_ref());
@@ -125,10 +120,7 @@ impl Handler<RegistryRequest> for RegistriesActor {
         RegistryRequest { host, credentials }: RegistryRequest,
         ctx: &mut Self::Context,
     ) -> Self::Result {
-        let (answer, answered) = oneshot::channel();
-        self.tickets += 1;
-        let ticket = self.tickets;
-        self.waiting.insert(ticket, answer);
+        let (ticket, answered) = self.calls.take();
         let event = match credentials {
             Some(credentials) => {
                 let record = self.seal(&host, &credentials);

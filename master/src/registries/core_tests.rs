@@ -9,7 +9,8 @@ use shef_common::{
 };
 
 use super::{
-    core::{Effect, Event, MAX_REGISTRIES, RecoveredRegistry, RegistriesCore, RegistryRecord},
+    core::{MAX_REGISTRIES, RegistriesCore},
+    events::{Effect, Event, RecoveredRegistry, RegistryRecord},
     key_file::KeyError,
     messages::{RegistryRefused, Stored},
 };

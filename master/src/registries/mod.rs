@@ -12,12 +12,14 @@ mod actor;
 mod core;
 #[cfg(test)]
 mod core_tests;
+mod events;
 mod key_file;
 mod messages;
 mod vault;
 
 pub use actor::{RegistriesActor, RegistriesOutlets};
-pub use core::{RecoveredRegistry, RegistriesCore, RegistryRecord};
+pub use core::RegistriesCore;
+pub use events::{RecoveredRegistry, RegistryRecord};
 pub(crate) use key_file::nonce;
 pub use key_file::{KeyError, SecretKey};
 pub use messages::{CredentialsChanged, Known, RegistryRefused, RegistryRequest, RegistryView, Stored};

@@ -1,7 +1,7 @@
 //! The shell of the store's core: turns messages, timers and the store's answers
 //! into events, and carries out what the core says. Decides nothing.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, SpawnHandle,
@@ -11,7 +11,7 @@ use shef_common::{
     clock::{MonoMs, Now},
     ids::{ClusterId, Epoch, Fence},
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::{
     Backup, LeadOutcome, Record, Store, StoreError, Write,
@@ -21,6 +21,7 @@ use super::{
         Commit, CommitError, Flush, Leadership, LeadershipClaim, LostLeadership, StoreHealth, TakeBackup,
     },
 };
+use crate::calls::Calls;
 
 /// How long the owner may take to receive the loss of the leadership.
 const NOTIFY_LIMIT: Duration = Duration::from_secs(10);
@@ -32,10 +33,9 @@ pub struct StoreActor {
     core: Core,
     lost: Recipient<LostLeadership>,
     health: watch::Sender<StoreHealth>,
-    commits: HashMap<Ticket, oneshot::Sender<Result<(), CommitError>>>,
-    claims: HashMap<Ticket, oneshot::Sender<Result<Leadership, StoreError>>>,
-    flushes: HashMap<Ticket, oneshot::Sender<()>>,
-    next_ticket: Ticket,
+    commits: Calls<Result<(), CommitError>>,
+    claims: Calls<Result<Leadership, StoreError>>,
+    flushes: Calls<()>,
     timer: Option<(MonoMs, SpawnHandle)>,
 }
 
@@ -56,18 +56,12 @@ impl StoreActor {
             core,
             lost,
             health,
-            commits: HashMap::new(),
-            claims: HashMap::new(),
-            flushes: HashMap::new(),
-            next_ticket: 0,
+            commits: Calls::default(),
+            claims: Calls::default(),
+            flushes: Calls::default(),
             timer: None,
         };
         (actor, receiver)
-    }
-
-    fn ticket(&mut self) -> Ticket {
-        self.next_ticket += 1;
-        self.next_ticket
     }
 
     fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -148,22 +142,15 @@ impl StoreEffects for Shell<'_> {
     }
 
     fn answer(&mut self, ticket: Ticket, result: Result<(), CommitError>) {
-        if let Some(sender) = self.actor.commits.remove(&ticket) {
-            // Who no longer listens does not need the answer.
-            let _ = sender.send(result);
-        }
+        self.actor.commits.answer(ticket, result);
     }
 
     fn leadership_claimed(&mut self, ticket: Ticket, result: Result<Leadership, StoreError>) {
-        if let Some(sender) = self.actor.claims.remove(&ticket) {
-            let _ = sender.send(result);
-        }
+        self.actor.claims.answer(ticket, result);
     }
 
     fn flushed(&mut self, ticket: Ticket) {
-        if let Some(sender) = self.actor.flushes.remove(&ticket) {
-            let _ = sender.send(());
-        }
+        self.actor.flushes.answer(ticket, ());
     }
 
     fn lost_leadership(&mut self, stored: Fence) {
@@ -213,9 +200,7 @@ impl Handler<Commit> for StoreActor {
     type Result = ResponseFuture<Result<(), CommitError>>;
 
     fn handle(&mut self, message: Commit, ctx: &mut Context<Self>) -> Self::Result {
-        let ticket = self.ticket();
-        let (sender, answer) = oneshot::channel();
-        self.commits.insert(ticket, sender);
+        let (ticket, answer) = self.commits.take();
         self.step(Event::Commit { ticket, writes: message.writes }, ctx);
         // The sender is dropped only with the actor.
         Box::pin(async move { answer.await.unwrap_or(Err(CommitError::Fenced)) })
@@ -230,9 +215,7 @@ impl Handler<LeadershipClaim> for StoreActor {
         LeadershipClaim { above, cluster }: LeadershipClaim,
         ctx: &mut Context<Self>,
     ) -> Self::Result {
-        let ticket = self.ticket();
-        let (sender, answer) = oneshot::channel();
-        self.claims.insert(ticket, sender);
+        let (ticket, answer) = self.claims.take();
         self.step(Event::ClaimLeadership { ticket, above, cluster }, ctx);
         Box::pin(async move {
             answer
@@ -256,9 +239,7 @@ impl Handler<Flush> for StoreActor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Flush, ctx: &mut Context<Self>) -> Self::Result {
-        let ticket = self.ticket();
-        let (sender, answer) = oneshot::channel();
-        self.flushes.insert(ticket, sender);
+        let (ticket, answer) = self.flushes.take();
         self.step(Event::Flush { ticket }, ctx);
         Box::pin(async move {
             let _ = answer.await;

@@ -3,7 +3,6 @@
 use std::future::Future;
 
 use actix::{Message, Recipient};
-use bytes::Bytes;
 use serde::Serialize;
 use shef_common::{
     clock::WallMs,
@@ -24,19 +23,22 @@ pub struct Commit {
     pub writes: Vec<Write>,
 }
 
-/// Has one record stored over the version `expect`, or deleted. One that does not serialise is never stored
-/// as less than it is.
+/// Has one record stored over the version `expect`, or deleted.
 pub fn commit_one<T: Serialize>(
     store: &Recipient<Commit>,
     key: Key,
     expect: Option<Version>,
     record: Option<&T>,
 ) -> impl Future<Output = Result<(), CommitError>> + 'static {
-    let value = record.map(serde_json::to_vec).transpose();
-    let sent = value.map(|value| {
-        let value = value.map(Bytes::from);
-        store.send(Commit { writes: vec![Write { key, expect, value }] })
-    });
+    commit_all(store, Write::of(key, expect, record).map(|write| vec![write]))
+}
+
+/// Has all records stored in one step. One that does not serialise is never stored as less than it is.
+pub fn commit_all(
+    store: &Recipient<Commit>,
+    writes: serde_json::Result<Vec<Write>>,
+) -> impl Future<Output = Result<(), CommitError>> + 'static {
+    let sent = writes.map(|writes| store.send(Commit { writes }));
     async move {
         match sent {
             Ok(sent) => {
@@ -106,7 +108,8 @@ pub enum CommitError {
     /// The record was changed by someone else: it has another version than the
     /// write builds on. This commit changed nothing, unless something other
     /// than this master writes to the store behind its back.
-    #[error("{key} is stored {}, not with the version that the change builds on", version_found(found.as_ref()))]
+    #[error("{key} is stored {}, not with the version that the change builds \
+             on", version_found(found.as_ref()))]
     Conflict {
         /// The record.
         key: Key,

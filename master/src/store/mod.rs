@@ -36,7 +36,7 @@ pub use self::{
     key::InvalidKey,
     messages::{
         Commit, CommitError, Flush, Leadership, LeadershipClaim, LostLeadership, StoreHealth, TakeBackup,
-        commit_one,
+        commit_all, commit_one,
     },
     records::{Key, Part, Record, Write, WriteOutcome},
     redis::{RedisOptions, inspect},
@@ -83,8 +83,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> StoreFuture<'a, Leadership>;
 
     /// Applies the writes whose version fits, all in one atomic and durable
-    /// step, if `fence` is the stored one. Of the writes to the parts of one service either all are applied or
-    /// none. A fence of a higher epoch was given out by
+    /// step, if `fence` is the stored one. Of the writes to the parts of one service either all are applied
+    /// or none. A fence of a higher epoch was given out by
     /// a store that has lost its tail since: it is stored again, and so is its
     /// `cluster`. The outcomes come in the order of the writes. A batch names a
     /// key at most once.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use serde::Serialize;
 use shef_common::{
     ids::{Generation, NodeName, NodeUid, ServiceName, TokenName, Version},
     registry::RegistryHost,
@@ -91,6 +92,21 @@ pub struct Write {
     pub expect: Option<Version>,
     /// The new value; `None` deletes the record.
     pub value: Option<Bytes>,
+}
+
+impl Write {
+    /// Sets `key` to `record`, or deletes it.
+    ///
+    /// # Errors
+    /// The record does not serialise.
+    pub fn of<T: Serialize>(
+        key: Key,
+        expect: Option<Version>,
+        record: Option<&T>,
+    ) -> serde_json::Result<Self> {
+        let value = record.map(serde_json::to_vec).transpose()?.map(Bytes::from);
+        Ok(Self { key, expect, value })
+    }
 }
 
 /// What became of one write of a batch.

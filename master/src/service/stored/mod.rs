@@ -113,7 +113,7 @@ fn set(key: Key, versions: &Versions, value: &impl Serialize) -> serde_json::Res
             None
         }
     };
-    Ok(Write { key, expect, value: Some(serde_json::to_vec(value)?.into()) })
+    Write::of(key, expect, Some(value))
 }
 
 /// What each generation runs that runs, or can be gone back to.

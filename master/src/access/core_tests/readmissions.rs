@@ -5,10 +5,8 @@ use std::collections::BTreeSet;
 use shef_common::{clock::WallMs, ids::NodeName};
 
 use super::{
-    core::Event,
-    join_tests::{NOW, Outcome, Site, away, uid},
-    joins::MOST_WAITING,
-    messages::JoinRefused,
+    super::{events::Event, identities::MOST_WAITING, messages::JoinRefused},
+    joins::{NOW, Outcome, Site, away, uid},
 };
 
 fn name(n: u8) -> NodeName {

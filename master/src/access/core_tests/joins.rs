@@ -9,15 +9,17 @@ use shef_common::{
     tls::{CaDigest, JoinToken},
 };
 
-use super::{
-    core::{AccessCore, Effect, Event, RecoveredAccess, RecoveredToken, Ticket},
-    joins::{IdentityWrite, Joining, TokenWrite},
+use super::super::{
+    core::AccessCore,
+    events::{
+        Effect, Event, IdentityWrite, Joining, Readmitting, RecoveredAccess, RecoveredToken, TokenWrite,
+    },
     kind::{JoinRole, TokenKind},
     messages::{JoinRefused, RenewRefused, TokenAsked},
-    readmit::Readmitting,
     token::{Token, TokenRecord},
 };
 use crate::{
+    calls::Ticket,
     identity::{IdentityRecord, IdentityTable, REVOKED_KEPT, RecoveredIdentity},
     store::CommitError,
 };

@@ -2,66 +2,43 @@
 //! certificate is given only to a host whose identity is durable, and a revocation is kept for longer than
 //! certificates count. So a certificate that counts, of an identity that was not revoked, is one of a member.
 
-use std::collections::{BTreeSet, VecDeque};
-
-use shef_common::ids::{NodeName, NodeUid};
-
 use super::{
-    core::{AccessCore, Effect, Ticket},
-    joins::{Batch, IdentityWrite, MAX_IDENTITIES, MOST_AT_ONCE, MOST_WAITING},
-    messages::JoinRefused,
+    super::{
+        events::{Effect, IdentityWrite, Readmitting},
+        identities::{Batch, MAX_IDENTITIES, MOST_AT_ONCE, MOST_WAITING, Whose},
+        messages::JoinRefused,
+    },
+    AccessCore,
 };
 use crate::identity::IdentityRecord;
 
-/// A host that is to be known again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Readmitting {
-    /// To be answered.
-    pub ticket: Ticket,
-    /// Which host: the one of a certificate that counts.
-    pub uid: NodeUid,
-    /// The name that it registers under.
-    pub node: NodeName,
-    /// The digest of its key.
-    pub key: String,
-}
-
-/// Who waits to be known again.
-#[derive(Debug, Default)]
-pub(super) struct Readmissions {
-    waiting: VecDeque<Readmitting>,
-    /// Whether some are on their way to the store: the others wait for the end of that commit.
-    are_committed: bool,
-    /// Hosts that the cluster has forgotten.
-    pub(super) forgotten: BTreeSet<NodeUid>,
-}
-
 impl AccessCore {
     pub(super) fn readmit(&mut self, readmitting: Readmitting) -> Vec<Effect> {
-        if self.joins.readmissions.waiting.len() >= MOST_WAITING {
+        if self.identities.readmissions.waiting.len() >= MOST_WAITING {
             return vec![Effect::AnswerJoin(readmitting.ticket, Err(JoinRefused::Busy))];
         }
-        self.joins.readmissions.waiting.push_back(readmitting);
+        self.identities.readmissions.waiting.push_back(readmitting);
         self.readmit_waiting()
     }
 
     /// A commit of such hosts has ended.
     pub(super) fn readmitted(&mut self) -> Vec<Effect> {
-        self.joins.readmissions.are_committed = false;
+        self.identities.readmissions.are_committed = false;
         self.readmit_waiting()
     }
 
     /// Commits those that wait, as many as go into one commit.
     fn readmit_waiting(&mut self) -> Vec<Effect> {
-        if self.joins.readmissions.are_committed {
+        if self.identities.readmissions.are_committed {
             return Vec::new();
         }
         let (mut effects, mut batch) = (Vec::new(), Vec::<Readmitting>::new());
         while batch.len() < MOST_AT_ONCE
-            && let Some(host) = self.joins.readmissions.waiting.pop_front()
+            && let Some(host) = self.identities.readmissions.waiting.pop_front()
         {
             let is_coming = batch.iter().any(|other| other.uid == host.uid || other.node == host.node);
-            let is_full = self.joins.kept.len() + self.joins.busy.len() + batch.len() >= MAX_IDENTITIES;
+            let is_full =
+                self.identities.kept.len() + self.identities.busy.len() + batch.len() >= MAX_IDENTITIES;
             match self.may_be_readmitted(&host) {
                 Err(refused) => effects.push(Effect::AnswerJoin(host.ticket, Err(refused))),
                 Ok(true) => effects.push(Effect::AnswerJoin(host.ticket, Ok(host.node))),
@@ -81,16 +58,16 @@ impl AccessCore {
                 IdentityWrite { uid: host.uid.clone(), expect: None, record: Some(record) }
             };
             let writes = batch.iter().map(write).collect();
-            self.joins.readmissions.are_committed = true;
-            effects.push(self.joins.commit(Batch::readmits(writes, batch)));
+            self.identities.readmissions.are_committed = true;
+            effects.push(self.identities.commit(Batch { writes, whose: Whose::Readmissions(batch) }));
         }
         effects
     }
 
     /// Whether it is known by now, or may be.
     fn may_be_readmitted(&self, host: &Readmitting) -> Result<bool, JoinRefused> {
-        let (uid, joins) = (&host.uid, &self.joins);
-        if let Some(record) = joins.counting(uid) {
+        let (uid, identities) = (&host.uid, &self.identities);
+        if let Some(record) = identities.counting(uid) {
             return match (record.key == host.key, record.node == host.node) {
                 (true, true) => Ok(true),
                 (false, _) => Err(JoinRefused::OtherKey(uid.clone())),
@@ -98,14 +75,14 @@ impl AccessCore {
                 (true, false) => Err(JoinRefused::NameTaken(host.node.clone())),
             };
         }
-        let is_forgotten = joins.readmissions.forgotten.contains(uid);
-        if is_forgotten || joins.kept.contains_key(uid) || joins.revoking.contains_key(uid) {
+        let is_forgotten = identities.readmissions.forgotten.contains(uid);
+        if is_forgotten || identities.kept.contains_key(uid) || identities.revoking.contains_key(uid) {
             return Err(JoinRefused::Revoked(uid.clone()));
         }
-        if joins.busy.contains(uid) {
+        if identities.busy.contains(uid) {
             return Err(JoinRefused::Busy);
         }
-        if joins.is_name_taken(&host.node) {
+        if identities.is_name_taken(&host.node) {
             return Err(JoinRefused::NameTaken(host.node.clone()));
         }
         Ok(false)
