@@ -108,8 +108,8 @@ impl fmt::Debug for Join {
     }
 }
 
-/// Agent → master: another certificate for the key that a host has joined with. The request's signature proves
-/// the key, so it also serves a host whose certificate has expired.
+/// Agent → master: another certificate for the key that a host has joined with. The request's signature
+/// proves the key, so it also serves a host whose certificate has expired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renew {
     /// The lasting identity of the host that asks.

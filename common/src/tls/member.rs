@@ -1,5 +1,5 @@
-//! A member's certificate and the CAs that it trusts, and what follows from them for TLS. They can be replaced
-//! while connections are open: what is negotiated afterwards goes by the new ones.
+//! A member's certificate and the CAs that it trusts, and what follows from them for TLS. They can be
+//! replaced while connections are open: what is negotiated afterwards goes by the new ones.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -19,7 +19,10 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
 
-use super::{CaDigest, Identity, verify, verify::PROVIDER};
+use super::{
+    CaDigest, Identity, verify,
+    verify::{PROVIDER, verify_signatures},
+};
 use crate::{clock::WallMs, ids::NodeUid};
 
 /// How long before it is signed a certificate begins to count, so that clocks may differ, in milliseconds.
@@ -204,7 +207,8 @@ impl Tls {
         self.current.loaded.load().identity.clone()
     }
 
-    /// When to ask for another certificate: between half and two thirds of its life, each member at another time.
+    /// When to ask for another certificate: between half and two thirds of its life, each member at another
+    /// time.
     #[must_use]
     pub fn renew_at(&self) -> WallMs {
         self.current.loaded.load().renew_at
@@ -336,27 +340,7 @@ impl ServerCertVerifier for Shown {
         loaded.servers.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify::tls12(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify::tls13(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        verify::schemes()
-    }
+    verify_signatures!();
 }
 
 impl ClientCertVerifier for Shown {
@@ -377,25 +361,5 @@ impl ClientCertVerifier for Shown {
         self.current.loaded.load().clients.verify_client_cert(end_entity, intermediates, now)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify::tls12(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify::tls13(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        verify::schemes()
-    }
+    verify_signatures!();
 }

@@ -1,4 +1,5 @@
-//! Who a peer is, and encryption between hosts: TLS 1.3, with certificates of the cluster's own CA on both sides.
+//! Who a peer is, and encryption between hosts: TLS 1.3, with certificates of the cluster's own CA on both
+//! sides.
 
 mod join;
 mod member;

@@ -1,5 +1,5 @@
-//! Who the holder of a certificate is: a DNS name in it, since TLS verifies DNS names and no URIs. An identity is
-//! no address: hosts' addresses change.
+//! Who the holder of a certificate is: a DNS name in it, since TLS verifies DNS names and no URIs. An
+//! identity is no address: hosts' addresses change.
 
 use std::fmt;
 
