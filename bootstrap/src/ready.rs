@@ -57,9 +57,9 @@ pub async fn look(engine: &Engine, wanted: &Wanted) -> bool {
         Part::Redis => {
             // Without the password the answer is NOAUTH, and an answer all the same.
             let ping = ["redis-cli", "-p", &port.to_string(), "ping"];
-            tokio::time::timeout(LOOK_LIMIT, engine.exec_succeeds(wanted.part.container(), &ping))
+            tokio::time::timeout(LOOK_LIMIT, engine.exec(wanted.part.container(), &ping))
                 .await
-                .is_ok_and(|ran| ran == Ok(true))
+                .is_ok_and(|ran| matches!(ran, Ok(Some(_))))
         }
         Part::Master => answers(&format!("http://{ip}:{port}/readyz")).await,
         Part::Agent => answers(&format!("http://{ip}:{port}/health")).await,

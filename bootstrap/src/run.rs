@@ -250,8 +250,9 @@ impl Bootstrap {
         let masters = self.config.masters().join(",");
         say("a further host joins within an hour by this line, with its own address for ADDRESS:");
         say(&format!(
-            "  docker run -d --restart unless-stopped --name shef-bootstrap -l shef-bouter=true -e HOST_IP=ADDRESS -e \
-             SLAVE=true -e MASTER_HOST={masters} -e JOIN_TOKEN={token} -v {SOCKET}:{SOCKET} {image} bootstrap"
+            "  docker run -d --restart unless-stopped --name shef-bootstrap -l shef-bouter=true -e \
+             HOST_IP=ADDRESS -e SLAVE=true -e MASTER_HOST={masters} -e JOIN_TOKEN={token} -v \
+             {SOCKET}:{SOCKET} {image} bootstrap"
         ));
         say("another token for another host: docker exec shef-master shef token join");
     }
@@ -371,7 +372,7 @@ impl Bootstrap {
         }
         let socket = format!("unix://{MASTER_DIR}/shef.sock");
         let command = ["/usr/local/bin/shef", "token", "join", "--api", &socket];
-        match self.engine.exec_output(Part::Master.container(), &command).await {
+        match self.engine.exec(Part::Master.container(), &command).await {
             Ok(token) => token,
             Err(error) => {
                 self.say_once(&format!("the master makes no join token: {error}"));

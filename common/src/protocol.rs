@@ -5,12 +5,12 @@
 mod digest;
 mod orders;
 mod probe_key;
+mod probes;
+#[cfg(test)]
+mod tests;
 mod wire_push;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddrV4,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,10 @@ pub use self::{
     digest::{Fingerprint, Fingerprints, LedgerDigest},
     orders::{Accepted, Assignment, Push, PushRefused, Refusal},
     probe_key::ProbeKey,
+    probes::{
+        Alive, MAX_PROBE_MS, MAX_PROBED_PORTS, PORTS_PATH, PROBE_PATH, PortsOutcome, ProbeOutcome,
+        ProbePorts, ProbeThrough,
+    },
     wire_push::{MAX_PUSH_BYTES, MAX_WRITTEN_OUT_BYTES},
 };
 
@@ -35,26 +39,8 @@ pub const REGISTER_PATH: &str = "/agent/v1/register";
 pub const REPORT_PATH: &str = "/agent/v1/report";
 /// `POST` on the master: [`ImagesQuery`] is answered by [`ImagesNeeded`].
 pub const IMAGES_PATH: &str = "/agent/v1/images";
-
-/// Which of these images do the kept generations of services need?
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImagesQuery {
-    /// The images, as they were pulled.
-    pub images: Vec<ImageRef>,
-}
-
-/// Of the images that were asked about, those that a kept generation needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImagesNeeded {
-    /// The images.
-    pub needed: Vec<ImageRef>,
-}
 /// `POST` on the agent: a [`Push`], answered by [`Accepted`], or 409 with [`PushRefused`].
 pub const ASSIGNMENTS_PATH: &str = "/v1/assignments";
-/// `POST` on the agent: a [`ProbePorts`], answered by a [`PortsOutcome`].
-pub const PORTS_PATH: &str = "/v1/probe/ports";
-/// `GET` on the agent: [`Alive`]. `POST` on the agent: a [`ProbeThrough`], answered by a [`ProbeOutcome`].
-pub const PROBE_PATH: &str = "/v1/probe";
 
 /// Agent → master: who I am and what I hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -232,270 +218,22 @@ pub struct ReportAck {
     /// they had been posted. The next report's `accepted` answers them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push: Option<Box<Push>>,
-    /// Hosts that have been forgotten, and whose certificates may not have expired: they are not taken any more.
+    /// Hosts that have been forgotten, and whose certificates may not have expired: they are not taken any
+    /// more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<NodeUid>,
 }
 
-/// Agent → whoever asks: this agent is up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Alive {
-    /// The host.
-    pub node: NodeName,
-    /// Its lasting identity.
-    pub uid: NodeUid,
-    /// This run of the agent.
-    pub boot: BootId,
-    /// Where it says that it listens, as in [`HostInfo`]. Agents of versions before 0.2 do not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent_url: Option<String>,
-}
-
-/// Master → agent: look whether another agent answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct ProbeThrough {
-    /// The other agent's address, as `http://ADDRESS:PORT`.
-    pub agent_url: String,
-    /// How long it may take, in milliseconds: 1 to [`MAX_PROBE_MS`].
-    #[serde(deserialize_with = "crate::bounds::number")]
-    pub limit_ms: u64,
-    /// The key that the asked agent has registered with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<ProbeKey>,
-}
-
-/// Master → agent: look whether anything listens at a host's published ports.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct ProbePorts {
-    /// Where: 1 to [`MAX_PROBED_PORTS`] addresses.
-    pub addresses: Vec<SocketAddrV4>,
-    /// How long each may take, in milliseconds: 1 to [`MAX_PROBE_MS`].
-    #[serde(deserialize_with = "crate::bounds::number")]
-    pub limit_ms: u64,
-    /// The key that the asked agent has registered with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<ProbeKey>,
-}
-
-/// The most addresses in one [`ProbePorts`].
-pub const MAX_PROBED_PORTS: usize = 64;
-
-/// What a look at published ports brought.
+/// Which of these images do the kept generations of services need?
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PortsOutcome {
-    /// At least one takes connections.
-    Open,
-    /// None does.
-    Closed,
-    /// Nobody has looked: it says nothing of the host.
-    NotProbed {
-        /// Why nobody has looked.
-        why: String,
-    },
+pub struct ImagesQuery {
+    /// The images, as they were pulled.
+    pub images: Vec<ImageRef>,
 }
 
-/// The longest that a probe may take, in milliseconds.
-pub const MAX_PROBE_MS: u64 = 10_000;
-
-/// What a probe of an agent brought.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ProbeOutcome {
-    /// The agent answers.
-    Answered(Alive),
-    /// The host is there, its agent is not: the connection was refused, or made and then not served.
-    AgentSilent {
-        /// In the client's words.
-        why: String,
-    },
-    /// Nothing is heard of the host.
-    Unreachable {
-        /// In the client's words.
-        why: String,
-    },
-    /// Nobody has looked: whoever should have probed had no socket for it. It says
-    /// nothing of the host. Agents answer 503 instead, which earlier masters know.
-    NotProbed {
-        /// In the client's words.
-        why: String,
-    },
-}
-
-/// The bodies as they go over the wire. A change here is a change of the
-/// protocol: agents and masters of two versions must go on understanding each other.
-#[cfg(test)]
-mod wire {
-    use insta::assert_snapshot;
-
-    use super::*;
-    use crate::{
-        clock::WallMs,
-        ids::{Epoch, Generation, LeaderId, ReplicaId, Revision, ServiceName, Slot},
-        problem::{Code, FieldError, Problem},
-        spec::{OnDisconnect, Template},
-        status::{Health, ReplicaState},
-    };
-
-    fn json(body: &impl Serialize) -> String {
-        serde_json::to_string_pretty(body).unwrap()
-    }
-    fn fence() -> Fence {
-        Fence { epoch: Epoch(3), leader: LeaderId::parse("00000000000000aa").unwrap() }
-    }
-    fn cluster() -> ClusterId {
-        ClusterId::parse("00000000000000cc").unwrap()
-    }
-
-    #[test]
-    fn a_push() {
-        let service = ServiceName::parse("web").unwrap();
-        let mut template = Template::of(ImageRef::parse("nginx:1.27").unwrap());
-        template.env.insert("A".into(), "1".into());
-        let push = Push {
-            cluster: cluster(),
-            fence: fence(),
-            base: Some(Revision(6)),
-            holds: None,
-            revision: Revision(7),
-            set: vec![Assignment {
-                replica: ReplicaId::new(&service, 12),
-                service: service.clone(),
-                slot: Slot(0),
-                generation: Generation(2),
-                template: template.into(),
-                on_disconnect: OnDisconnect::Keep,
-                image_digest: None,
-                prepare: false,
-            }],
-            remove: vec![ReplicaId::new(&service, 11)],
-            by_name: true,
-            credentials: BTreeMap::new(),
-            templates_once: false,
-        };
-        assert_snapshot!(json(&push), @r#"
-        {
-          "cluster": "00000000000000cc",
-          "fence": {
-            "epoch": 3,
-            "leader": "00000000000000aa"
-          },
-          "base": 6,
-          "revision": 7,
-          "set": [
-            {"replica":"web-000012","service":"web","slot":0,"generation":2,"template":{"image":"nginx:1.27","env":{"A":"1"},"stop_grace_s":10}}
-          ],
-          "remove": [
-            "web-000011"
-          ],
-          "by_name": true
-        }
-        "#);
-        assert_eq!(serde_json::from_str::<Push>(&json(&push)).unwrap(), push);
-    }
-
-    #[test]
-    fn a_refusal() {
-        let accepted = Some(Accepted { fence: fence(), revision: Revision(7) });
-        assert_snapshot!(json(&PushRefused { why: Refusal::WrongBase, accepted, leader_silent_ms: None }), @r#"
-        {
-          "why": "wrong_base",
-          "accepted": {
-            "fence": {
-              "epoch": 3,
-              "leader": "00000000000000aa"
-            },
-            "revision": 7
-          }
-        }
-        "#);
-    }
-
-    #[test]
-    fn a_report_and_its_answer() {
-        let mut status =
-            ReplicaStatus::new(ReplicaId::parse("web-000012").unwrap(), ReplicaState::Running, WallMs(5));
-        status.health = Health::Unhealthy;
-        status.reason = Some("exited with code 1".into());
-        let report = Report {
-            cluster: cluster(),
-            node: NodeName::parse("h1").unwrap(),
-            boot: BootId::parse("00000000000000bb").unwrap(),
-            agent_url: None,
-            seq: 4,
-            accepted: Some(Accepted { fence: fence(), revision: Revision(7) }),
-            ledger: None,
-            full: false,
-            statuses: vec![status],
-            engine_error: None,
-            round_trip_ms: None,
-        };
-        assert_snapshot!(json(&report), @r#"
-        {
-          "cluster": "00000000000000cc",
-          "node": "h1",
-          "boot": "00000000000000bb",
-          "seq": 4,
-          "accepted": {
-            "fence": {
-              "epoch": 3,
-              "leader": "00000000000000aa"
-            },
-            "revision": 7
-          },
-          "full": false,
-          "statuses": [
-            {
-              "replica": "web-000012",
-              "state": "running",
-              "health": "unhealthy",
-              "reason": "exited with code 1",
-              "restarts": 0,
-              "since": 5
-            }
-          ]
-        }
-        "#);
-        assert_snapshot!(json(&ReportAck { fence: fence(), want_full: true, want_registration: false, report_interval_ms: None, push: None, denied: Vec::new() }), @r#"
-        {
-          "fence": {
-            "epoch": 3,
-            "leader": "00000000000000aa"
-          },
-          "want_full": true,
-          "want_registration": false
-        }
-        "#);
-    }
-
-    #[test]
-    fn a_problem() {
-        let error = FieldError { field: "image".into(), message: "is required".into() };
-        let problem = Problem::new(Code::InvalidBody, "image: is required").with_errors(vec![error]);
-        assert_snapshot!(json(&problem), @r#"
-        {
-          "type": "urn:shef:problem:invalid_body",
-          "title": "The request body is not valid",
-          "status": 400,
-          "code": "invalid_body",
-          "detail": "image: is required",
-          "errors": [
-            {
-              "field": "image",
-              "message": "is required"
-            }
-          ]
-        }
-        "#);
-        assert_snapshot!(json(&Problem::new(Code::StoreUnavailable, "the store does not answer")), @r#"
-        {
-          "type": "urn:shef:problem:store_unavailable",
-          "title": "The store does not answer",
-          "status": 503,
-          "code": "store_unavailable",
-          "detail": "the store does not answer",
-          "retry_after_s": 1
-        }
-        "#);
-    }
+/// Of the images that were asked about, those that a kept generation needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImagesNeeded {
+    /// The images.
+    pub needed: Vec<ImageRef>,
 }

@@ -17,7 +17,8 @@ use shef_common::{
 };
 
 use super::{
-    core::{Core, EffectHandler, Event, Failure, Settings},
+    core::Core,
+    events::{EffectHandler, Event, Failure, Settings},
     identity::Identity,
     messages::Observed,
 };
@@ -115,8 +116,8 @@ impl Reporter {
     }
 }
 
-/// What the core is told of a failed call. Of the client's errors three pass by themselves: the master, or what
-/// stands before it, takes the same message when it has time or room again.
+/// What the core is told of a failed call. Of the client's errors three pass by themselves: the master, or
+/// what stands before it, takes the same message when it has time or room again.
 fn failure_of(error: &CallError) -> Failure {
     const PASSING: [StatusCode; 3] =
         [StatusCode::REQUEST_TIMEOUT, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::TOO_MANY_REQUESTS];

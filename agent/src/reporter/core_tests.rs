@@ -8,7 +8,11 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
-use super::{core::*, messages::Observed};
+use super::{
+    core::*,
+    events::{Effect, Event, Failure, Settings},
+    messages::Observed,
+};
 use crate::engine::EngineFacts;
 
 fn settings(masters: usize) -> Settings {

@@ -12,10 +12,12 @@ mod actor;
 mod core;
 #[cfg(test)]
 mod core_tests;
+mod events;
 mod identity;
 mod messages;
 
-pub use self::core::{Core, Effect, EffectHandler, Event, Failure, Settings};
+pub use self::core::Core;
 pub use actor::{Reporter, SupervisorLinks};
+pub use events::{Effect, EffectHandler, Event, Failure, Settings};
 pub use identity::Identity;
 pub use messages::Observed;

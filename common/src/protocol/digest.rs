@@ -74,8 +74,8 @@ pub struct Fingerprint {
     pub template_bytes: usize,
 }
 
-/// Takes fingerprints of assignments. The template of the last one is remembered: those that follow each other
-/// often share it.
+/// Takes fingerprints of assignments. The template of the last one is remembered: those that follow each
+/// other often share it.
 #[derive(Debug, Default)]
 pub struct Fingerprints {
     last: Option<(Arc<Template>, u128, usize)>,

@@ -84,8 +84,8 @@ pub struct Push {
     pub fence: Fence,
     /// The revision this change builds on; `None`: it builds on no revision.
     pub base: Option<Revision>,
-    /// Without `base`: the digest that the ledger must have before this change, under any leader. With it a new
-    /// leader takes a host over without sending the assignments again.
+    /// Without `base`: the digest that the ledger must have before this change, under any leader. With it a
+    /// new leader takes a host over without sending the assignments again.
     pub holds: Option<LedgerDigest>,
     /// The revision after this change.
     pub revision: Revision,

@@ -20,8 +20,8 @@ use crate::{
 
 /// The most bytes of a push to an agent that takes pushes in parts.
 pub const MAX_PUSH_BYTES: usize = 1024 * 1024;
-/// The most bytes that the templates of a push come to if each assignment had its own: an agent's ledger writes
-/// them so. It is the bound on a push that shares none.
+/// The most bytes that the templates of a push come to if each assignment had its own: an agent's ledger
+/// writes them so. It is the bound on a push that shares none.
 pub const MAX_WRITTEN_OUT_BYTES: usize = 32 * 1024 * 1024;
 
 /// Stands for no base in a push with each template once. Agents of version 0.1, which may still get one right

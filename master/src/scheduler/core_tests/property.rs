@@ -66,7 +66,8 @@ proptest! {
             placed.extend(answer.chosen.into_iter().map(|(_, node)| (n, node)));
         }
         for (n, (up, megabytes, zone)) in hosts.iter().enumerate() {
-            let here: Vec<usize> = placed.iter().filter(|(_, on)| *on == node(n)).map(|(of, _)| *of).collect();
+            let here = placed.iter().filter(|(_, on)| *on == node(n)).map(|(of, _)| *of);
+            let here: Vec<usize> = here.collect();
             prop_assert!(*up || here.is_empty());
             let sum = |each: fn(&Wanted) -> u64| here.iter().map(|of| each(&services[*of])).sum::<u64>();
             prop_assert!(sum(|wanted| wanted.1) <= *megabytes && sum(|wanted| wanted.2) <= 2_000);
@@ -166,13 +167,15 @@ proptest! {
         }
         let demands = demands(&service(0), 0, wanted, &nothing());
         let placed = core.place(&service(0), &anywhere(), &demands, &BTreeMap::new());
-        let ready: Vec<_> = hosts.iter().enumerate().filter(|(_, host)| host.0).map(|(n, _)| node(n)).collect();
+        let ready = hosts.iter().enumerate().filter(|(_, host)| host.0).map(|(n, _)| node(n));
+        let ready: Vec<_> = ready.collect();
         prop_assert_eq!(placed.refused.is_some(), ready.is_empty() && wanted > 0);
         prop_assert_eq!(placed.chosen.len(), if ready.is_empty() { 0 } else { wanted as usize });
         let counts = counts(&placed);
         prop_assert!(counts.keys().all(|node| ready.contains(node)));
         let of = |node: &NodeName| counts.get(node).copied().unwrap_or(0);
-        let (least, most) = (ready.iter().map(of).min().unwrap_or(0), ready.iter().map(of).max().unwrap_or(0));
+        let least = ready.iter().map(of).min().unwrap_or(0);
+        let most = ready.iter().map(of).max().unwrap_or(0);
         prop_assert!(most - least <= 1, "{:?}", counts);
     }
 
