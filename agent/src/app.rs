@@ -3,7 +3,8 @@
 //! ```text
 //! master -> http -> supervisor -> engine
 //!                       |  ^
-//!                       v  | joined, acknowledged, master answered, describe, orders that came with an answer
+//!                       v  | joined, acknowledged, master answered, describe, orders that came with an
+//!                       answer
 //! master <----------- reporter
 //! ```
 

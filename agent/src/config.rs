@@ -105,17 +105,17 @@ const KEYS: &[Key] = &[
         kind: Kind::Secret,
         default: "",
         env: &["JOIN_TOKEN"],
-        doc: "What lets the host join its cluster, as `shef token join` prints it on a master. It is not looked at \
-              once the\nhost is a member.",
+        doc: "What lets the host join its cluster, as `shef token join` prints it on a master. It is not \
+              looked at once the\nhost is a member.",
     },
     Key {
         name: "tls",
         kind: Kind::Choice(&["auto", "off", "optional", "required"]),
         default: "auto",
         env: &["SHEF_TLS"],
-        doc: "auto, required: the agent and its masters prove who they are to each other. optional: they do once the host \
-              has a join\ntoken, and until then anyone who reaches the agent's port commands the host. off: never, for a \
-              network of the hosts\nalone.",
+        doc: "auto, required: the agent and its masters prove who they are to each other. optional: they do \
+              once the host has a join\ntoken, and until then anyone who reaches the agent's port commands \
+              the host. off: never, for a network of the hosts\nalone.",
     },
     Key {
         name: "docker_host",
@@ -131,14 +131,16 @@ const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: "",
         env: &["DOCKER_TLS_VERIFY"],
-        doc: "Any value but the empty one: tcp:// is spoken over TLS, and the engine's certificate is checked.",
+        doc: "Any value but the empty one: tcp:// is spoken over TLS, and the engine's certificate is \
+              checked.",
     },
     Key {
         name: "docker_cert_path",
         kind: Kind::Path,
         default: "",
         env: &["DOCKER_CERT_PATH"],
-        doc: "The directory of ca.pem, cert.pem and key.pem for that. Empty: DOCKER_CONFIG, or else ~/.docker.",
+        doc: "The directory of ca.pem, cert.pem and key.pem for that. Empty: DOCKER_CONFIG, or else \
+              ~/.docker.",
     },
     Key {
         name: "data_dir",

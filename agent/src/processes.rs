@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The directories of the processes in the container with the id `container`: engines name a container's cgroup
-/// by its whole id.
+/// The directories of the processes in the container with the id `container`: engines name a container's
+/// cgroup by its whole id.
 pub fn of(proc: &Path, container: &str) -> impl Iterator<Item = PathBuf> {
     let is_process = |name: &OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
     let entries = fs::read_dir(proc).into_iter().flatten().flatten();

@@ -69,7 +69,8 @@ const KEYS: &[Key] = &[
         kind: Kind::Choice(&["false", "true"]),
         default: "false",
         env: &["SLAVE"],
-        doc: "\"true\" on every host but the first: it gets the agent alone. master_host has to be given then.",
+        doc: "\"true\" on every host but the first: it gets the agent alone. master_host has to be given \
+              then.",
     },
     Key {
         name: "master_host",
@@ -107,8 +108,8 @@ const KEYS: &[Key] = &[
         kind: Kind::Secret,
         default: "",
         env: &["JOIN_TOKEN"],
-        doc: "What lets a further host join the cluster: the first host's bootstrap prints one, and so does `shef \
-              token join` there.\nThe first host itself needs none.",
+        doc: "What lets a further host join the cluster: the first host's bootstrap prints one, and so does \
+              `shef token join` there.\nThe first host itself needs none.",
     },
     Key {
         name: "port",

@@ -43,9 +43,9 @@ pub enum BootstrapError {
     Another(String),
     /// Nobody can tell whose replicas are to go.
     #[error(
-        "containers, networks or volumes of several clusters are on this host ({}), and no agent's ledger says \
-         which is the host's own; nothing was removed: remove what is of the others first (docker ps -a, \
-         docker network ls and docker volume ls, each with -f label=shef.cluster=ID)",
+        "containers, networks or volumes of several clusters are on this host ({}), and no agent's ledger \
+         says which is the host's own; nothing was removed: remove what is of the others first (docker ps \
+         -a, docker network ls and docker volume ls, each with -f label=shef.cluster=ID)",
         .0.iter().map(ClusterId::as_str).collect::<Vec<_>>().join(", ")
     )]
     SeveralClusters(BTreeSet<ClusterId>),

@@ -279,7 +279,8 @@ mod tests {
         assert!(is_taken(Ipv4Addr::LOCALHOST, port));
         drop(taken);
         assert!(!is_taken(Ipv4Addr::LOCALHOST, port));
-        let table = "Local:\n        |-- 10.0.0.1\n           /32 host LOCAL\n        |-- 10.0.0.0\n           /24 link UNICAST\n";
+        let table = "Local:\n        |-- 10.0.0.1\n           /32 host LOCAL\n        |-- \
+                     10.0.0.0\n           /24 link UNICAST\n";
         assert_eq!(local_addresses(table), [Ipv4Addr::new(10, 0, 0, 1)]);
     }
 }

@@ -85,8 +85,9 @@ impl Part {
             Self::Guard => "shef-guard",
         }
     }
-    /// Whether a container with this part's label is the part, and not one whose image has the label: no image
-    /// brings the host's network along, nor the name, the engine's socket or the volume with the passwords.
+    /// Whether a container with this part's label is the part, and not one whose image has the label: no
+    /// image brings the host's network along, nor the name, the engine's socket or the volume with the
+    /// passwords.
     #[must_use]
     pub fn is_made_by_us(self, evidence: &Evidence) -> bool {
         let has_mount = match self {

@@ -39,8 +39,9 @@ const MAX_PAGES: usize = 10_000;
 /// Where the API is, as an argument.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApiArgs {
-    /// The master's API, or `unix:///PATH` of its socket [default: `HOST_IP` and `PORT` of the environment, else
-    /// that of `shef login`, else 127.0.0.1:8044]. A token is taken from `SHEF_TOKEN` or the file `SHEF_TOKEN_FILE`
+    /// The master's API, or `unix:///PATH` of its socket [default: `HOST_IP` and `PORT` of the environment,
+    /// else that of `shef login`, else 127.0.0.1:8044]. A token is taken from `SHEF_TOKEN` or the file
+    /// `SHEF_TOKEN_FILE`
     #[arg(long, value_name = "URL", global = true, value_parser = api_address::parse)]
     api: Option<String>,
 }
@@ -57,8 +58,8 @@ impl ApiArgs {
         Ok(Client::with(api, transport::token()?.or(token).as_deref()))
     }
 
-    /// What was given goes before the environment, that before `shef login`, and that before this machine. A token
-    /// is shown to the master alone that it was kept for.
+    /// What was given goes before the environment, that before `shef login`, and that before this machine. A
+    /// token is shown to the master alone that it was kept for.
     fn context(&self) -> Result<Context, Failure> {
         if let Some(api) = self.api.clone() {
             return Ok(Context { api, token: None });
@@ -281,7 +282,8 @@ fn odd(who: &str, error: &serde_json::Error) -> CallError {
 pub(crate) fn no_answer(url: &str, error: &SendRequestError) -> String {
     let why = not_sent_because(error);
     format!(
-        "{url} does not answer: {why}; is the master running there? `shef up` starts one here, --api URL names another one"
+        "{url} does not answer: {why}; is the master running there? `shef up` starts one here, --api URL \
+         names another one"
     )
 }
 
@@ -314,7 +316,8 @@ pub(crate) fn refusal(url: &str, status: StatusCode, body: &[u8]) -> String {
             let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
             let words: String = visible_cell(&words).chars().take(MAX_WORDS).collect();
             format!(
-                "{url} answered {status}, and not as a shef master does ({words}); --api URL names another one"
+                "{url} answered {status}, and not as a shef master does ({words}); --api URL names another \
+                 one"
             )
         }
     }
@@ -356,7 +359,8 @@ mod tests {
     fn of_another_server_s_page_only_the_beginning_is_shown() {
         let page = format!("<html>\n <title>\x1bNone</title>{}", "x".repeat(1_000));
         let said = refusal("http://m/x", StatusCode::NOT_FOUND, page.as_bytes());
-        let words = "http://m/x answered 404 Not Found, and not as a shef master does (<html> <title>^[None</title>xx";
+        let words = "http://m/x answered 404 Not Found, and not as a shef master does (<html> \
+                     <title>^[None</title>xx";
         assert!(said.starts_with(words) && said.len() < 240, "{said}");
     }
 }

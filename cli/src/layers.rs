@@ -61,8 +61,8 @@ pub struct UpConfig {
 /// A URL with a password stands among the arguments.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "must hold no password, as everybody on this host can read the arguments of a process: give the URL without \
-     it, and the password by SHEF_REDIS_PASSWORD or in a file by SHEF_REDIS_PASSWORD_FILE"
+    "must hold no password, as everybody on this host can read the arguments of a process: give the URL \
+     without it, and the password by SHEF_REDIS_PASSWORD or in a file by SHEF_REDIS_PASSWORD_FILE"
 )]
 pub struct PasswordInUrl;
 

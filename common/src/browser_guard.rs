@@ -1,9 +1,10 @@
-//! Refuses requests that a web page has a browser send. Programs send no `Origin`, and need no more than to name
-//! the server as it is known.
+//! Refuses requests that a web page has a browser send. Programs send no `Origin`, and need no more than to
+//! name the server as it is known.
 //!
-//! A page may have its visitor's browser call any address that the browser reaches. Browsers add `Origin` to each
-//! such call that changes something and to each WebSocket. What a page reads without one, it reads because its own
-//! host name was pointed at this server (DNS rebinding): then `Host` is a name that this server does not have.
+//! A page may have its visitor's browser call any address that the browser reaches. Browsers add `Origin` to
+//! each such call that changes something and to each WebSocket. What a page reads without one, it reads
+//! because its own host name was pointed at this server (DNS rebinding): then `Host` is a name that this
+//! server does not have.
 
 use std::net::IpAddr;
 

@@ -52,7 +52,7 @@ pub enum CallError {
         why: String,
     },
     /// The other side answered with an error status.
-    #[error("{url} answered {status}: {}", String::from_utf8_lossy(body).chars().take(200).collect::<String>())]
+    #[error("{url} answered {status}: {}", shown(body))]
     Refused {
         /// Which address.
         url: String,
@@ -223,6 +223,11 @@ fn over(connection: TcpStream, security: &Security, limit: Duration) -> Client {
 /// `Retry-After` in seconds; as a date it is not read.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// The beginning of an answer, as text.
+fn shown(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).chars().take(200).collect()
 }
 
 fn unreachable(url: &str, error: &dyn std::fmt::Display) -> CallError {

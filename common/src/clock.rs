@@ -155,7 +155,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_a_duration_panic(
-            parts in prop::collection::vec(("9{0,12}", "[.]?[05]{0,3}", "(ns|us|ms|s|m|h|d|w|y|µs| )?"), 0..4),
+            parts in prop::collection::vec(("9{0,12}", "[.]?[05]{0,3}", "(ns|us|ms|s|m|h|d|w|y|µs| \
+                                                                         )?"), 0..4),
             other in any::<String>(),
         ) {
             let text: String = parts.into_iter().map(|(whole, part, unit)| whole + &part + &unit).collect();

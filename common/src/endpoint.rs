@@ -10,8 +10,8 @@ use crate::tls::Identity;
 const PLAIN: &str = "http://";
 const TLS: &str = "https://";
 
-/// An agent's address: `http://ADDRESS:PORT`, or `https://NAME@ADDRESS:PORT` of one that has to show a certificate
-/// with that name.
+/// An agent's address: `http://ADDRESS:PORT`, or `https://NAME@ADDRESS:PORT` of one that has to show a
+/// certificate with that name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Where it listens.
@@ -54,8 +54,8 @@ pub fn agent_address(agent_url: &str) -> Option<SocketAddr> {
     Endpoint::parse(agent_url).map(|endpoint| endpoint.address)
 }
 
-/// A URL below an agent's as HTTP has it, with the name that TLS verifies as its host, and the address that is
-/// dialled instead; `None`: the URL tells both itself.
+/// A URL below an agent's as HTTP has it, with the name that TLS verifies as its host, and the address that
+/// is dialled instead; `None`: the URL tells both itself.
 #[must_use]
 pub fn dialled(url: &str) -> Option<(String, SocketAddr)> {
     let (authority, path) = match url.strip_prefix(TLS)?.split_once('/') {

@@ -188,7 +188,8 @@ mod tests {
             ("cmd=a&detach=2", "detach must be true or false, but is \"2\""),
             (
                 "cmd=a&privileged=true",
-                "\"privileged\" is not a parameter of this call; it takes: cmd, env, tty, detach, user, workdir",
+                "\"privileged\" is not a parameter of this call; it takes: cmd, env, tty, detach, user, \
+                 workdir",
             ),
             ("cmd=a%00", "\"cmd\" must not hold a zero byte"),
         ] {

@@ -33,8 +33,8 @@ const OWN_NAMES: [&str; 12] = [
     "lost+found",
 ];
 
-/// Opens a file of shef's own. One that is made has the mode [`PRIVATE`], and one that others may read is taken
-/// from them.
+/// Opens a file of shef's own. One that is made has the mode [`PRIVATE`], and one that others may read is
+/// taken from them.
 ///
 /// # Errors
 /// What the system says, or that it is no regular file: opening a pipe would wait for its other end.
@@ -63,8 +63,8 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Makes a data directory that only its owner enters. One that is there is taken from others if it holds nothing
-/// but shef's own files.
+/// Makes a data directory that only its owner enters. One that is there is taken from others if it holds
+/// nothing but shef's own files.
 ///
 /// # Errors
 /// What the system says.
@@ -109,7 +109,8 @@ fn take_from_others(path: &Path, found: &Metadata) {
     match fs::set_permissions(path, fs::Permissions::from_mode(mode & !OTHERS)) {
         Ok(()) => log::warn!(path:% = path_shown, was, now; "others could read this; they no longer can"),
         Err(error) => {
-            log::warn!(path:% = path_shown, mode = was, why:% = error; "others can read this; let it have the mode {now}");
+            log::warn!(path:% = path_shown, mode = was, why:% = error; "others can read this; let it have \
+                                                                        the mode {now}");
         }
     }
 }

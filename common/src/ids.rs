@@ -99,7 +99,8 @@ macro_rules! text_id {
 macro_rules! number_id {
     ($(#[$doc:meta])* $name:ident($inner:ty), $what:literal, $max:expr) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Serialize, schemars::JsonSchema)]
         #[serde(transparent)]
         #[schemars(extend("maximum" = $max))]
         pub struct $name(pub $inner);
@@ -204,7 +205,8 @@ text_id! {
     NodeUid, "node uid", "be 16 lower-case hexadecimal digits", is_hex16
 }
 text_id! {
-    /// An engine's own lasting identity, as `docker info` tells it. A copy of a machine may have the same one.
+    /// An engine's own lasting identity, as `docker info` tells it. A copy of a machine may have the same
+    /// one.
     EngineId, "engine id", "be 1 to 100 letters, digits, colons and hyphens",
     |t| (1..=100).contains(&t.len()) && t.bytes().all(|c| c.is_ascii_alphanumeric() || c == b':' || c == b'-')
 }
@@ -268,8 +270,8 @@ impl Fence {
     }
 }
 
-/// A random number of the kernel's. One that is seeded with the time is the same in two programs that start in
-/// the same moment, as hosts do that boot together.
+/// A random number of the kernel's. One that is seeded with the time is the same in two programs that start
+/// in the same moment, as hosts do that boot together.
 #[must_use]
 pub fn random() -> u64 {
     getrandom::u64().unwrap_or_else(|error| unreachable!("the kernel has random numbers: {error}"))

@@ -245,7 +245,8 @@ impl schemars::JsonSchema for ImageRef {
         "ImageRef".into()
     }
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "description": "An image, by Docker's reference grammar." })
+        schemars::json_schema!({ "type": "string", "description": "An image, by Docker's reference \
+                                                                   grammar." })
     }
 }
 

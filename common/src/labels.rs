@@ -34,8 +34,8 @@ pub const GENERATION: &str = "shef.generation";
 pub const REPLICA: &str = "shef.replica";
 /// The template as JSON, without `env`. Older containers have `env` in it.
 pub const SPEC: &str = "shef.spec";
-/// The names of the variables in the template's `env`, as JSON; absent on an older container: the template has
-/// none, or the label [`SPEC`] holds them.
+/// The names of the variables in the template's `env`, as JSON; absent on an older container: the template
+/// has none, or the label [`SPEC`] holds them.
 pub const ENV_NAMES: &str = "shef.env-names";
 /// What happens without a master, as JSON; absent on an older container: the replica runs on.
 pub const ON_DISCONNECT: &str = "shef.on-disconnect";
@@ -50,8 +50,8 @@ pub const MADE_OF: &str = "shef.system.made-of";
 /// On the bootstrap's own container, given by its operator as docker-shef wants it: `true`.
 pub const BOOTSTRAP: &str = "shef-bouter";
 
-/// The labels of a container made for `assignment`. All of them are always there: the engine takes one that is
-/// missing from the image, whoever has made that.
+/// The labels of a container made for `assignment`. All of them are always there: the engine takes one that
+/// is missing from the image, whoever has made that.
 #[must_use]
 pub fn of(cluster: &ClusterId, epoch: Epoch, assignment: &Assignment) -> HashMap<String, String> {
     let bare = Template { env: BTreeMap::new(), ..(*assignment.template).clone() };

@@ -60,8 +60,8 @@ pub const KEYS: [Key; 3] = [
         default: "",
         env: &["SHEF_LOG_FILTER", "RUST_LOG"],
         doc: "A filter by module, such as \"warn,shef_master::store=debug\"; where it is given, it wins \
-              over log_level.\nOther libraries' debug and trace events are never logged: they hold requests with \
-              passwords.",
+              over log_level.\nOther libraries' debug and trace events are never logged: they hold requests \
+              with passwords.",
     },
     Key {
         name: "log_format",
@@ -154,8 +154,9 @@ impl Log for Limited {
     }
 }
 
-/// Whether an event may hold what others send: libraries write requests and answers, and so the environments of
-/// containers and passwords, where they tell of every step. Such events are left out, whatever the filter says.
+/// Whether an event may hold what others send: libraries write requests and answers, and so the environments
+/// of containers and passwords, where they tell of every step. Such events are left out, whatever the filter
+/// says.
 fn may_hold_bodies(level: Level, target: &str) -> bool {
     let module = target.split("::").next().unwrap_or_default();
     level > Level::Info && module != "shef" && !module.starts_with("shef_")

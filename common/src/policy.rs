@@ -1,8 +1,9 @@
-//! A host's policy: what its operator lets services ask of the host. The agent reads it from a file of the host
-//! and enforces it against every master; a master only knows it, and places replicas where they are not refused.
+//! A host's policy: what its operator lets services ask of the host. The agent reads it from a file of the
+//! host and enforces it against every master; a master only knows it, and places replicas where they are not
+//! refused.
 //!
-//! A policy is a list of what is allowed. What a template asks of a host are its [`Demand`]s; what is no demand
-//! is harmless to the host, and is allowed everywhere.
+//! A policy is a list of what is allowed. What a template asks of a host are its [`Demand`]s; what is no
+//! demand is harmless to the host, and is allowed everywhere.
 
 mod demand;
 mod mounts;
@@ -68,8 +69,8 @@ pub struct Policy {
     /// How many bytes of memory all replicas together may take, by their limits; 0: as many as they like.
     #[serde(deserialize_with = "bounds::number")]
     pub max_memory_bytes: u64,
-    /// Sockets and directories of the engine and of shef. None of them, nothing below one and no directory above one
-    /// may be mounted.
+    /// Sockets and directories of the engine and of shef. None of them, nothing below one and no directory
+    /// above one may be mounted.
     #[serde(deserialize_with = "bounded")]
     pub off_limits: Vec<String>,
 }
@@ -108,8 +109,8 @@ impl Policy {
         (!self.allows(demand)).then(|| Refusal { what: demand.to_string(), line: self.line(demand) })
     }
 
-    /// How many replicas more with this limit of memory (0: none) a host takes that has so many, which may take
-    /// so many bytes.
+    /// How many replicas more with this limit of memory (0: none) a host takes that has so many, which may
+    /// take so many bytes.
     #[must_use]
     pub fn room(&self, replicas: usize, taken_bytes: u64, limit_bytes: u64) -> u64 {
         let by_count = match self.max_replicas {
@@ -123,8 +124,8 @@ impl Policy {
         by_count.min(by_memory)
     }
 
-    /// Why a host that has so many replicas, which may take so many bytes, takes no further one with this limit
-    /// of memory (0: none).
+    /// Why a host that has so many replicas, which may take so many bytes, takes no further one with this
+    /// limit of memory (0: none).
     #[must_use]
     pub fn has_no_room(&self, replicas: usize, taken_bytes: u64, limit_bytes: u64) -> Option<Refusal> {
         if self.room(replicas, taken_bytes, limit_bytes) > 0 {
@@ -136,8 +137,8 @@ impl Policy {
             (format!("more than {most_replicas} replicas"), format!("max_replicas = {}", replicas + 1))
         } else if limit_bytes == 0 {
             let what = format!(
-                "replicas without resources.limit.memory_bytes, as all together may take {most_bytes} bytes of \
-                 memory"
+                "replicas without resources.limit.memory_bytes, as all together may take {most_bytes} bytes \
+                 of memory"
             );
             (what, "max_memory_bytes = 0".to_owned())
         } else {

@@ -1,7 +1,8 @@
-//! What of the store is known outside of the master: the bootstrap judges a Redis before a master starts on it.
+//! What of the store is known outside of the master: the bootstrap judges a Redis before a master starts on
+//! it.
 
-/// The format of what is stored: of the records, and of how both stores lay them down. Since format 2 a service
-/// is stored in parts.
+/// The format of what is stored: of the records, and of how both stores lay them down. Since format 2 a
+/// service is stored in parts.
 pub const FORMAT: u32 = 2;
 
 /// What matters of a Redis that is to be a store. `None`: it does not tell.

@@ -67,7 +67,8 @@ async fn more_memory_than_a_host_has_is_never_reserved() {
     let cluster = cluster().await;
     let has = cluster.api.get("/v1/nodes/h0").await.body["memory_bytes"].as_u64().unwrap();
     let service = json!({
-        "name": "big", "image": "app:1", "replicas": 3, "resources": {"reserve": {"memory_bytes": has / 2 + 1}},
+        "name": "big", "image": "app:1", "replicas": 3,
+        "resources": {"reserve": {"memory_bytes": has / 2 + 1}},
     });
     assert_eq!(cluster.api.call("POST", "/v1/services", service).await.status, 201);
     let refused = |answer: &Answer| {

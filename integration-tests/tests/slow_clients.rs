@@ -24,7 +24,8 @@ async fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
 async fn stalled(to: SocketAddr, path: &str) -> Option<TcpStream> {
     let mut connection = connect(to).await.ok()?;
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {to}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+        "POST {path} HTTP/1.1\r\nHost: {to}\r\nContent-Type: application/json\r\nContent-Length: \
+         100\r\n\r\n{{"
     );
     connection.write_all(head.as_bytes()).await.ok()?;
     Some(connection)

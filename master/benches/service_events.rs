@@ -1,5 +1,5 @@
-//! Prints what one event costs a service's core, by the number of its replicas: none looks at all of them. And
-//! the longest event of changes of the whole service, since none may hold up the thread of the actors.
+//! Prints what one event costs a service's core, by the number of its replicas: none looks at all of them.
+//! And the longest event of changes of the whole service, since none may hold up the thread of the actors.
 
 use std::{
     sync::Arc,

@@ -70,8 +70,8 @@ fn is_restored(record: &Record) -> bool {
     !matches!(record.key, Key::Token(_))
 }
 
-/// `backup` in this version's format and without tokens, whose services give their next replicas numbers that no
-/// host can know
+/// `backup` in this version's format and without tokens, whose services give their next replicas numbers that
+/// no host can know
 /// from after it was made.
 fn goes_on_counting(backup: &Backup, services: Vec<Stored>) -> Result<Backup, Unreadable> {
     let others = backup.records.iter().filter(|record| record.key.service().is_none() && is_restored(record));

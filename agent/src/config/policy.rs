@@ -28,9 +28,9 @@ pub(super) const KEYS: [Key; 19] = [
         kind: Kind::Choice(&[RESTRICTED, OPEN]),
         default: RESTRICTED,
         env: &[],
-        doc: "Whether what the other keys here do not allow is refused to every master; open: nothing is. What runs \
-              already\nis never stopped by a policy. A host of an earlier version without any key here is \
-              open, and says so at each start.",
+        doc: "Whether what the other keys here do not allow is refused to every master; open: nothing is. \
+              What runs already\nis never stopped by a policy. A host of an earlier version without any key \
+              here is open, and says so at each start.",
     },
     Key {
         name: "policy.privileged",
@@ -51,8 +51,8 @@ pub(super) const KEYS: [Key; 19] = [
         kind: Kind::List,
         default: "",
         env: &[],
-        doc: "Security options that security_opt may name, such as seccomp=unconfined; a * at the end stands for \
-              any end.",
+        doc: "Security options that security_opt may name, such as seccomp=unconfined; a * at the end stands \
+              for any end.",
     },
     Key {
         name: "policy.cgroup_parents",
@@ -81,7 +81,8 @@ pub(super) const KEYS: [Key; 19] = [
         default: "AUDIT_WRITE,CHOWN,DAC_OVERRIDE,FOWNER,FSETID,KILL,MKNOD,NET_BIND_SERVICE,NET_RAW,SETFCAP,\
                   SETGID,SETPCAP,SETUID,SYS_CHROOT",
         env: &[],
-        doc: "Capabilities that cap_add may name, without CAP_. The default are those that Docker gives anyway.",
+        doc: "Capabilities that cap_add may name, without CAP_. The default are those that Docker gives \
+              anyway.",
     },
     Key {
         name: "policy.sysctls",
@@ -95,9 +96,9 @@ pub(super) const KEYS: [Key; 19] = [
         kind: Kind::List,
         default: "/srv,/mnt,/data",
         env: &[],
-        doc: "Directories of the host that may be mounted with all below them: by bind mounts, and by options of \
-              volumes.\nSymbolic links are followed first. No mount leads to the engine's socket, whatever stands \
-              here.",
+        doc: "Directories of the host that may be mounted with all below them: by bind mounts, and by \
+              options of volumes.\nSymbolic links are followed first. No mount leads to the engine's socket, \
+              whatever stands here.",
     },
     Key {
         name: "policy.volume_drivers",
@@ -146,24 +147,24 @@ pub(super) const KEYS: [Key; 19] = [
         kind: Kind::Integer { min: 0, max: 1 << 50, unit: "bytes" },
         default: "0",
         env: &[],
-        doc: "How much memory all replicas together may take, by their limits; 0: as much as there is. Above 0 \
-              each replica has\nto have a limit.",
+        doc: "How much memory all replicas together may take, by their limits; 0: as much as there is. Above \
+              0 each replica has\nto have a limit.",
     },
     Key {
         name: "policy.off_limits",
         kind: Kind::List,
         default: "",
         env: &[],
-        doc: "Paths of the host beside the usual ones of Docker and shef (such as another data-root of Docker): no \
-              mount leads\nto them, lies below them, or holds them.",
+        doc: "Paths of the host beside the usual ones of Docker and shef (such as another data-root of \
+              Docker): no mount leads\nto them, lies below them, or holds them.",
     },
     Key {
         name: "policy.host_root",
         kind: Kind::Path,
         default: "/",
         env: &[],
-        doc: "Where the host's own root directory is seen, to follow symbolic links of mounts: another one than / \
-              for an agent\nin a container.",
+        doc: "Where the host's own root directory is seen, to follow symbolic links of mounts: another one \
+              than / for an agent\nin a container.",
     },
 ];
 
@@ -234,7 +235,8 @@ impl PolicyConfig {
         })
     }
 
-    /// The policy in force on a host with this data directory. `is_new`: it has held nothing before this start.
+    /// The policy in force on a host with this data directory. `is_new`: it has held nothing before this
+    /// start.
     ///
     /// # Errors
     /// The mark of a new host cannot be written.
@@ -248,8 +250,8 @@ impl PolicyConfig {
             (Some(_), _) => log::info!("the host's policy is restricted: see [policy] of the agent's file"),
             (None, true) => log::warn!("the host's policy is open: services may take all of the host"),
             (None, false) => log::warn!(
-                "this host has no policy, as it is older than policies: services may take all of the host. Set \
-                 mode = \"restricted\" (or \"open\") below [policy] of the agent's file, or \
+                "this host has no policy, as it is older than policies: services may take all of the host. \
+                 Set mode = \"restricted\" (or \"open\") below [policy] of the agent's file, or \
                  SHEF_POLICY_MODE=restricted; what runs is left alone"
             ),
         }

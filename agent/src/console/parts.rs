@@ -145,7 +145,8 @@ mod tests {
             let mut read: Vec<_> = last.flat_map(|entry| reader.take(entry)).collect();
             read.extend(reader.end());
             let whole = |line: usize, parts: usize| line.to_string().repeat(parts);
-            let all: Vec<String> = lines.iter().enumerate().map(|(line, parts)| whole(line, *parts)).collect();
+            let all = lines.iter().enumerate().map(|(line, parts)| whole(line, *parts));
+            let all: Vec<String> = all.collect();
             let last = &all[all.len().saturating_sub(wanted as usize)..];
             prop_assert_eq!(read.iter().map(|line| line.line.as_str()).collect::<Vec<_>>(), last);
         }

@@ -65,8 +65,8 @@ pub trait Engine: 'static {
         replica: &'a ReplicaId,
         known: Option<&'a str>,
     ) -> EngineFuture<'a, Vec<Container>>;
-    /// Fetches an image, showing its registry `credentials`, and returns which bytes its name stood for, if the
-    /// engine says so. Fails when nothing moves for [`PULL_IDLE_LIMIT_MS`].
+    /// Fetches an image, showing its registry `credentials`, and returns which bytes its name stood for, if
+    /// the engine says so. Fails when nothing moves for [`PULL_IDLE_LIMIT_MS`].
     fn pull<'a>(
         &'a self,
         wanted: &'a WantedImage,

@@ -12,8 +12,8 @@ use super::{CheckFailure, Probe, Target, Verdict};
 
 /// The most checks under way at once on a host.
 pub const MAX_CHECKS: usize = 32;
-/// No replica is checked more often than this, whatever its spec says: the API takes no shorter interval, but a
-/// push may bring one. With none at all, an agent would do nothing but one check after the other.
+/// No replica is checked more often than this, whatever its spec says: the API takes no shorter interval, but
+/// a push may bring one. With none at all, an agent would do nothing but one check after the other.
 const LEAST: DurationMs = DurationMs(100);
 /// A replica that has not passed yet is checked so often at least, as what waits for it waits long enough.
 const EAGER: DurationMs = DurationMs(1_000);

@@ -146,7 +146,8 @@ proptest! {
                 2 => now = now + DurationMs(pass),
                 _ if !under_way.is_empty() => {
                     let (id, run) = under_way.remove(number as usize % under_way.len());
-                    let outcome = if good { Ok(()) } else { Err(CheckFailure::Failed(WrongAnswer::NoAddress)) };
+                    let outcome =
+                        if good { Ok(()) } else { Err(CheckFailure::Failed(WrongAnswer::NoAddress)) };
                     let verdict = checks.answered(&id, run, outcome, now);
                     if let Some((verdict, _)) = verdict {
                         prop_assert_eq!(watched.get(&id), Some(&run));
@@ -156,7 +157,8 @@ proptest! {
                 _ => {}
             }
             for probe in checks.take_due(now) {
-                prop_assert_eq!(watched.get(&probe.replica), Some(&probe.run), "only what is watched is asked");
+                let run = watched.get(&probe.replica);
+                prop_assert_eq!(run, Some(&probe.run), "only a watched run is checked");
                 under_way.push((probe.replica, probe.run));
             }
             under_way.retain(|(id, run)| watched.get(id) == Some(run));

@@ -20,7 +20,8 @@ use tokio_rustls::{
     },
 };
 
-/// Speaks TLS on `stream` with a server at `address`, which is asked for by the name in `host`, if that is one.
+/// Speaks TLS on `stream` with a server at `address`, which is asked for by the name in `host`, if that is
+/// one.
 pub(super) async fn connect(
     stream: TcpStream,
     host: Option<&str>,

@@ -114,8 +114,8 @@ async fn begin(
     Ok((command, order.tty))
 }
 
-/// Carries what is written both ways until the command ends or the other side goes; `None`: it has gone, and the
-/// command was ended.
+/// Carries what is written both ways until the command ends or the other side goes; `None`: it has gone, and
+/// the command was ended.
 async fn converse(
     command: Command,
     tty: bool,

@@ -1,5 +1,5 @@
-//! `GET /health`, as docker-shef's agents answer it, and whose agent it is. Anybody may ask: it is no secret, and
-//! nothing is believed for it.
+//! `GET /health`, as docker-shef's agents answer it, and whose agent it is. Anybody may ask: it is no secret,
+//! and nothing is believed for it.
 
 use actix_web::{HttpResponse, web};
 use shef_common::protocol::Alive;

@@ -38,7 +38,8 @@ impl Prober {
     /// that says nothing of the other host.
     fn refuses(&self, key: Option<&ProbeKey>) -> Option<HttpResponse> {
         let detail = "this agent tries other hosts' addresses only for the master that it has registered \
-                      with, which shows it the key of its registration; upgrade the master if it is of version 0.1";
+                      with, which shows it the key of its registration; upgrade the master if it is of \
+                      version 0.1";
         (key != Some(&self.key)).then(|| problem(Code::Overloaded, detail))
     }
 }

@@ -70,8 +70,8 @@ enum Stage {
 }
 
 impl Server {
-    /// Serves `listener` on this arbiter until [`Server::stop`]; `alive` is the answer to probes. With `tls` its
-    /// callers are members of the cluster alone.
+    /// Serves `listener` on this arbiter until [`Server::stop`]; `alive` is the answer to probes. With `tls`
+    /// its callers are members of the cluster alone.
     ///
     /// # Errors
     /// The operating system's own.
@@ -277,8 +277,8 @@ where
     }
 }
 
-/// Whether the caller may make this call: masters may make all of them, other agents may see whether this one is
-/// up, and so may anyone who asks for `/health`. Without TLS it is not known who calls.
+/// Whether the caller may make this call: masters may make all of them, other agents may see whether this one
+/// is up, and so may anyone who asks for `/health`. Without TLS it is not known who calls.
 fn allowed(request: &ServiceRequest, tls: Option<&Tls>) -> Result<(), actix_web::Error> {
     let Some(tls) = tls else { return Ok(()) };
     let (code, detail) = match request.conn_data::<Peer>() {

@@ -26,8 +26,8 @@ const JOIN_LIMIT: Duration = Duration::from_secs(10);
 /// What a host has to become a member with.
 #[derive(Debug)]
 pub struct Asked<'a> {
-    /// Whether it speaks TLS. A host without identity and token does not, if that is optional, or if it came into
-    /// its cluster with an earlier version.
+    /// Whether it speaks TLS. A host without identity and token does not, if that is optional, or if it came
+    /// into its cluster with an earlier version.
     pub mode: TlsMode,
     /// The token that it was given.
     pub token: Option<JoinToken>,
@@ -61,8 +61,8 @@ pub enum IdentityError {
     Credential(#[from] InvalidCredential),
     /// The file is of another host than the ledger.
     #[error(
-        "{path} is of host {found}, and the ledger beside it of host {ledger}: they belong together; bring back the \
-         right ones, or begin with an empty data directory and a new join token"
+        "{path} is of host {found}, and the ledger beside it of host {ledger}: they belong together; bring \
+         back the right ones, or begin with an empty data directory and a new join token"
     )]
     OtherHost {
         /// The path of the identity.
@@ -74,15 +74,15 @@ pub enum IdentityError {
     },
     /// The host has nothing to become a member with.
     #[error(
-        "this host is no member of a cluster yet and has no join token: set join_token (JOIN_TOKEN) to what `shef \
-         token join` prints on a master; only for a cluster without TLS, where anyone who reaches the agent's port \
-         commands the host, set tls = \"off\" (SHEF_TLS)"
+        "this host is no member of a cluster yet and has no join token: set join_token (JOIN_TOKEN) to what \
+         `shef token join` prints on a master; only for a cluster without TLS, where anyone who reaches the \
+         agent's port commands the host, set tls = \"off\" (SHEF_TLS)"
     )]
     NoToken,
     /// The host was a member, and what makes it one is gone.
     #[error(
-        "this host is a member of a cluster, and its {path} is gone: bring it back, or forget the host (`shef node \
-         rm`), empty the agent's data directory, and give it a new join token (JOIN_TOKEN)"
+        "this host is a member of a cluster, and its {path} is gone: bring it back, or forget the host \
+         (`shef node rm`), empty the agent's data directory, and give it a new join token (JOIN_TOKEN)"
     )]
     Lost {
         /// Where the identity was.
@@ -127,7 +127,8 @@ pub async fn establish(asked: Asked<'_>) -> Result<Option<(IdentityFile, Tls)>, 
         return match join(&asked, &token, Tries::Once).await {
             Ok(joined) => joined.kept(&asked, &laid).map(Some),
             Err(why) => {
-                log::warn!(why:%; "the join token does not count; this host goes on as the member that it is");
+                log::warn!(why:%; "the join token does not count; this host goes on as the member that it \
+                                   is");
                 Ok(Some((file, tls)))
             }
         };
@@ -141,8 +142,8 @@ pub async fn establish(asked: Asked<'_>) -> Result<Option<(IdentityFile, Tls)>, 
             return Err(IdentityError::NoToken);
         }
         log::warn!(
-            "this host came into its cluster without TLS: anyone who reaches the agent's port commands it, until the \
-             agent is started with a join token"
+            "this host came into its cluster without TLS: anyone who reaches the agent's port commands it, \
+             until the agent is started with a join token"
         );
         return Ok(None);
     };
@@ -183,7 +184,8 @@ fn note_member(data_dir: &Path) -> io::Result<()> {
     if path.exists() { Ok(()) } else { files::replace(&path, files::PRIVATE, b"") }
 }
 
-/// The host's key, kept before anybody is asked: an answer that gets lost is asked for again with the same one.
+/// The host's key, kept before anybody is asked: an answer that gets lost is asked for again with the same
+/// one.
 fn key_to_join_with(data_dir: &Path) -> Result<KeyPair, IdentityError> {
     let path = data_dir.join(KEY_FILE);
     let in_file = |source| IdentityError::File { path: path.display().to_string(), source };

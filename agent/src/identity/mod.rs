@@ -1,5 +1,5 @@
-//! Who this host is to its cluster: a key that never leaves it, and a certificate that the cluster's master has
-//! signed, first for a join token and then again and again for the key.
+//! Who this host is to its cluster: a key that never leaves it, and a certificate that the cluster's master
+//! has signed, first for a join token and then again and again for the key.
 
 mod file;
 mod join;

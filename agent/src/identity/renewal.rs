@@ -46,7 +46,8 @@ pub async fn renew_in_time(mut file: IdentityFile, tls: Tls, masters: Vec<String
             continue;
         }
         if let Err(error) = renewed.write(&data_dir) {
-            log::error!(error:%; "the host's new certificate cannot be kept: it counts until the agent stops");
+            log::error!(error:%; "the host's new certificate cannot be kept: it counts until the agent \
+                                  stops");
         }
         log::info!("the host has a new certificate");
         file = renewed;

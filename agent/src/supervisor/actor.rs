@@ -366,7 +366,8 @@ impl Handler<Joined> for Supervisor {
 
     fn handle(&mut self, Joined(cluster): Joined, ctx: &mut Self::Context) {
         if let Some(ours) = self.core.ledger().cluster.as_ref().filter(|ours| **ours != cluster) {
-            log::error!(ours:%, theirs:% = cluster; "the master leads another cluster; its orders are refused");
+            log::error!(ours:%, theirs:% = cluster; "the master leads another cluster; its orders are \
+                                                     refused");
         }
         self.feed(Event::Joined(cluster), ctx);
     }

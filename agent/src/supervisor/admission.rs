@@ -25,8 +25,8 @@ pub(super) enum Verdict {
 }
 
 /// Decides whether `push` is accepted, and how it changes `ledger`, which has the digest `digest`. `listed`:
-/// whether the engine has listed its containers yet; `replicas`: the replicas on the host, with those that the
-/// ledger does not name.
+/// whether the engine has listed its containers yet; `replicas`: the replicas on the host, with those that
+/// the ledger does not name.
 pub(super) fn admit(
     ledger: &Ledger,
     digest: LedgerDigest,
@@ -116,8 +116,8 @@ fn change(ledger: &Ledger, replicas: &BTreeMap<ReplicaId, Replica>, push: &Push)
 
 /// A master of before removal by name leaves out of a snapshot what is to go, and
 /// also what it has not read from its store yet. What it leaves out waits: see
-/// [`super::core::Core`]. A master that names removals says nothing by leaving out, nor does a push that builds
-/// on what the ledger holds.
+/// [`super::core::Core`]. A master that names removals says nothing by leaving out, nor does a push that
+/// builds on what the ledger holds.
 fn snapshot(ledger: &Ledger, replicas: &BTreeMap<ReplicaId, Replica>, push: &Push) -> LedgerChange {
     let mut change = change(ledger, replicas, push);
     let mut unlisted = BTreeSet::new();

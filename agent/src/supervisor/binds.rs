@@ -1,5 +1,5 @@
-//! Where the paths that a template mounts really lead: a symbolic link below an allowed directory may lead out of
-//! it, and be put there by a container that may write there.
+//! Where the paths that a template mounts really lead: a symbolic link below an allowed directory may lead
+//! out of it, and be put there by a container that may write there.
 
 use std::{
     collections::VecDeque,
@@ -53,12 +53,13 @@ impl Binds {
         &self.policy
     }
 
-    /// Follows every path that `template` mounts, also by those of its volumes that exist, whatever they were made
-    /// with. What exists already is refused only if a link leads it elsewhere: the policy may have been another one
-    /// when it was made.
+    /// Follows every path that `template` mounts, also by those of its volumes that exist, whatever they were
+    /// made with. What exists already is refused only if a link leads it elsewhere: the policy may have been
+    /// another one when it was made.
     ///
     /// # Errors
-    /// [`EngineError::Refused`] if one leads to where the policy lets nothing be mounted, or cannot be followed.
+    /// [`EngineError::Refused`] if one leads to where the policy lets nothing be mounted, or cannot be
+    /// followed.
     pub async fn check(
         &self,
         template: &Template,
@@ -202,7 +203,8 @@ mod tests {
         ] {
             for mount in [
                 json!({"type": "bind", "source": path, "target": "/m"}),
-                json!({"type": "volume", "source": "v", "target": "/m", "options": {"o": "bind", "device": path}}),
+                json!({"type": "volume", "source": "v", "target": "/m",
+                    "options": {"o": "bind", "device": path}}),
             ] {
                 let template = serde_json::from_value(json!({"image": "app", "mounts": [mount]})).unwrap();
                 let said =

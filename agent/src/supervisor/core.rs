@@ -73,7 +73,8 @@ pub struct Core {
     disconnect: DisconnectTimer,
     /// What services may ask of the host; `None`: everything.
     policy: Option<Policy>,
-    /// The `turns` of new replicas: above those of every replica that was forgotten, as its id may come again.
+    /// The `turns` of new replicas: above those of every replica that was forgotten, as its id may come
+    /// again.
     turns: u32,
     /// What was last reported.
     reported: Reported,

@@ -16,8 +16,8 @@
 //! - A failed replica is reported, not retried: the master replaces it.
 //!
 //! `admission` decides whether a push is accepted and what it changes, `replica` what the next step for one
-//! replica is, `restarts` who restarts a container and when. `core` ties them to the engine and the ledger; its
-//! parts are a writer of the ledger, a queue of pulls, a queue of steps and the link to the engine.
+//! replica is, `restarts` who restarts a container and when. `core` ties them to the engine and the ledger;
+//! its parts are a writer of the ledger, a queue of pulls, a queue of steps and the link to the engine.
 
 mod actor;
 mod admission;

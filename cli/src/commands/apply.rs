@@ -184,8 +184,8 @@ impl Args {
 
 /// The service that the flags make without a file.
 fn of_command_line(extra: &Extra) -> Result<Wanted, Failure> {
-    const USE: &str = "give a FILE (.json, .toml, or - for JSON from standard input), or --name NAME and --image \
-                       IMAGE";
+    const USE: &str = "give a FILE (.json, .toml, or - for JSON from standard input), or --name NAME and \
+                       --image IMAGE";
     let missing = match (&extra.name, &extra.image) {
         (Some(_), Some(_)) => return wanted("the command line", Map::new(), extra),
         (Some(_), None) => "--image is missing: ",

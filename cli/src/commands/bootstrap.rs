@@ -104,7 +104,8 @@ impl Args {
     }
 }
 
-/// Looks at the Redis that the master's variables name: what it is like, and in which format it holds a store.
+/// Looks at the Redis that the master's variables name: what it is like, and in which format it holds a
+/// store.
 async fn stored_in_redis() -> Result<(RedisFacts, Option<u32>), Failure> {
     let mut layers = Layers::from_process_env();
     layers.env.retain(|name, _| !name.starts_with("PREPARE_"));

@@ -61,7 +61,8 @@ async fn carry_out(client: &Client, verb: Verb) -> Result<(), Failure> {
             say::step(match answer["took_over"].as_bool() {
                 Some(true) => "another master led: this one starts again from the store and leads",
                 _ => {
-                    "this master leads already; for two minutes it also leads hosts that follow another leader"
+                    "this master leads already; for two minutes it also leads hosts that follow another \
+                     leader"
                 }
             });
         }

@@ -58,8 +58,8 @@ impl Args {
             State::Free if self.services && data_dir.join("master").exists() => {
                 return Err(Failure::new(format!(
                     "nothing runs over {}, so no service can be deleted, and what \
-                     `docker ps --filter label=shef-managed-container=true` shows runs on: `shef up -d{place}`, \
-                     then `shef down{place} --services`",
+                     `docker ps --filter label=shef-managed-container=true` shows runs on: `shef up \
+                     -d{place}`, then `shef down{place} --services`",
                     data_dir.display()
                 )));
             }

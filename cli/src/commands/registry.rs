@@ -104,7 +104,8 @@ fn checked(answer: &Value) -> String {
 fn password() -> Result<String, Failure> {
     match secret_line("Password: ")?.as_str() {
         "" => Err(Failure::new(
-            "there is no password on standard input; pipe it in, as in `shef registry login … < password-file`",
+            "there is no password on standard input; pipe it in, as in `shef registry login … < \
+             password-file`",
         )),
         password => Ok(password.to_owned()),
     }

@@ -64,7 +64,8 @@ impl Args {
         let tokens = backup.records.iter().filter(|record| matches!(record.key, Key::Token(_))).count();
         if tokens > 0 {
             say::step(format_args!(
-                "{tokens} tokens are not restored, as they may have been revoked since: shef token create makes new ones"
+                "{tokens} tokens are not restored, as they may have been revoked since: shef token create \
+                 makes new ones"
             ));
         }
         say::line(if matches!(options, StoreOptions::Embedded { .. }) {

@@ -308,9 +308,8 @@ mod tests {
             (Some(json!({"on_trial": 2})), going("3 of 3 healthy; 2 of 3 on trial")),
             (Some(json!({"state": "pending", "unconfirmed": 2})), going("1 of 3 healthy, 2 not confirmed")),
             (
-                Some(
-                    json!({"state": "pending", "trial_failed": "web-000001 failed on h1: exited with code 1"}),
-                ),
+                Some(json!({"state": "pending",
+                    "trial_failed": "web-000001 failed on h1: exited with code 1"})),
                 missed(
                     "web: the trial has failed, and is tried again: web-000001 failed on h1: exited with \
                      code 1",

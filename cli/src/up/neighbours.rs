@@ -29,7 +29,8 @@ pub(super) async fn warn(api: &Api, docker_host: &str, tls: &DockerTls) {
     }
 }
 
-/// What to say where containers are of these clusters, and `own` is the one that was started; `None`: nothing.
+/// What to say where containers are of these clusters, and `own` is the one that was started; `None`:
+/// nothing.
 fn warning(own: &str, clusters: impl Iterator<Item = String>) -> Option<String> {
     let mut others: Vec<String> = clusters.filter(|cluster| cluster != own).collect();
     let containers = others.len();

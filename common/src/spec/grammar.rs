@@ -20,8 +20,8 @@ pub(super) const SIGNAL: &str = "must be a signal such as SIGTERM, SIGRTMIN+3 or
 /// Kernel parameters.
 pub(super) const SYSCTL: &str = "must be a kernel parameter that a container has of its own (net.*, \
                                  fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*)";
-pub(super) const SECURITY_OPTION: &str = "must be a security option such as seccomp=unconfined, apparmor=PROFILE, \
-                                          label=type:NAME, systempaths=unconfined or \
+pub(super) const SECURITY_OPTION: &str = "must be a security option such as seccomp=unconfined, \
+                                          apparmor=PROFILE, label=type:NAME, systempaths=unconfined or \
                                           no-new-privileges=false";
 /// Names of ulimits, as the engine knows them.
 pub(super) const ULIMITS: [&str; 15] = [

@@ -101,7 +101,8 @@ pub(super) struct WrittenPort {
     host_ipv6: Option<Ipv6Addr>,
 }
 
-/// Agents of earlier versions take IPv4 addresses alone in `host_ip`, so the others have a field of their own.
+/// Agents of earlier versions take IPv4 addresses alone in `host_ip`, so the others have a field of their
+/// own.
 impl From<Port> for WrittenPort {
     fn from(port: Port) -> Self {
         let one = |port| PortOrRange { first: port, last: port };

@@ -102,8 +102,8 @@ impl ServiceSpec {
         if is_global && self.mode.is_replicated() && !names_replicas {
             let mut errors = read.err().unwrap_or_default();
             let message = format!(
-                "is {}, but must not be given in mode global: there is one replica a host (replicas: null gives \
-                 it up)",
+                "is {}, but must not be given in mode global: there is one replica a host (replicas: null \
+                 gives it up)",
                 self.replicas
             );
             errors.push(FieldError { field: "replicas".to_owned(), message });

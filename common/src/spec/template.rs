@@ -73,8 +73,8 @@ pub struct Template {
     /// Capabilities taken away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cap_drop: Vec<String>,
-    /// Whether the container may do to its host what root may. Hosts refuse it unless their policy allows it, as
-    /// they do with the next five.
+    /// Whether the container may do to its host what root may. Hosts refuse it unless their policy allows it,
+    /// as they do with the next five.
     #[serde(default, skip_serializing_if = "is_false")]
     pub privileged: bool,
     /// Security options of the engine, such as `seccomp=unconfined`.

@@ -41,7 +41,7 @@ pub async fn run(shef: &Shef) {
             for clients in CLIENTS {
                 let services = post("/v1/services", u64::MAX, move |n| {
                     format!(
-                        "{{\"name\":\"s{clients}-{n}\",\"image\":\"registry.example/app:1\",\"replicas\":{replicas}}}"
+                        r#"{{"name":"s{clients}-{n}","image":"registry.example/app:1","replicas":{replicas}}}"#
                     )
                 });
                 let outcome = load(fleet.master.address, clients, SPAN, services).await;

@@ -55,7 +55,7 @@ impl Fleet {
     pub async fn fill(&self) {
         let services = post("/v1/services", SERVICES, |n| {
             format!(
-                "{{\"name\":\"service-{n:04}\",\"image\":\"registry.example/team/app:1.2.3\",\"replicas\":{REPLICAS}}}"
+                r#"{{"name":"service-{n:04}","image":"registry.example/team/app:1.2.3","replicas":{REPLICAS}}}"#
             )
         });
         let fill = async {

@@ -99,7 +99,8 @@ impl Shef {
         tokio::select! {
             () = wait_for_port(address) => {}
             status = process.end() => {
-                panic!("the master ended with {status}: {}", std::fs::read_to_string(&log).unwrap_or_default())
+                let log = std::fs::read_to_string(&log).unwrap_or_default();
+                panic!("the master ended with {status}: {log}")
             }
         }
         let api = Api::new(address);

@@ -143,7 +143,7 @@ async fn fill(master: &Master) {
     let (services, replicas) = SERVICES;
     let all = post("/v1/services", services, move |n| {
         format!(
-            "{{\"name\":\"service-{n:04}\",\"image\":\"registry.example/team/app:1.2.3\",\"replicas\":{replicas}}}"
+            r#"{{"name":"service-{n:04}","image":"registry.example/team/app:1.2.3","replicas":{replicas}}}"#
         )
     });
     let outcome = load(master.address, 16, LIMIT, all).await;

@@ -141,8 +141,8 @@ impl SystemImages {
     }
 }
 
-/// Gives an engine the machine's Redis as the official image has it: the programs, a directory for the data, no
-/// entry point in the way.
+/// Gives an engine the machine's Redis as the official image has it: the programs, a directory for the data,
+/// no entry point in the way.
 ///
 /// # Panics
 /// If there is no Redis on this machine, or the engine does not take it.

@@ -46,7 +46,8 @@ impl World {
         }
         let Some(shortest) = self.user.shortest_stop.get(id.service()).copied() else {
             return self.violated(format!(
-                "{node} stops {id}, which no durable record wanted gone and which is to run on without a master"
+                "{node} stops {id}, which no durable record wanted gone and which is to run on without a \
+                 master"
             ));
         };
         let (now, host) = (self.now, &self.hosts[host]);

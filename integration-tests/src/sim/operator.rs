@@ -1,4 +1,5 @@
-//! The operator: cordons, drains, activates and forgets hosts. And the rules for what the API has acknowledged.
+//! The operator: cordons, drains, activates and forgets hosts. And the rules for what the API has
+//! acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
 

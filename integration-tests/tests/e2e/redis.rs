@@ -124,7 +124,8 @@ async fn a_second_master_deposes_the_first_which_then_writes_nothing_more() {
     assert!(is_later(&refused), "{refused:?}");
     assert_eq!(site.master.api.get("/v1/services/web").await.status, 200, "it goes on answering reads");
 
-    // The host follows the second as soon as it has registered there, and then refuses the first one's orders.
+    // The host follows the second as soon as it has registered there, and then refuses the first one's
+    // orders.
     site.agents[0].process.kill();
     site.agents[0].process.set("SHEF_AGENT_MASTERS", second.address);
     site.agents[0].process.start();

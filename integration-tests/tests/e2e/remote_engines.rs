@@ -31,12 +31,15 @@ fn run(dir: &Path, script: &str) {
 fn certificates(dir: &Path) {
     run(
         dir,
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -subj /CN=ca -days 2
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem \
+         -subj /CN=ca -days 2
          for name in engine client; do
            mkdir -p $name; cp ca.pem $name/ca.pem
            printf 'subjectAltName=IP:127.0.0.1\\nextendedKeyUsage=serverAuth,clientAuth\\n' > ext
-           openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $name/key.pem -out csr -subj /CN=$name
-           openssl x509 -req -in csr -CA ca.pem -CAkey ca.key -CAcreateserial -out $name/cert.pem -days 2 -extfile ext
+           openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $name/key.pem -out csr \
+         -subj /CN=$name
+           openssl x509 -req -in csr -CA ca.pem -CAkey ca.key -CAcreateserial -out $name/cert.pem -days 2 \
+         -extfile ext
          done",
     );
 }

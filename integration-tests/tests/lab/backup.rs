@@ -87,7 +87,8 @@ async fn the_secret_key_is_saved_and_restored_by_the_documented_lines() {
     run(save).await;
     assert_eq!(std::fs::metadata(directory.path().join("secret.key")).unwrap().len(), 32);
 
-    // The volume with the key is lost, and the next master has made another one: it cannot sign for the cluster.
+    // The volume with the key is lost, and the next master has made another one: it cannot sign for the
+    // cluster.
     lab.docker(1, &["rm", "-f", "shef-bootstrap", "shef-guard", "shef-agent", "shef-master"]).await.unwrap();
     lab.docker(1, &["volume", "rm", "shef-master"]).await.unwrap();
     first(&lab, "shef:1").await;

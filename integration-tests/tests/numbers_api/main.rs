@@ -75,7 +75,10 @@ fn a_number_is_taken_as_it_is_or_refused_and_named() {
 
 /// Numbers that are told to the engine, or come from it, as they are: nobody counts on from them.
 fn is_handed_on(place: &Place) -> bool {
-    matches!(place, Place::Value(pointer) if pointer.contains("/ulimits/") || pointer.ends_with("/exit_code") || pointer.ends_with("_percent"))
+    let is_one = |pointer: &str| {
+        pointer.contains("/ulimits/") || pointer.ends_with("/exit_code") || pointer.ends_with("_percent")
+    };
+    matches!(place, Place::Value(pointer) if is_one(pointer))
 }
 
 fn numbers(value: &Value) -> Vec<serde_json::Number> {

@@ -157,7 +157,8 @@ pub fn push() -> Value {
 pub fn service_record() -> Value {
     let mut record = json!({
         "spec": template(),
-        "generation": 3, "deleted": false, "created": 1, "updated": 2, "rebalancing": 5, "homes": { "0": "h0" },
+        "generation": 3, "deleted": false, "created": 1, "updated": 2, "rebalancing": 5,
+        "homes": { "0": "h0" },
         "replicas": [
             { "id": "web-000001", "slot": 0, "generation": 2, "node": "h0", "want": "run", "attempt": 1,
                 "done": 9 },

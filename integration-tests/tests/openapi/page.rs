@@ -89,8 +89,8 @@ async fn the_page_shows_every_call_in_a_browser_and_asks_nobody_but_its_master()
     cluster.stop().await;
 }
 
-/// What a page attempts at `MASTER`: to change something without being asked whether it may, to open a console, and to
-/// read.
+/// What a page attempts at `MASTER`: to change something without being asked whether it may, to open a
+/// console, and to read.
 const ATTEMPTS: &str = r#"(async () => {
   const API = "MASTER";
   const post = (path, body) =>

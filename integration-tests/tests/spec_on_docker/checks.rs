@@ -68,8 +68,10 @@ async fn a_replica_counts_only_when_the_engines_check_has_passed() {
 async fn a_failing_check_shows_what_it_wrote_also_to_a_new_agent() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
-    let check = json!({"health": {"test": {"shell": "echo asked; echo no database; exit \
-                                                     3"}, "interval_ms": 200, "timeout_ms": 1_000, "retries": 1}});
+    let check = json!({"health": {
+        "test": {"shell": "echo asked; echo no database; exit 3"},
+        "interval_ms": 200, "timeout_ms": 1_000, "retries": 1,
+    }});
     let says =
         |status: &ReplicaStatus| status.reason.as_deref() == Some("its health check fails: no database");
     let (replica, _) = bench.order(template(check), "it says why", says).await;

@@ -12,8 +12,8 @@ use crate::{cluster, is_problem};
 async fn a_service_lives_from_post_to_delete() {
     let cluster = cluster().await;
     let api = &cluster.api;
-    let spec = json!({"name": "web", "image": "nginx:1", "replicas": 4, "command": ["serve"], "env": {"A": "1"},
-        "update": {"monitor_ms": 0}});
+    let spec = json!({"name": "web", "image": "nginx:1", "replicas": 4, "command": ["serve"],
+        "env": {"A": "1"}, "update": {"monitor_ms": 0}});
     let created = api.call("POST", "/v1/services?wait=60s", spec).await;
     assert_eq!(created.status, 201, "{created:?}");
     assert_eq!(created.body, json!({"name": "web", "generation": 1, "version": 1, "converged": true}));

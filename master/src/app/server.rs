@@ -103,8 +103,8 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
 pub(super) fn own_socket(config: &MasterConfig, has_administrator: bool) -> io::Result<Option<UnixListener>> {
     let is_needed = !config.insecure && !has_administrator;
     let Some(path) = config.api_socket.as_ref() else {
-        let why = "insecure is false, there is no token of an administrator, and api_socket is none: nobody could \
-                   make one";
+        let why = "insecure is false, there is no token of an administrator, and api_socket is none: nobody \
+                   could make one";
         return if is_needed { Err(io::Error::other(why)) } else { Ok(None) };
     };
     match socket::listen(path) {

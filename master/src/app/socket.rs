@@ -1,4 +1,5 @@
-//! The socket by which whoever may open it is an administrator, as Docker's own socket is root's and its group's.
+//! The socket by which whoever may open it is an administrator, as Docker's own socket is root's and its
+//! group's.
 
 use std::{
     fs,

@@ -216,7 +216,8 @@ fn a_deposed_master_starts_again_once_its_hosts_miss_the_leader() {
     let mut core = leading();
     let _ = core.handle(Event::Fenced(theirs()), NOW);
     let starts = |effects: &[Effect]| {
-        effects.iter().any(|effect| matches!(effect, Effect::StartAgain(Succession { takes_over: false, above }) if *above == theirs().epoch))
+        let expected = Succession { takes_over: false, above: theirs().epoch };
+        effects.iter().any(|effect| matches!(effect, Effect::StartAgain(after) if *after == expected))
     };
     assert!(!starts(&core.handle(register(theirs(), Some(LEADER_SILENCE.0 - 1)), NOW)));
     let silent = || register(theirs(), Some(LEADER_SILENCE.0));
@@ -252,9 +253,10 @@ fn empty() -> ClusterCore {
     core
 }
 fn leads_theirs(effects: &[Effect]) -> bool {
-    effects.iter().any(
-        |effect| matches!(effect, Effect::ClaimLeadership { cluster, .. } if cluster.as_str() == "0000000000000002"),
-    )
+    let theirs = "0000000000000002";
+    effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::ClaimLeadership { cluster, .. } if cluster.as_str() == theirs))
 }
 
 #[test]
@@ -372,7 +374,8 @@ fn a_host_refused_half_joined_is_down_unless_it_comes_again() {
     };
     let is_down = |effects: &[Effect]| {
         effects.iter().any(|effect| {
-            matches!(effect, Effect::ToService(_, ServiceEvent::HostChanged { condition, .. }) if condition.is_lost())
+            matches!(effect, Effect::ToService(_, ServiceEvent::HostChanged { condition, .. })
+                if condition.is_lost())
         })
     };
     for comes_again in [false, true] {

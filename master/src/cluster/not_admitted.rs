@@ -201,7 +201,8 @@ pub enum NotAdmitted {
     /// What it holds breaks a rule, and its agent would remove what is not taken over.
     #[error(
         "host {node} holds {replica}, whose spec breaks a rule, so that no service takes it over, and its \
-         agent is of a version that removes what is not taken over; upgrade the agent, or remove that container"
+         agent is of a version that removes what is not taken over; upgrade the agent, or remove that \
+         container"
     )]
     BreaksRule {
         /// The host.

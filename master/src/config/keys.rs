@@ -24,7 +24,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Listen,
         default: ":8044",
         env: &[],
-        doc: "Where the API listens; without an address, on host_ip. The variable PORT changes the port alone.",
+        doc: "Where the API listens; without an address, on host_ip. The variable PORT changes the port \
+              alone.",
     },
     Key {
         name: "data_dir",
@@ -162,8 +163,10 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: "",
         env: &[],
-        doc: "Host names, separated by commas, by which requests may name this master; *.example.com stands for all\n\
-              below it. Its addresses, localhost and names without a dot are known anyway. Requests that read, and\n\
+        doc: "Host names, separated by commas, by which requests may name this master; *.example.com stands \
+              for all\n\
+              below it. Its addresses, localhost and names without a dot are known anyway. Requests that \
+              read, and\n\
               those of web pages, are answered 421 if they use another name.",
     },
     Key {
@@ -171,7 +174,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Switch,
         default: "true",
         env: &["SHEF_INSECURE"],
-        doc: "Whether the API serves everybody who reaches it. false: callers need a token (`shef token create`) or the\n\
+        doc: "Whether the API serves everybody who reaches it. false: callers need a token (`shef token \
+              create`) or the\n\
               socket. Agents' calls need none yet.",
     },
     Key {
@@ -183,7 +187,8 @@ pub(super) const KEYS: &[Key] = &[
               cluster's own\n\
               CA alone, which hosts get with a token (`shef token join`). optional: plainly too, for the \
               time of an\n\
-              upgrade. off: plainly. auto: required where the cluster has a CA or is new, else off. The CA's key is\n\
+              upgrade. off: plainly. auto: required where the cluster has a CA or is new, else off. The CA's \
+              key is\n\
               kept in the store, encrypted with the key in secret_key_file.",
     },
     Key {
@@ -191,7 +196,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Path,
         default: "",
         env: &[],
-        doc: "The socket by which whoever may open it is an administrator: its owner, and the group docker. Empty:\n\
+        doc: "The socket by which whoever may open it is an administrator: its owner, and the group docker. \
+              Empty:\n\
               shef.sock in data_dir; none: there is none.",
     },
     Key {

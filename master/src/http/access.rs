@@ -1,5 +1,5 @@
-//! Who calls, and whether the call is theirs to make: decided for every call before its handler, and before its
-//! body is read.
+//! Who calls, and whether the call is theirs to make: decided for every call before its handler, and before
+//! its body is read.
 
 use actix_web::{
     HttpMessage as _, HttpRequest, Route,
@@ -22,8 +22,8 @@ use crate::{
     cluster::PhaseView,
 };
 
-/// `route`, for those callers alone who may make the call. What is asked for goes by the route that was found:
-/// another way of writing an address leads to the same question.
+/// `route`, for those callers alone who may make the call. What is asked for goes by the route that was
+/// found: another way of writing an address leads to the same question.
 pub fn guarded(route: Route, needs: Need) -> Route {
     route.wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| async move {
         authorise(&request, needs)?;

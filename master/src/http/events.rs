@@ -89,7 +89,9 @@ async fn follow(
             () = stopping(api) => return Ok(()),
             _ = latest.changed() => {}
             // With the position: a reader with a filter does not read the events before it again.
-            () = tokio::time::sleep(HEARTBEAT) => writer.write(Bytes::from(format!(": nothing new\nid: {at}\n\n"))).await?,
+            () = tokio::time::sleep(HEARTBEAT) => {
+                writer.write(Bytes::from(format!(": nothing new\nid: {at}\n\n"))).await?;
+            }
         }
     }
 }

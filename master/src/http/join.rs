@@ -68,8 +68,8 @@ pub async fn renew(request: HttpRequest, payload: web::Payload, api: web::Data<A
     joined(authority, node, uid, csr).await
 }
 
-/// The host that the cluster knows, with an identity or without, under this name and another uid, or under this
-/// uid and another name.
+/// The host that the cluster knows, with an identity or without, under this name and another uid, or under
+/// this uid and another name.
 fn is_another(api: &Api, node: &NodeName, uid: &NodeUid) -> Option<NodeName> {
     let known = api.view.hosts(None, usize::MAX);
     let other = known.into_iter().find(|host| (host.view.name == *node) != (host.view.uid == *uid));

@@ -44,8 +44,8 @@ pub enum AuthorityError {
     },
     /// Members would be cut off.
     #[error(
-        "tls is off, and the members of this cluster have certificates: they would hear nothing of this master, and \
-         anybody could speak for them; set tls = \"optional\" or \"required\", or leave it out"
+        "tls is off, and the members of this cluster have certificates: they would hear nothing of this \
+         master, and anybody could speak for them; set tls = \"optional\" or \"required\", or leave it out"
     )]
     HasMembers,
     /// It cannot be made, or what was kept is damaged.
@@ -111,8 +111,8 @@ pub async fn authority_at_start(
         }
         if configured.is_none() {
             log::warn!(
-                "masters and agents of this cluster speak without TLS; to upgrade, set tls = \"optional\" here, \
-                 give each agent a token (`shef token join`), and then set tls = \"required\""
+                "masters and agents of this cluster speak without TLS; to upgrade, set tls = \"optional\" \
+                 here, give each agent a token (`shef token join`), and then set tls = \"required\""
             );
         }
         return Ok(None);

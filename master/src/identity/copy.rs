@@ -89,8 +89,8 @@ impl AuthorityCopy {
 }
 
 impl AuthorityCopy {
-    /// Whether members spoke plainly when the data directory was used last: a store that was emptied since is no
-    /// new cluster, whose members have to have certificates.
+    /// Whether members spoke plainly when the data directory was used last: a store that was emptied since is
+    /// no new cluster, whose members have to have certificates.
     #[must_use]
     pub fn members_were_plain(&self) -> bool {
         self.path.with_file_name(PLAIN).exists()

@@ -49,8 +49,8 @@ pub enum ReportCounts {
 pub enum NotASpeaker {
     /// It came without TLS.
     #[error(
-        "agents of this cluster speak TLS; this one has no identity yet: start it with a join token, which `shef token \
-         join` prints on a master (JOIN_TOKEN)"
+        "agents of this cluster speak TLS; this one has no identity yet: start it with a join token, which \
+         `shef token join` prints on a master (JOIN_TOKEN)"
     )]
     Plain,
     /// It shows no certificate.
@@ -58,8 +58,9 @@ pub enum NotASpeaker {
     Anonymous,
     /// Its certificate is one of something else, or does not count any more.
     #[error(
-        "the certificate of {0} is none of a host of this cluster, or that host has been forgotten; to let the host \
-         join again, stop its agent, empty the agent's data directory, and start it with a new join token"
+        "the certificate of {0} is none of a host of this cluster, or that host has been forgotten; to let \
+         the host join again, stop its agent, empty the agent's data directory, and start it with a new join \
+         token"
     )]
     NoHost(Identity),
     /// It is about another host.

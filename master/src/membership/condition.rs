@@ -39,11 +39,11 @@ impl Standing {
     }
 }
 
-/// A master that starts leaves a drain at least this part of the time that was asked for: its wall clock may be
-/// ahead of that of the master before it.
+/// A master that starts leaves a drain at least this part of the time that was asked for: its wall clock may
+/// be ahead of that of the master before it.
 const LEAST_PART: u64 = 4;
-/// What it leaves at least of a drain of which it is not known how much time was asked for: records of versions
-/// before 0.2 do not say.
+/// What it leaves at least of a drain of which it is not known how much time was asked for: records of
+/// versions before 0.2 do not say.
 const LEAST_LEFT: DurationMs = DurationMs(60_000);
 
 /// What the operator wants of a host.

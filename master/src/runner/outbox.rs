@@ -40,7 +40,8 @@ const CONFIRMED_BY: u32 = 2;
 #[derive(Debug)]
 struct InFlight {
     revision: Revision,
-    /// Set if it was piggybacked on the answer to a report: how many reports came since without confirming it.
+    /// Set if it was piggybacked on the answer to a report: how many reports came since without confirming
+    /// it.
     piggybacked: Option<u32>,
     set: BTreeSet<ReplicaId>,
     remove: BTreeSet<ReplicaId>,
@@ -83,7 +84,8 @@ pub struct Outbox {
     agent: Agent,
     /// The digest of the agent's ledger in its last report.
     held: Option<LedgerDigest>,
-    /// How many looks at the ledger in a row have found something else than was sent, and when is the next one.
+    /// How many looks at the ledger in a row have found something else than was sent, and when is the next
+    /// one.
     unlike: (u32, MonoMs),
     room_bytes: usize,
 }
@@ -311,8 +313,8 @@ impl Outbox {
         self.to_set.extend(of_it.map(|(id, _)| id.clone()));
     }
 
-    /// The push of the present revision builds on no other one. Everything is to be said again, or only what a
-    /// ledger does not hold: the one with the digest that is returned.
+    /// The push of the present revision builds on no other one. Everything is to be said again, or only what
+    /// a ledger does not hold: the one with the digest that is returned.
     fn begin_anew(&mut self) -> Option<LedgerDigest> {
         let revision = Some(self.revision);
         self.to_remove = self.removing.keys().cloned().collect();

@@ -13,8 +13,8 @@ use shef_common::{
     status::{PublishedPort, ReplicaState, ReplicaStatus},
 };
 
-/// The addresses at which replicas of the host at `address` take connections, by their last word; of more than
-/// [`MAX_PROBED_PORTS`] a sample. `template` says what a replica is to run.
+/// The addresses at which replicas of the host at `address` take connections, by their last word; of more
+/// than [`MAX_PROBED_PORTS`] a sample. `template` says what a replica is to run.
 pub fn published<'a>(
     address: Ipv4Addr,
     statuses: impl Iterator<Item = &'a ReplicaStatus>,

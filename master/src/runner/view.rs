@@ -14,8 +14,8 @@ use crate::membership::{Intent, Standing};
 pub struct IntentView {
     /// As in `drained`.
     pub intent: IntentWord,
-    /// When the replicas that a drained host still has are removed, replaced or not. A master that starts later
-    /// gives the drain at least a quarter of the time that was asked for.
+    /// When the replicas that a drained host still has are removed, replaced or not. A master that starts
+    /// later gives the drain at least a quarter of the time that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<WallMs>,
     /// Whether that time has come.

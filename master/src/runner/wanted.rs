@@ -97,8 +97,8 @@ impl Room {
         self.takes(id.as_str().len() + 3)
     }
 
-    /// Takes an assignment, if there is room: its template unless that is there already, and what its registry
-    /// is shown, which is so many bytes.
+    /// Takes an assignment, if there is room: its template unless that is there already, and what its
+    /// registry is shown, which is so many bytes.
     pub fn takes_assignment(
         &mut self,
         wanted: &WantedReplica,

@@ -128,7 +128,10 @@ mod tests {
         /// They are what a map is, also in JSON, and what differs between two of them is found.
         #[test]
         fn property_bindings_are_a_map(
-            steps in proptest::collection::vec((select(vec![0_u32, 1, 63, 64, 4_095, 4_096, 9_000]), 0_u32..4), 0..40)
+            steps in proptest::collection::vec(
+                (select(vec![0_u32, 1, 63, 64, 4_095, 4_096, 9_000]), 0_u32..4),
+                0..40,
+            )
         ) {
             let (mut bindings, mut map) = (Bindings::default(), BTreeMap::new());
             for (slot, host) in steps {
@@ -142,7 +145,8 @@ mod tests {
                 }
                 let pairs: Vec<_> = bindings.iter().map(|(slot, node)| (slot, node.clone())).collect();
                 prop_assert_eq!(&pairs, &map.clone().into_iter().collect::<Vec<_>>());
-                prop_assert_eq!(bindings.slots().iter().collect::<Vec<_>>(), map.keys().copied().collect::<Vec<_>>());
+                let slots: Vec<_> = bindings.slots().iter().collect();
+                prop_assert_eq!(slots, map.keys().copied().collect::<Vec<_>>());
                 prop_assert_eq!(bindings.get(slot), map.get(&slot));
                 prop_assert_eq!(bindings.is_empty(), map.is_empty());
                 let differs = map_before.get(&slot) != map.get(&slot);

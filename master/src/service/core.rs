@@ -424,7 +424,8 @@ impl ServiceCore {
         self.schedule(draft, placement_request, effects);
     }
 
-    /// Says that it is not needed any more. Only what its cluster sends it changes that, and no time of before.
+    /// Says that it is not needed any more. Only what its cluster sends it changes that, and no time of
+    /// before.
     fn retire(&mut self, effects: &mut Vec<Effect>) {
         self.step = Step::Retired;
         effects.push(Effect::Retire);

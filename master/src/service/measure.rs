@@ -349,8 +349,8 @@ mod tests {
     use super::*;
     use crate::service::observations::LOOKS;
 
-    /// How many replicas are looked at, how many pages are shown anew, and how many bytes are written, for one
-    /// event each and what follows from it.
+    /// How many replicas are looked at, how many pages are shown anew, and how many bytes are written, for
+    /// one event each and what follows from it.
     fn work(kind: Kind, replicas: u32) -> Vec<(&'static str, u64, usize, usize)> {
         let mut large = LargeService::new(kind, replicas).unwrap();
         let mut counted = |what, act: &dyn Fn(&mut LargeService)| {

@@ -168,8 +168,8 @@ pub fn waits_for_capacity(
     !record.emptied.contains(slot) && is_lost && has_no_host()
 }
 
-/// The slots that serve nobody, for whatever reason, where a rollout stops old replicas first. It lets at most
-/// `parallelism` slots become so.
+/// The slots that serve nobody, for whatever reason, where a rollout stops old replicas first. It lets at
+/// most `parallelism` slots become so.
 pub fn unserved(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> SlotSet {
     // A rollout that has ended incomplete leaves old replicas, which are bounded alike.
     let is_under_way = record.rollout.is_some() || slots.has_old;
@@ -194,7 +194,8 @@ pub fn serves(replica: &ReplicaRecord, class: ReplicaClass, observed: &Observati
         ReplicaClass::Outdated | ReplicaClass::Migrating => {
             !observed.has_status(replica) || observed.is_well(replica)
         }
-        // A replica that this core has just placed does not serve yet; one from before the master's start may.
+        // A replica that this core has just placed does not serve yet; one from before the master's start
+        // may.
         ReplicaClass::Starting => {
             !observed.has_status(replica) && !observed.newly_placed.contains(&replica.id)
         }

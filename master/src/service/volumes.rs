@@ -30,9 +30,9 @@ pub fn keeps_volumes(record: &ServiceRecord) -> bool {
         || kept()
 }
 
-/// The hosts that may hold data of `record` which its replicas are to find again: where one with a volume that
-/// stays there has been seen running. In mode `global` every host has its slot from the beginning: where one
-/// was placed.
+/// The hosts that may hold data of `record` which its replicas are to find again: where one with a volume
+/// that stays there has been seen running. In mode `global` every host has its slot from the beginning: where
+/// one was placed.
 pub fn hosts_with_data<'a>(record: &'a ServiceRecord, places: &'a Places) -> BTreeSet<&'a NodeName> {
     let sticks = || record.spec.template.mounts.iter().any(Mount::is_sticky);
     if record.deleted || !(keeps_volumes(record) || sticks()) {

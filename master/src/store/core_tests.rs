@@ -205,9 +205,9 @@ enum Op {
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let fault =
         prop_oneof![Just(Fault::Refuse), Just(Fault::UnconfirmedDone), Just(Fault::UnconfirmedNotDone)];
+    let keys = prop::collection::btree_map(0..5_u8, prop::bool::weighted(0.2), 1..3);
     let op = prop_oneof![
-        8 => (prop::collection::btree_map(0..5_u8, prop::bool::weighted(0.2), 1..3), prop::bool::weighted(0.05))
-            .prop_map(|(keys, stale)| Op::Commit(keys, stale)),
+        8 => (keys, prop::bool::weighted(0.05)).prop_map(|(keys, stale)| Op::Commit(keys, stale)),
         8 => Just(Op::Deliver),
         4 => (1..1_000_u64).prop_map(Op::Advance),
         2 => fault.prop_map(Op::Fault),
@@ -250,7 +250,8 @@ proptest! {
         rig.drain();
         prop_assert!(rig.open.is_empty(), "unanswered: {:?}", rig.open);
         prop_assert_eq!(rig.stored(), rig.model.clone());
-        let mirror: BTreeMap<_, _> = rig.core.records().into_iter().map(|r| (r.key, (r.version, r.value))).collect();
+        let mirror = rig.core.records().into_iter().map(|r| (r.key, (r.version, r.value)));
+        let mirror: BTreeMap<_, _> = mirror.collect();
         prop_assert_eq!(mirror, rig.model);
         prop_assert_eq!(rig.lost, 0);
     }

@@ -2,8 +2,8 @@
 //!
 //! Everything is one hash, `<prefix>:store`, so no eviction, expiry or clumsy
 //! DEL can take a part of it: fields `format`, `cluster`, `epoch`, `leader`,
-//! `session`, `change`, and one for each [`Key`] (`service/<name>`, `node/<name>`, `stats` …) with a version, a
-//! space and JSON. Every call is one script, which is atomic in Redis.
+//! `session`, `change`, and one for each [`Key`] (`service/<name>`, `node/<name>`, `stats` …) with a version,
+//! a space and JSON. Every call is one script, which is atomic in Redis.
 //!
 //! Beside it lies a change log, the stream `<prefix>:changes`: which records each of the last commits has
 //! changed. A second master [follows](RedisStore::follow) it, and reads everything where the log is lost or

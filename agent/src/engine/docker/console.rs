@@ -172,7 +172,8 @@ impl CommandControl for DockerCommand {
             if !end_session(&container, pid).await {
                 log::warn!(
                     container:%, pid;
-                    "a command whose reader has gone runs on: the agent does not see the container's processes"
+                    "a command whose reader has gone runs on: the agent does not see the container's \
+                     processes"
                 );
             }
             Ok(())

@@ -30,8 +30,8 @@ pub(super) fn may_be_made(network: &Network) -> bool {
     !OWN_NETWORKS.contains(&network.name.as_str())
 }
 
-/// The volume of shef's own that a template mounts: it holds the passwords, the store or the ledger. No master
-/// of this version sends such a template.
+/// The volume of shef's own that a template mounts: it holds the passwords, the store or the ledger. No
+/// master of this version sends such a template.
 pub(super) fn system_volume(template: &Template) -> Option<&str> {
     template.mounts.iter().find_map(|mount| match mount {
         Mount::Volume { source, .. } => SYSTEM_VOLUMES.contains(&source.as_str()).then_some(source.as_str()),
@@ -334,8 +334,9 @@ mod tests {
             "user": "u", "hostname": "h", "labels": {"l": "1"}, "init": true, "tty": true, "read_only": true,
             "stop_signal": "SIGINT", "stop_grace_s": 1, "ulimits": {"nofile": {"soft": 1, "hard": 1}},
             "sysctls": {"net.a": "1"},
-            "cap_add": ["ALL"], "cap_drop": ["ALL"], "group_add": ["g"], "oom_score_adj": 1, "shm_bytes": 4_096,
-            "privileged": true, "security_opt": ["seccomp=unconfined"], "pid": "host", "ipc": "host",
+            "cap_add": ["ALL"], "cap_drop": ["ALL"], "group_add": ["g"],
+            "oom_score_adj": 1, "shm_bytes": 4_096, "privileged": true,
+            "security_opt": ["seccomp=unconfined"], "pid": "host", "ipc": "host",
             "userns": "host", "cgroup_parent": "/c",
             "extra_hosts": {"a": "10.0.0.1"}, "host_gateway": ["b"], "dns": ["10.0.0.1"],
             "logging": {"driver": "local", "options": {"a": "b"}}, "forced": 1,

@@ -135,10 +135,10 @@ impl Console for FakeEngine {
         })
     }
 
-    /// `cat` gives back its input; with a terminal up to the key that ends it, and as with an engine the output
-    /// closes along with the input. `env` writes the variables that it is given. `exit N` ends with that
-    /// code, `reset N` too, but its output breaks as that of an engine does whose command has not read its
-    /// input; anything else writes itself.
+    /// `cat` gives back its input; with a terminal up to the key that ends it, and as with an engine the
+    /// output closes along with the input. `env` writes the variables that it is given. `exit N` ends with
+    /// that code, `reset N` too, but its output breaks as that of an engine does whose command has not read
+    /// its input; anything else writes itself.
     fn exec<'a>(&'a self, id: &'a str, order: &'a ExecOrder) -> EngineFuture<'a, Command> {
         self.operation("exec", self.latency.look, move |state| {
             state.by_id(id)?;

@@ -39,8 +39,8 @@ fn named(mount: &Mount) -> Option<NamedVolume> {
 }
 
 /// What a list shows of a container: neither its policy, nor its environment, nor its volumes, nor when
-/// it was started, nor what its check wrote. Of one that has another name than its replica's, the agent's shell
-/// adds a look.
+/// it was started, nor what its check wrote. Of one that has another name than its replica's, the agent's
+/// shell adds a look.
 #[must_use]
 pub fn listed(container: &Container) -> Container {
     let is_looked_at = container.is_renamed();

@@ -170,7 +170,8 @@ impl LedgerWriter {
         write
     }
 
-    /// Whether the next write is a whole new log: the present one is twice what it says, or cannot be trusted.
+    /// Whether the next write is a whole new log: the present one is twice what it says, or cannot be
+    /// trusted.
     fn is_to_be_replaced(&self) -> bool {
         match self.log {
             Log::Unmeasured => false,
@@ -222,8 +223,8 @@ impl LedgerWriter {
         self.live_bytes = self.live_bytes - before + self.ledger.bytes_of(&touched);
     }
 
-    /// The master knows that the removal of `id` is done. Forgetting it is not urgent: one that is found again
-    /// is found done.
+    /// The master knows that the removal of `id` is done. Forgetting it is not urgent: one that is found
+    /// again is found done.
     pub fn confirm(&mut self, id: &ReplicaId, now: MonoMs) {
         let in_flight = match &mut self.in_flight {
             Some(in_flight) => {

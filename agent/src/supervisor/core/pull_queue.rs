@@ -77,8 +77,8 @@ impl PullQueue {
         self.pulls.remove(image).map(|pull| pull.waiters).unwrap_or_default()
     }
 
-    /// The engine has gone away during a pull: the replicas wait on, and the image is asked for again. Returns
-    /// whether somebody waits.
+    /// The engine has gone away during a pull: the replicas wait on, and the image is asked for again.
+    /// Returns whether somebody waits.
     pub fn begin_again(&mut self, image: &WantedImage) -> bool {
         let waits = self.stop(image);
         if waits {

@@ -56,7 +56,8 @@ impl WorkQueue {
         }
     }
 
-    /// Takes the replica whose step is next, if a bound allows one. `only_stops`: nothing else may be done now.
+    /// Takes the replica whose step is next, if a bound allows one. `only_stops`: nothing else may be done
+    /// now.
     pub fn pop(&mut self, only_stops: bool) -> Option<(Lane, ReplicaId)> {
         if self.working < self.bound && !only_stops {
             if let Some(id) = self.work.pop_front() {

@@ -41,8 +41,8 @@ impl Disk {
         end.bytes
     }
 
-    /// A write fails, after so many bytes of an appended record at most have reached the disk. A log that is to
-    /// be replaced stays as it is.
+    /// A write fails, after so many bytes of an appended record at most have reached the disk. A log that is
+    /// to be replaced stays as it is.
     pub fn fail(&mut self, write: &LedgerWrite, reached: usize) {
         if let LedgerWrite::Append(change) = write {
             assert!(!self.is_doubtful, "appended to a log that may end with a part of a record");

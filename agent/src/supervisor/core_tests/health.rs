@@ -65,7 +65,8 @@ fn a_start_whose_end_was_missed_shows_the_ports_that_the_container_has_now() {
     }
 }
 
-/// The container has run with this end of its network since then. Returns how many looks the next list leads to.
+/// The container has run with this end of its network since then. Returns how many looks the next list leads
+/// to.
 fn runs_as(world: &mut World, endpoint: &str, since: WallMs) -> usize {
     let container = world.containers.get_mut(ID).unwrap();
     (container.endpoints, container.started_at) = ([endpoint.to_owned()].into(), Some(since));

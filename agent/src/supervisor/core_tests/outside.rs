@@ -435,8 +435,8 @@ fn a_job_that_somebody_stops_is_not_run_twice() {
     is_killed(&mut world);
     let ended = status(&world);
     assert_eq!(ended.state, ReplicaState::Failed);
-    let reason = "it was stopped from outside shef (signal 9); exited with code 137; its restart condition is \
-                  never";
+    let reason = "it was stopped from outside shef (signal 9); exited with code 137; its restart condition \
+                  is never";
     assert_eq!(ended.reason.as_deref(), Some(reason));
     let mut world = by_rule(RestartCondition::OnFailure);
     is_stopped(&mut world);

@@ -144,8 +144,8 @@ impl LedgerFile {
     /// Carries out one write; durable when this returns. Returns how many bytes the log has then.
     ///
     /// # Errors
-    /// [`LedgerError::Io`]: the ledger on disk is the old or the new one, whole. Nothing can be appended until
-    /// the log was replaced.
+    /// [`LedgerError::Io`]: the ledger on disk is the old or the new one, whole. Nothing can be appended
+    /// until the log was replaced.
     pub fn write(&self, write: &LedgerWrite) -> Result<u64, LedgerError> {
         match write {
             LedgerWrite::Append(change) => self.append(change),

@@ -1,10 +1,10 @@
-//! Format 1, a ledger as one JSON document: how versions before the log kept it, how the first record of a log
-//! holds it, and what the head is.
+//! Format 1, a ledger as one JSON document: how versions before the log kept it, how the first record of a
+//! log holds it, and what the head is.
 //!
 //! The head is a ledger of format 1 that says who the host is, whose it is and whom it follows, and that it
-//! holds nothing. The bootstrap reads the cluster in it. An agent of a version before the log takes it for its
-//! ledger, and works on as one that has lost its assignments: it finds its containers by their labels, runs
-//! them on, and gets a snapshot, because no master has pushed revision 0. Then it writes its own ledger
+//! holds nothing. The bootstrap reads the cluster in it. An agent of a version before the log takes it for
+//! its ledger, and works on as one that has lost its assignments: it finds its containers by their labels,
+//! runs them on, and gets a snapshot, because no master has pushed revision 0. Then it writes its own ledger
 //! in the head's place, and so without `log`: which a later agent reads instead of the log.
 
 use std::collections::BTreeSet;

@@ -23,8 +23,8 @@ impl Replica {
         self.shown_run.is_unsure
     }
 
-    /// The engine has answered a look. Whatever it shows, no second look follows, and later lists are compared
-    /// with the endpoints that it shows.
+    /// The engine has answered a look. Whatever it shows, no second look follows, and later lists are
+    /// compared with the endpoints that it shows.
     pub(super) fn looked_at_run(&mut self, look: Look<'_>) {
         self.shown_run.is_unsure = false;
         if let Look::Ours(container) = look
@@ -39,9 +39,9 @@ impl Replica {
         self.shown_run = ShownRun::default();
     }
 
-    /// The engine shows its container. If it ran when it was shown last, and was started anew since, that counts
-    /// as a restart: its run has other ends of its networks, and began after it is known to run. Somebody who
-    /// connects it to a network changes the first alone.
+    /// The engine shows its container. If it ran when it was shown last, and was started anew since, that
+    /// counts as a restart: its run has other ends of its networks, and began after it is known to run.
+    /// Somebody who connects it to a network changes the first alone.
     pub(super) fn compares_runs(&mut self, container: &Container) {
         let runs = |state| matches!(state, ContainerState::Running | ContainerState::Paused);
         if !runs(container.state) || container.endpoints.is_empty() {

@@ -1,7 +1,7 @@
 //! Somebody else than the agent stops a replica's container, as with `docker stop`, `docker kill` or
-//! `docker rm -f`. The engine tells of the signal before it tells of the end. Such an end is no failure of the
-//! program: the container is started again, and the end does not count as a restart. Neither is a check that
-//! fails between the signal and the end: a program that shuts down stops to listen first.
+//! `docker rm -f`. The engine tells of the signal before it tells of the end. Such an end is no failure of
+//! the program: the container is started again, and the end does not count as a restart. Neither is a check
+//! that fails between the signal and the end: a program that shuts down stops to listen first.
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
@@ -12,8 +12,8 @@ use shef_common::{
 use super::{Replica, Restarts, Seen, Step, signals};
 use crate::engine::{Container, ContainerState};
 
-/// A process that runs on for so long after a signal was not ended by the signal. One that was told to end has
-/// its grace besides.
+/// A process that runs on for so long after a signal was not ended by the signal. One that was told to end
+/// has its grace besides.
 const ENDS_WITHIN: DurationMs = DurationMs(10_000);
 /// The code of a process that a signal has ended: this, and the signal's number.
 const BY_SIGNAL: i64 = 128;
@@ -21,7 +21,8 @@ const BY_SIGNAL: i64 = 128;
 /// When something happened to a process.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EventTime {
-    /// By the engine's clock, if its event carries a time. An event may arrive much later than it was emitted.
+    /// By the engine's clock, if its event carries a time. An event may arrive much later than it was
+    /// emitted.
     pub emitted: Option<WallMs>,
     pub arrived: MonoMs,
 }
@@ -47,9 +48,9 @@ struct Signal {
 }
 
 impl Signal {
-    /// Whether a process that ends at `end` with this code was ended by the signal. A signal such as QUIT stops
-    /// some programs, by the stop signal that their image names, and has others only write a dump: if the end
-    /// comes late, its code tells.
+    /// Whether a process that ends at `end` with this code was ended by the signal. A signal such as QUIT
+    /// stops some programs, by the stop signal that their image names, and has others only write a dump: if
+    /// the end comes late, its code tells.
     fn explains(&self, exit_code: i64, end: EventTime) -> bool {
         let is_orderly = exit_code == 0 || exit_code == BY_SIGNAL + i64::from(self.number);
         let within = if self.is_stop || is_orderly { self.stops_within } else { ENDS_WITHIN };
@@ -64,7 +65,8 @@ pub(super) struct Outside {
     signalled: Option<Signal>,
     /// The signal that has ended the process, until it runs again.
     stopped_by: Option<u8>,
-    /// Whether the back-off counts what was done already: an end and a removal of one container are one repair.
+    /// Whether the back-off counts what was done already: an end and a removal of one container are one
+    /// repair.
     is_counted: bool,
 }
 
@@ -129,7 +131,8 @@ impl Outside {
 }
 
 impl Replica {
-    /// Whether its process may be shutting down because of somebody's signal: then a failing check is no failure.
+    /// Whether its process may be shutting down because of somebody's signal: then a failing check is no
+    /// failure.
     pub fn may_be_shutting_down(&self, now: Now) -> bool {
         self.outside.excuses_checks_until(now.mono).is_some()
     }

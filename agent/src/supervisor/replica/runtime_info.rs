@@ -67,7 +67,8 @@ impl Output {
 }
 
 impl CheckState {
-    /// The state after `self`, by the engine's own check. A list does not say why it fails, an inspection does.
+    /// The state after `self`, by the engine's own check. A list does not say why it fails, an inspection
+    /// does.
     fn next(&self, container: &Container) -> Self {
         let is_look = container.env.is_some();
         let output = container.check_output.clone();
@@ -228,8 +229,8 @@ impl Replica {
         self.runtime_info.image_check
     }
 
-    /// Its process has begun, and that was missed: a check of the agent's begins anew, those of the run before do
-    /// not count. What the engine checks, its list shows.
+    /// Its process has begun, and that was missed: a check of the agent's begins anew, those of the run
+    /// before do not count. What the engine checks, its list shows.
     pub(super) fn runs_anew(&mut self) {
         let is_ours =
             self.order.assignment().is_some_and(|of| matches!(checker(&of.template), Checker::Agent(..)));
@@ -265,8 +266,8 @@ impl Replica {
         self.is_to_be_seen_anew();
     }
 
-    /// Its ports and its address may be others: where they matter, the engine is asked for them, and nothing is
-    /// checked there until it has answered.
+    /// Its ports and its address may be others: where they matter, the engine is asked for them, and nothing
+    /// is checked there until it has answered.
     pub(super) fn is_to_be_seen_anew(&mut self) {
         let Some(assignment) = self.order.assignment() else { return };
         let template = &assignment.template;

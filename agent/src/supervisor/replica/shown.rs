@@ -106,7 +106,8 @@ impl Replica {
         }
     }
 
-    /// Something happened to its container, whose id is the one we know; `emitted`: when, by the engine's clock.
+    /// Something happened to its container, whose id is the one we know; `emitted`: when, by the engine's
+    /// clock.
     pub fn happened(&mut self, kind: EventKind, emitted: Option<WallMs>, now: Now) {
         if !matches!(self.seen, Seen::Present { .. }) {
             return;

@@ -1,4 +1,5 @@
-//! Signals by number, as engines tell of them, and by name, as specs write them. The numbers are those of Linux.
+//! Signals by number, as engines tell of them, and by name, as specs write them. The numbers are those of
+//! Linux.
 
 /// Asks a program to end; the stop signal of an image that names no other.
 const TERM: u8 = 15;
@@ -71,7 +72,8 @@ pub(super) fn is_stop(signal: u8, stop_signal: &str) -> bool {
     matches!(signal, TERM | KILL) || number_of(stop_signal) == Some(signal)
 }
 
-/// Whether a process may end because of `signal`: of any but the harmless ones and the one that its spec names.
+/// Whether a process may end because of `signal`: of any but the harmless ones and the one that its spec
+/// names.
 pub(super) fn may_end(signal: u8, stop_signal: &str) -> bool {
     is_stop(signal, stop_signal) || !HARMLESS.contains(&signal)
 }

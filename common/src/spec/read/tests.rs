@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::spec::ServiceSpec;
 
 /// Every kind of health check.
-const CHECKS: &str = r#"{"cmd": ["..."]}, or {"shell": "..."}, or {"http": {"port": 80, "path": "/"}}, or {"tcp": {"port": 80}}, or "none""#;
+const CHECKS: &str = "{\"cmd\": [\"...\"]}, or {\"shell\": \"...\"}, or {\"http\": {\"port\": 80, \
+                      \"path\": \"/\"}}, or {\"tcp\": {\"port\": 80}}, or \"none\"";
 
 /// Why a service with these fields is refused.
 fn refused(mut fields: Value) -> String {
@@ -106,7 +107,8 @@ fn what_is_of_another_kind_is_told_what_is_right() {
         ),
         (
             json!({"resources": {"limit": 5}}),
-            "resources.limit must be an object with some of cpu_millis, memory_bytes, pids, swap_bytes, but is 5",
+            "resources.limit must be an object with some of cpu_millis, memory_bytes, pids, swap_bytes, but \
+             is 5",
         ),
         (json!({"env": ["A=1"]}), "env must be an object, each value a string, but is [\"A=1\"]"),
         (json!({"tty": "yes"}), "tty must be true or false, but is \"yes\""),

@@ -25,8 +25,8 @@ const GENERIC: [&str; 8] = [
 /// The most fields of a table that are listed where another one is given.
 const MAX_LISTED: usize = 16;
 
-/// What the docker command, Compose and Kubernetes call a field, and its path here. The first one counts whose first
-/// part is a field of the table.
+/// What the docker command, Compose and Kubernetes call a field, and its path here. The first one counts
+/// whose first part is a field of the table.
 const ELSEWHERE: [(&str, &str); 22] = [
     ("args", "command"),
     ("cmd", "command"),
@@ -59,8 +59,8 @@ pub(super) fn schema_of<T: JsonSchema>() -> Value {
     SchemaGenerator::new(settings).into_root_schema_for::<T>().to_value()
 }
 
-/// What is wrong with `value`, which lies at `field` and is none of `schema`. `read` tries to read it, and says
-/// where in the value it failed, as in `.source` or `[3].source`, and why.
+/// What is wrong with `value`, which lies at `field` and is none of `schema`. `read` tries to read it, and
+/// says where in the value it failed, as in `.source` or `[3].source`, and why.
 pub(super) fn wrong(
     schema: &Value,
     value: &Value,

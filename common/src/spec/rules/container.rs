@@ -102,8 +102,8 @@ impl Template {
             let fits = !key.is_empty()
                 && key.len() <= MAX_LABEL
                 && !key.chars().any(|c| c.is_control() || c.is_whitespace());
-            let keys = "must have no key that is empty, longer than 4096 bytes, or contains spaces or control \
-                        characters";
+            let keys = "must have no key that is empty, longer than 4096 bytes, or contains spaces or \
+                        control characters";
             rules.name(fits, "labels", keys, key);
             let own = "must have no key that begins with shef, as those are the control plane's own";
             rules.name(!key.starts_with("shef"), "labels", own, key);

@@ -52,7 +52,8 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
     let rest = json!({
         "devices": [{"source": "/dev/null", "target": "/dev/zero2", "permissions": "rw"}],
         "device_requests": [{"driver": "nvidia", "count": -1, "capabilities": [["gpu"]]}],
-        "ports": [{"target": 80, "published": 8080}, {"target": 53, "protocol": "udp", "host_ip": "127.0.0.1"}],
+        "ports": [{"target": 80, "published": 8080},
+            {"target": 53, "protocol": "udp", "host_ip": "127.0.0.1"}],
         "mounts": [
             {"type": "volume", "source": "data", "target": "/data", "driver": "local",
                 "options": {"o": "x"}, "sticky": true},
@@ -64,7 +65,12 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
             "ipv6_address": "fd00::9"}],
         "resources": {"reserve": {"cpu_millis": 500, "memory_bytes": 33_554_432},
             "limit": {"cpu_millis": 1000, "memory_bytes": 67_108_864, "swap_bytes": 0, "pids": 64}},
-        "health": {"test": {"http": {"port": 80, "path": "/healthz", "https": true, "headers": {"Host": "a.example"}, "status": [200, 418]}}, "interval_ms": 1_000, "timeout_ms": 500, "retries": 2, "start_period_ms": 100, "on_unhealthy": "replace"},
+        "health": {
+            "test": {"http": {"port": 80, "path": "/healthz", "https": true,
+                "headers": {"Host": "a.example"}, "status": [200, 418]}},
+            "interval_ms": 1_000, "timeout_ms": 500, "retries": 2, "start_period_ms": 100,
+            "on_unhealthy": "replace",
+        },
         "restart": {"condition": "on_failure", "delay_ms": 1_000, "max_attempts": 3, "window_ms": 60_000},
         "on_disconnect": {"stop_after": {"seconds": 60}}, "rebalance": {"on": {"per_minute": 6}},
         "placement": {"constraints": [{"key": "label.zone", "op": "in", "values": ["a", "b"]}],

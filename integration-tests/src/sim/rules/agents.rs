@@ -78,8 +78,8 @@ impl World {
         }
     }
 
-    /// An agent says yes to a push: what it acts on is on its disk. What a master knows to be gone, it may have
-    /// forgotten only in memory.
+    /// An agent says yes to a push: what it acts on is on its disk. What a master knows to be gone, it may
+    /// have forgotten only in memory.
     pub fn rules_on_disk(&mut self, host: usize, acts_on: &Ledger) {
         let disk = &self.hosts[host].ledger;
         let is_there = disk.accepted == acts_on.accepted

@@ -11,7 +11,8 @@ use shef_master::{
 
 use crate::sim::world::World;
 
-/// So many of a service's last commits are remembered: those of two masters that do not know how theirs ended.
+/// So many of a service's last commits are remembered: those of two masters that do not know how theirs
+/// ended.
 const MOST_COMMITTING: usize = 16;
 
 impl World {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use shef_common::ids::{NodeName, NodeUid};
 
-/// The most forgotten hosts that a master remembers. Beyond, the one that was forgotten first is erased. Should
-/// that one come back, it is taken over with what it holds.
+/// The most forgotten hosts that a master remembers. Beyond, the one that was forgotten first is erased.
+/// Should that one come back, it is taken over with what it holds.
 pub const FORGOTTEN_LIMIT: usize = 1_000;
 
 /// Forgotten hosts, up to a limit.

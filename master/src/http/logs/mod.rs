@@ -200,7 +200,8 @@ impl Sources {
             tokio::select! {
                 () = writer.gone() => return,
                 () = stopping(&api) => {
-                    self.format.note(&mut self.out, &Note::Whole { note: "the master stops; ask again".to_owned() });
+                    let note = "the master stops; ask again".to_owned();
+                    self.format.note(&mut self.out, &Note::Whole { note });
                     let _ = writer.write(self.out.split().freeze()).await;
                     return;
                 }

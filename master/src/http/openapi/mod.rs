@@ -43,7 +43,9 @@ pub fn described(calls: &[Call]) -> Value {
         "paths": paths,
         "components": {
             "schemas": answered.take_definitions(true),
-            "securitySchemes": { "token": { "type": "http", "scheme": "bearer", "bearerFormat": "shef_ID_SECRET" } },
+            "securitySchemes": {
+                "token": { "type": "http", "scheme": "bearer", "bearerFormat": "shef_ID_SECRET" },
+            },
         },
     })
 }

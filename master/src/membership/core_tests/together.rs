@@ -1,4 +1,5 @@
-//! Hosts that are cut off together, in any order and spacing, until the first of them is due to be called down.
+//! Hosts that are cut off together, in any order and spacing, until the first of them is due to be called
+//! down.
 
 use std::collections::BTreeMap;
 

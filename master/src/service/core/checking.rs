@@ -1,5 +1,5 @@
-//! What is kept so that an event costs what it changes, against the same found from scratch: for tests and the
-//! simulator, which ask after every event.
+//! What is kept so that an event costs what it changes, against the same found from scratch: for tests and
+//! the simulator, which ask after every event.
 
 use super::ServiceCore;
 use crate::service::{

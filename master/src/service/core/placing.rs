@@ -226,8 +226,8 @@ impl ServiceCore {
     }
 }
 
-/// How many replicas each host is to lose once everything runs the generation that is wanted, beside those that
-/// are replaced now.
+/// How many replicas each host is to lose once everything runs the generation that is wanted, beside those
+/// that are replaced now.
 fn leaving(
     record: &ServiceRecord,
     slots: &SlotSet,

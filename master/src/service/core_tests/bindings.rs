@@ -478,10 +478,12 @@ proptest! {
             let may_have = *zone == "a" && !condition.is_leaving();
             // One that is cordoned keeps what it has.
             let must_have = may_have && condition.takes_replicas();
-            prop_assert!(count <= usize::from(may_have) && count >= usize::from(must_have), "{n}: {count}, {condition:?}, {zone}");
+            let expected = usize::from(must_have)..=usize::from(may_have);
+            prop_assert!(expected.contains(&count), "{n}: {count}, {condition:?}, {zone}");
         }
         let view = model.view.as_ref().unwrap();
         let waits = |line: &String| line.contains("which is cordoned");
-        prop_assert!(view.state == ServiceState::Running || view.missing.iter().all(waits), "{:?}", view.missing);
+        let is_served = view.state == ServiceState::Running || view.missing.iter().all(waits);
+        prop_assert!(is_served, "{:?}", view.missing);
     }
 }

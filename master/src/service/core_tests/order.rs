@@ -222,8 +222,8 @@ fn an_update_that_every_hosts_policy_refuses_is_refused_with_its_field() {
         panic!("it is taken")
     };
     assert_eq!(errors[0].field, "cap_add");
-    let rule = "must be what a host that may run the service allows, but the policy of each of them refuses the \
-                capability SYS_ADMIN";
+    let rule = "must be what a host that may run the service allows, but the policy of each of them refuses \
+                the capability SYS_ADMIN";
     assert!(errors[0].message.starts_with(rule), "{errors:?}");
     let taken = put(|template| template.networks = vec![Network::named("host")]);
     assert!(taken.is_ok(), "one host allows it: {taken:?}");

@@ -198,13 +198,15 @@ proptest! {
         passes(&mut model);
         let before = placed(model.durable.as_ref().map(|(_, record)| record));
         let plan = dry_run(&model, &then.request()).unwrap();
-        let (version, generation) = model.durable.as_ref().map(|(version, record)| (*version, record.generation)).unzip();
+        let durable = model.durable.as_ref().map(|(version, record)| (*version, record.generation));
+        let (version, generation) = durable.unzip();
         prop_assert_eq!(plan.version, version);
         let ticket = model.ask(then.request());
         passes(&mut model);
         let accepted = model.answers[&ticket].clone().unwrap();
         prop_assert_eq!(plan.generation, accepted.generation);
-        prop_assert_eq!(plan.starts_rollout, generation.is_some_and(|generation| generation != accepted.generation));
+        let has_begun = generation.is_some_and(|generation| generation != accepted.generation);
+        prop_assert_eq!(plan.starts_rollout, has_begun);
         let after = placed(model.durable.as_ref().map(|(_, record)| record));
         let actions: BTreeMap<Slot, _> = plan.actions.iter().map(|action| (action.slot, action)).collect();
         let slots: BTreeSet<Slot> = before.keys().chain(after.keys()).copied().collect();
@@ -224,12 +226,13 @@ proptest! {
             let expected = match (old, new) {
                 (Some(_), None) => vec![ActionKind::Remove, ActionKind::Replace],
                 (None, _) => vec![ActionKind::Create],
-                (Some(_), Some(_)) if is_kept && action.action != ActionKind::Keep => vec![ActionKind::Replace, ActionKind::Move],
-                (Some(_), Some(_)) if is_kept => vec![ActionKind::Keep],
+                (Some(_), Some(_)) if is_kept && action.action == ActionKind::Keep => vec![ActionKind::Keep],
+                (Some(_), Some(_)) if is_kept => vec![ActionKind::Replace, ActionKind::Move],
                 (Some(old), Some(new)) if old.2 == new.2 => vec![ActionKind::Move, ActionKind::Replace],
                 (Some(_), Some(_)) => vec![ActionKind::Replace],
             };
-            prop_assert!(expected.contains(&action.action), "slot {}: {:?} instead of {:?}", slot, action, expected);
+            let is_expected = expected.contains(&action.action);
+            prop_assert!(is_expected, "slot {}: {:?} instead of {:?}", slot, action, expected);
         }
     }
 }

@@ -101,7 +101,8 @@ proptest! {
                 Act::Rebalance(per_minute) => drop(model.ask(Request::Rebalance { per_minute })),
                 Act::Moves(on) => {
                     let rebalance = if on { Rebalance::On { per_minute: 60 } } else { Rebalance::Off };
-                    let change = Change([("rebalance".to_owned(), serde_json::to_value(rebalance).unwrap())].into_iter().collect());
+                    let rebalance = serde_json::to_value(rebalance).unwrap();
+                    let change = Change([("rebalance".to_owned(), rebalance)].into_iter().collect());
                     model.ask(Request::Change { change, expect: Expect::Any });
                 }
                 Act::Starts(works) => model.fails = !works,
@@ -130,7 +131,8 @@ proptest! {
             prop_assert_eq!(record.rebalancing, None, "every rebalance ends");
             if !record.spec.rebalance.is_off() {
                 let counts = [0, 1, 2].map(|n| model.on(n));
-                prop_assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{:?}", counts);
+                let (most, least) = (counts.iter().max().unwrap(), counts.iter().min().unwrap());
+                prop_assert!(most - least <= 1, "{:?}", counts);
             }
         }
     }

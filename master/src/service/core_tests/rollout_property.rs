@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use shef_common::spec::{FailureAction, Order, ServiceSpec, Update};
 
 use super::super::{
-    record::Want,
+    record::{ReplicaRecord, Want},
     request::{Expect, Request, RolloutCommand},
     rollout::{Phase, RolloutState},
     view::ServiceState,
@@ -83,7 +83,8 @@ fn act() -> impl Strategy<Value = Act> {
         RolloutCommand::Promote,
     ]);
     prop_oneof![
-        3 => (1_u32..7, prop_oneof![4 => image(), 1 => Just(FADING)], update()).prop_map(|(n, image, update)| Act::Put(n, image, update)),
+        3 => (1_u32..7, prop_oneof![4 => image(), 1 => Just(FADING)], update())
+            .prop_map(|(n, image, update)| Act::Put(n, image, update)),
         1 => (0_u32..7).prop_map(Act::Scale),
         2 => command.prop_map(Act::RolloutCommand),
         1 => Just(Act::Restart),
@@ -130,6 +131,12 @@ fn passes(model: &mut Model, seconds: u64) {
     }
 }
 
+/// What a failure shows of the service.
+fn seen(model: &Model) -> String {
+    let missing = model.view.as_ref().map(|view| &view.missing);
+    format!("{missing:?} {:?}", model.durable.as_ref().map(|(_, record)| brief(record)))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
@@ -156,16 +163,17 @@ proptest! {
         let image = record.spec.template.image.pinned();
         if record.rollout.is_some() || BAD.contains(&image.as_str()) {
             // No earlier generation has ever run: what is bad stays so until its user wants another.
-            prop_assert!(BAD.contains(&image.as_str()), "{:?} {}", model.view.as_ref().map(|view| &view.missing), brief(&record));
+            prop_assert!(BAD.contains(&image.as_str()), "{}", seen(&model));
             model.ask(Request::Put { spec: spec(record.spec.replicas, "app:9"), expect: Expect::Any });
             passes(&mut model, 150);
         }
         let (_, record) = model.durable.clone().unwrap();
         let wanted = record.spec.replicas as usize;
-        prop_assert_eq!(record.rollout.clone(), None, "{:?} {}", model.view.as_ref().map(|view| &view.missing), brief(&record));
+        prop_assert_eq!(record.rollout.clone(), None, "{}", seen(&model));
         prop_assert_eq!(model.running(), wanted, "{}", brief(&record));
         prop_assert_eq!(model.view.as_ref().unwrap().state, ServiceState::Running, "{:?}", model.view);
-        prop_assert!(record.replicas.iter().all(|r| r.generation == record.generation && r.want == Want::Run));
+        let runs = |r: &ReplicaRecord| r.generation == record.generation && r.want == Want::Run;
+        prop_assert!(record.replicas.iter().all(runs));
         let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
         prop_assert_eq!(slots.len(), wanted, "one replica a slot");
         prop_assert!(record.earlier.is_empty() && record.history.len() <= 10);
@@ -185,7 +193,7 @@ proptest! {
         let waits = |model: &Model| {
             let rollout = model.durable.as_ref().and_then(|(_, record)| record.rollout.clone());
             let canary = model.view.as_ref().and_then(|view| view.rollout.as_ref()).map(|view| view.state);
-            let over = rollout.is_none_or(|rollout| matches!(rollout.phase, Phase::Paused { until_hosts: _, .. }));
+            let over = rollout.is_none_or(|rollout| matches!(rollout.phase, Phase::Paused { .. }));
             (over || canary == Some(RolloutState::Canary)) && model.in_commit.is_none()
         };
         for _ in 0..1_000 {
@@ -197,7 +205,7 @@ proptest! {
             model.report();
             while model.step() {}
         }
-        prop_assert!(waits(&model), "{:?} {:?}", model.view.as_ref().map(|view| &view.missing), model.durable.as_ref().map(|(_, r)| brief(r)));
+        prop_assert!(waits(&model), "{}", seen(&model));
     }
 
     /// Nothing but the update goes wrong: whatever its settings and whatever the image, as many serve
@@ -233,7 +241,7 @@ proptest! {
         prop_assert!(model.most_wanted <= (n + surge) as usize, "{} were wanted at once", model.most_wanted);
         let bad = [REFUSED, CRASHING, SICK].contains(&image);
         let (_, record) = model.durable.clone().unwrap();
-        prop_assert_eq!(record.rollout.clone(), None, "{:?} {}", model.view.as_ref().map(|view| &view.missing), brief(&record));
+        prop_assert_eq!(record.rollout.clone(), None, "{}", seen(&model));
         prop_assert_eq!(model.running(), n as usize);
         let wanted = if bad { "app:1" } else { image };
         prop_assert_eq!(record.spec.template.image.pinned(), wanted);
@@ -241,7 +249,8 @@ proptest! {
         prop_assert_eq!(rolled_back.is_some(), bad);
         if !bad {
             let counts = [0, 1, 2].map(|n| model.on(n));
-            prop_assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{:?}", counts);
+            let (most, least) = (counts.iter().max().unwrap(), counts.iter().min().unwrap());
+            prop_assert!(most - least <= 1, "{:?}", counts);
         }
     }
 }

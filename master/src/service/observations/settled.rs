@@ -1,5 +1,5 @@
-//! Slots that need no look: nothing is to be decided of them until something happens to them, or their time has
-//! come. With them left out, an event costs what it changes, however large the service is.
+//! Slots that need no look: nothing is to be decided of them until something happens to them, or their time
+//! has come. With them left out, an event costs what it changes, however large the service is.
 //!
 //! To take a slot out of these sets never changes a decision: what is decided follows from looking at a slot,
 //! and this only says of some what one would see. So whatever happens to a slot takes it out, and the next
@@ -180,8 +180,8 @@ impl Observations {
         first_of(self.cache_for(record).starts.iter(), &settled.starting)
     }
 
-    /// The slots of `record` that may need a look: those that are not settled, and those with a replica that is
-    /// not to run.
+    /// The slots of `record` that may need a look: those that are not settled, and those with a replica that
+    /// is not to run.
     pub fn open_slots(&self, record: &ServiceRecord) -> SlotSet {
         record.replicas.filled().without(&self.settled_in(record).all()).with(record.replicas.others())
     }
@@ -232,7 +232,8 @@ impl Observations {
         self.on_its_way(record, new, self.class(record, new), true)
     }
 
-    /// Whether a rollout brings `replica`, nothing is wrong with it, and it is known whether it serves already.
+    /// Whether a rollout brings `replica`, nothing is wrong with it, and it is known whether it serves
+    /// already.
     fn is_new_in_rollout(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
         record.rollout.is_some()
             && replica.generation == record.generation

@@ -152,7 +152,8 @@ impl Observations {
             trial.well_since =
                 is_well(&status).then(|| was_well.filter(|_| failure.is_none()).unwrap_or(now));
             if was_well.is_some() && trial.well_since.is_none() && failure.is_none() {
-                // It was well, and does not say that it failed: somebody has stopped it. Its time begins anew.
+                // It was well, and does not say that it failed: somebody has stopped it. Its time begins
+                // anew.
                 trial.began = now;
             }
         }

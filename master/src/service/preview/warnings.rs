@@ -37,8 +37,8 @@ pub(super) fn of(
     warnings
 }
 
-/// What hosts have reported of volumes that replicas use. It holds on as long as the volumes' definitions stay
-/// as they are.
+/// What hosts have reported of volumes that replicas use. It holds on as long as the volumes' definitions
+/// stay as they are.
 fn reported(before: &ServiceRecord, wanted: &ServiceRecord, observed: &Observations) -> Vec<String> {
     let defined = definitions(&wanted.spec.template);
     let mut hosts: BTreeMap<&str, BTreeSet<&NodeName>> = BTreeMap::new();
@@ -75,8 +75,8 @@ fn only_canaries(spec: &ServiceSpec) -> Option<String> {
     let (canary, replicas) = (spec.update.canary, spec.replicas);
     (spec.mode.is_replicated() && replicas > 0 && canary > replicas).then(|| {
         format!(
-            "update.canary is {canary} and replicas is {replicas}: an update replaces every replica before it \
-             waits to be promoted"
+            "update.canary is {canary} and replicas is {replicas}: an update replaces every replica before \
+             it waits to be promoted"
         )
     })
 }

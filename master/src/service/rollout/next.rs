@@ -22,7 +22,8 @@ use crate::{
     },
 };
 
-/// The next step of `record`'s rollout, or of the probation after it, if it has one. `slots` are the record's.
+/// The next step of `record`'s rollout, or of the probation after it, if it has one. `slots` are the
+/// record's.
 #[must_use]
 pub fn next(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> Next {
     let mut next = Next::default();
@@ -194,7 +195,8 @@ fn start_slots(
     let mut unserved = unserved(record, slots, observed).with(&in_progress);
     let (parallelism, surge) = (update.parallelism.max(1) as usize, surge(record));
     let units_left = (parallelism + on_trial).min(surge).saturating_sub(in_progress.len());
-    // Where hosts have to be prepared first, some candidates are not ready to use the free unit of parallelism.
+    // Where hosts have to be prepared first, some candidates are not ready to use the free unit of
+    // parallelism.
     let most = if record.stops_first() { 2 * parallelism + 1 } else { units_left };
     let candidates = candidates(record, rollout, slots, observed, most, next);
     let mut left = canaries.clone();
@@ -263,8 +265,8 @@ impl Canaries {
 }
 
 /// The slots that only wait for the end of their new replica's trial while the old one serves. Then the next
-/// slot may start, unless there is a delay between slots, or old replicas stop first and a slot on trial would
-/// be the only one that serves.
+/// slot may start, unless there is a delay between slots, or old replicas stop first and a slot on trial
+/// would be the only one that serves.
 fn on_trial_beside_old(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> SlotSet {
     if record.stops_first() || record.spec.update.delay_ms > 0 {
         return SlotSet::default();

@@ -76,8 +76,7 @@ impl Head {
     pub(super) fn of(record: &ServiceRecord) -> Self {
         // Whoever adds a field says here where it is stored.
         let ServiceRecord {
-            spec:
-                ServiceSpec { name, replicas, template: _, on_disconnect, rebalance, mode, placement, update },
+            spec,
             generation,
             deleted,
             created,
@@ -96,6 +95,8 @@ impl Head {
             history,
             last_rollout,
         } = record;
+        let ServiceSpec { name, replicas, template: _, on_disconnect, rebalance, mode, placement, update } =
+            spec;
         let rollout = rollout.clone().map(|rollout| Rollout {
             started_slots: SlotSet::default(),
             failures: BTreeMap::new(),

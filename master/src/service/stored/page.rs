@@ -26,7 +26,8 @@ pub struct Page {
     bindings: BTreeMap<Slot, u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     emptied: Vec<Slot>,
-    /// Of the rollout that is under way: the slots that it has started, and those of which new replicas failed.
+    /// Of the rollout that is under way: the slots that it has started, and those of which new replicas
+    /// failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "turned")]
     started_slots: Vec<Slot>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

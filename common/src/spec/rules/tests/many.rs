@@ -61,7 +61,9 @@ fn bodies() -> Vec<Value> {
         http("headers", map(&json!("\u{0}"))),
         http("status", list(&json!(1))),
         json!({ "placement": { "constraints": list(&json!({ "key": "", "op": "==", "values": [] })) } }),
-        json!({ "placement": { "preferences": list(&json!({ "key": "", "op": "in", "values": ["\u{0}"] })) } }),
+        json!({ "placement": {
+            "preferences": list(&json!({ "key": "", "op": "in", "values": ["\u{0}"] })),
+        } }),
         json!({ "placement": { "constraints": [{ "key": "node.os", "op": "in", "values": strings }] } }),
         json!({ "placement": map(&json!(1)) }),
         map(&json!(1)),

@@ -54,8 +54,8 @@ fn a_service_goes_from_a_number_to_one_a_host_and_back() {
     let three = with(json!({"replicas": 3})).unwrap();
     // As where one body has both: the number is not dropped without a word.
     let said = patched(&three, json!({"mode": "global"})).unwrap_err();
-    let expected = "replicas is 3, but must not be given in mode global: there is one replica a host (replicas: \
-                    null gives it up)";
+    let expected = "replicas is 3, but must not be given in mode global: there is one replica a host \
+                    (replicas: null gives it up)";
     assert_eq!(said, expected);
     let both = patched(&three, json!({"mode": "global", "image": "A"})).unwrap_err();
     assert!(both.contains("image ") && both.contains(expected), "{both}");

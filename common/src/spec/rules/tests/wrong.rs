@@ -70,8 +70,9 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
             json!({"health": {"test": {"http": {
                 "port": 1, "path": "/", "headers": {"host": "a", "Host": "b"},
             }}}}),
-            "health.test.http.headers.Host must be there once, whatever the case of its letters, but is Host; \
-             health.test.http.headers.host must be there once, whatever the case of its letters, but is host",
+            "health.test.http.headers.Host must be there once, whatever the case of its letters, but is \
+             Host; health.test.http.headers.host must be there once, whatever the case of its letters, but \
+             is host",
         ),
         (
             json!({"oom_score_adj": 1001, "resources": {"limit": {"swap_bytes": 1}}}),
@@ -167,7 +168,8 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         ),
         (
             json!({"ports": [
-                {"target": 80, "published": 80, "host_ip": "::"}, {"target": 81, "published": 80, "host_ip": "::1"},
+                {"target": 80, "published": 80, "host_ip": "::"},
+                {"target": 81, "published": 80, "host_ip": "::1"},
             ]}),
             "ports[1] must differ from ports[0], but both publish port 80 (tcp)",
         ),
@@ -177,7 +179,8 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         ),
         (
             json!({"ports": [{"target": 80, "mode": "host"}]}),
-            "ports[0].mode is not a field here: its fields are host_ip, host_ipv6, protocol, published, target",
+            "ports[0].mode is not a field here: its fields are host_ip, host_ipv6, protocol, published, \
+             target",
         ),
         (
             json!({"ports": [
@@ -255,7 +258,8 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         ),
         (
             json!({"resources": {"limit": {"memory_bytes": 1_000}}}),
-            "resources.limit.memory_bytes must be 0 (no limit) or at least 6291456 bytes (6 MiB), but is 1000",
+            "resources.limit.memory_bytes must be 0 (no limit) or at least 6291456 bytes (6 MiB), but is \
+             1000",
         ),
         (
             json!({"resources": {"reserve": {"cpu_millis": 600}, "limit": {"cpu_millis": 500}}}),

@@ -76,7 +76,8 @@ pub(super) fn replica_calls() -> Vec<Call> {
             Param {
                 name: "detach",
                 about: "`true`: the command runs on by itself. The last frame comes, with code 0, once it \
-                        has begun. Without it, the command ends with the connection: SIGHUP, and SIGKILL after 2 s.",
+                        has begun. Without it, the command ends with the connection: SIGHUP, and SIGKILL \
+                        after 2 s.",
                 example: "true",
             },
             Param { name: "tty", about: "`true`: the command gets a terminal.", example: "true" },

@@ -39,8 +39,8 @@ pub(super) fn token_calls() -> Vec<Call> {
                 (
                     "services",
                     "string",
-                    "For a deployer: the beginning of the names of the services that it may change; by default \
-                     all services.",
+                    "For a deployer: the beginning of the names of the services that it may change; by \
+                     default all services.",
                 ),
                 (
                     "uses",

@@ -67,8 +67,8 @@ impl Model {
             brief(new)
         );
         let is_serving = |kept: &ReplicaRecord| self.runs(&kept.id) || self.away.contains(&kept.node);
-        // A replica that was reported while it was up counted as ready when this was planned. Later reports came
-        // too late.
+        // A replica that was reported while it was up counted as ready when this was planned. Later reports
+        // came too late.
         let seemed_well = |kept: &ReplicaRecord| self.reported_well.contains(&kept.id);
         let serving: BTreeSet<_> =
             new.wanted().filter(|kept| is_serving(kept)).map(|kept| kept.slot).collect();
