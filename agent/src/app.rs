@@ -217,6 +217,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         uid: identity.uid.clone(),
         boot: identity.boot.clone(),
         agent_url: Some(identity.agent_url.clone()),
+        follows: None,
     };
     let settings = Settings {
         node: node.clone(),
@@ -247,8 +248,9 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         pulled.clone(),
         binds,
         reporter.address().recipient(),
-    )
-    .start();
+    );
+    let followed = supervisor.followed();
+    let supervisor = supervisor.start();
     let disk = EngineDisk::new(config.engine_disk_dir.clone(), engine_address.is_on(config.host_ip));
     let images = Rc::new(Cleaner {
         client: HostClient::new(to_masters.clone()),
@@ -282,7 +284,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         supervisor.clone().recipient(),
         consoles,
         images,
-        alive,
+        http::SignOfLife { alive, followed },
         prober,
     )
     .await

@@ -19,7 +19,7 @@ pub use self::{
     orders::{Accepted, Assignment, Push, PushRefused, Refusal},
     probe_key::ProbeKey,
     probes::{
-        Alive, MAX_PROBE_MS, MAX_PROBED_PORTS, PORTS_PATH, PROBE_PATH, PortsOutcome, ProbeOutcome,
+        Alive, Follows, MAX_PROBE_MS, MAX_PROBED_PORTS, PORTS_PATH, PROBE_PATH, PortsOutcome, ProbeOutcome,
         ProbePorts, ProbeThrough,
     },
     wire_push::{MAX_PUSH_BYTES, MAX_WRITTEN_OUT_BYTES},

@@ -11,7 +11,7 @@ macro_rules! profiles {
     )*};
 }
 
-// Together 4,150 seeds; each test is short of the time limit by far, also where others share the machine.
+// Together 4,350 seeds; each test is short of the time limit by far, also where others share the machine.
 profiles! {
     calm: 200,
     rollouts: 400,
@@ -29,6 +29,7 @@ profiles! {
     store_loss: 200,
     emptied: 200,
     two_masters: 200,
+    two_stores: 200,
     everything: 350,
 }
 
@@ -113,6 +114,9 @@ seeded_bugs! {
     leaves_pages: LeavesPages by crashes as "is stored as nobody has committed it",
     reuses_numbers: ReusesNumbers by crashes as "is the number of a second replica",
     believes_address: BelievesAddress by impostors as "is to run is sent to",
+    leads_just_above: LeadsJustAbove by two_stores as "follows the master of the lost host",
+    keeps_leader_secret: KeepsLeaderSecret by two_stores as "not converged",
+    counts_what_stopped: CountsWhatStopped by hosts as "is shown as running, but",
     two_names: TwoNames by engines as "is stored as a second host",
 }
 

@@ -210,16 +210,19 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     start_on_as(config, store, Succession::default()).await
 }
 
+/// Whether nobody leads a store: it was restored, by an operator who wants its master to lead.
+pub async fn is_restored(store: &dyn Store, leader: &LeaderId) -> bool {
+    let nobody = Fence { epoch: Epoch(0), leader: leader.clone() };
+    matches!(store.check(&nobody).await, Err(StoreError::Fenced { stored }) if stored.leader.is_nobody())
+}
+
 async fn start_on_as(
     config: MasterConfig,
     store: Arc<dyn Store>,
     how: Succession,
 ) -> Result<MasterHandle, StartError> {
     let leader = random_id(LeaderId::parse)?;
-    // A store that nobody leads was restored, by an operator who wants its master to lead.
-    let nobody = Fence { epoch: Epoch(0), leader: leader.clone() };
-    let restored =
-        matches!(store.check(&nobody).await, Err(StoreError::Fenced { stored }) if stored.leader.is_nobody());
+    let restored = is_restored(&*store, &leader).await;
     let key = SecretKey(config.secret_key_file.clone());
     let vault = tokio::task::spawn_blocking(move || key.open()).await.map_err(|_| StartError::Ended)?;
     if let Err(error) = &vault {

@@ -22,6 +22,6 @@ pub mod stats;
 pub mod store;
 pub mod view;
 
-pub use app::{MasterHandle, StartError, start, start_on};
+pub use app::{MasterHandle, StartError, is_restored, start, start_on};
 pub use recover::{Unreadable, recover};
 pub use restore::{RestoreError, restore};

@@ -4,8 +4,10 @@
 use actix_web::{HttpResponse, web};
 use shef_common::protocol::Alive;
 
+use super::probe::SignOfLife;
+
 /// The process is up.
-pub async fn health(alive: web::Data<Alive>) -> HttpResponse {
-    let Alive { node, uid, .. } = &**alive;
+pub async fn health(sign: web::Data<SignOfLife>) -> HttpResponse {
+    let Alive { node, uid, .. } = &sign.alive;
     HttpResponse::Ok().json(serde_json::json!({ "OK": true, "node": node, "uid": uid }))
 }

@@ -14,5 +14,5 @@ mod registry_login;
 mod server;
 mod usage;
 
-pub use probe::Prober;
+pub use probe::{Prober, SignOfLife};
 pub use server::Server;

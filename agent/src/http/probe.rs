@@ -6,6 +6,7 @@ use std::{rc::Rc, time::Duration};
 use actix_web::{HttpResponse, web};
 use shef_common::{
     client::{HostClient, Security},
+    clock::Now,
     endpoint::agent_address,
     ports::probe_ports,
     problem::Code,
@@ -16,9 +17,19 @@ use shef_common::{
 use tokio::sync::Semaphore;
 
 use super::assignments::problem;
+use crate::supervisor::Followed;
 
 /// The most probes for others that are under way at once.
 const MAX_PROBES: usize = 32;
+
+/// What an agent says of itself when it is probed.
+#[derive(Debug, Clone)]
+pub struct SignOfLife {
+    /// What stays.
+    pub alive: Alive,
+    /// Whom it follows.
+    pub followed: Followed,
+}
 
 /// What a server needs to look at other agents.
 #[derive(Clone)]
@@ -45,8 +56,8 @@ impl Prober {
 }
 
 /// `GET`: 200 `Alive`.
-pub async fn alive(alive: web::Data<Alive>) -> HttpResponse {
-    HttpResponse::Ok().json(&**alive)
+pub async fn alive(sign: web::Data<SignOfLife>) -> HttpResponse {
+    HttpResponse::Ok().json(Alive { follows: sign.followed.get(Now::read().mono), ..sign.alive.clone() })
 }
 
 /// `POST`: 200 `ProbeOutcome` of another agent; 400 for an address that is none, 503 for another key, when

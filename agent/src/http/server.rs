@@ -19,7 +19,7 @@ use shef_common::{
     disk::DISK_PATH,
     exec::DRAIN_MS,
     problem::{Code, Problem},
-    protocol::{ASSIGNMENTS_PATH, Alive, PORTS_PATH, PROBE_PATH},
+    protocol::{ASSIGNMENTS_PATH, PORTS_PATH, PROBE_PATH},
     registry::LOGIN_PATH,
     shares::Shares,
     sockets,
@@ -31,7 +31,11 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
 };
 
-use super::{assignments, disk, exec, health, logs, probe, probe::Prober, registry_login, usage};
+use super::{
+    assignments, disk, exec, health, logs, probe,
+    probe::{Prober, SignOfLife},
+    registry_login, usage,
+};
 use crate::{
     console::{Consoles, Meter},
     images::Cleaner,
@@ -70,7 +74,7 @@ enum Stage {
 }
 
 impl Server {
-    /// Serves `listener` on this arbiter until [`Server::stop`]; `alive` is the answer to probes. With `tls`
+    /// Serves `listener` on this arbiter until [`Server::stop`]; `sign` is the answer to probes. With `tls`
     /// its callers are members of the cluster alone.
     ///
     /// # Errors
@@ -81,7 +85,7 @@ impl Server {
         supervisor: Recipient<ApplyPush>,
         consoles: Consoles,
         images: Rc<Cleaner>,
-        alive: Alive,
+        sign: SignOfLife,
         prober: Prober,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::from_std(listener)?;
@@ -124,7 +128,7 @@ impl Server {
                 Err(refusal) => Either::Right(ready(Err(refusal))),
             })
             .app_data(supervisor)
-            .app_data(web::Data::new(alive))
+            .app_data(web::Data::new(sign))
             .app_data(web::Data::new(Meter::new(consoles.clone())))
             .app_data(web::Data::new(consoles))
             .app_data(web::Data::new(images))

@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use super::{
     binds::{Binds, Container},
     core::{Core, Description, EffectHandler, Event, Limits, Operation, Outcome},
+    followed::Followed,
     ledger::{Ledger, LedgerFile, LedgerWrite, NotWritten},
     messages::{Acknowledged, ApplyPush, Describe, Joined, MasterAnswered, Shutdown, WhichCluster},
 };
@@ -43,6 +44,7 @@ const RETRY_REPORTER: std::time::Duration = std::time::Duration::from_millis(10)
 /// The supervisor actor. See the module's own words.
 pub struct Supervisor {
     core: Core,
+    followed: Followed,
     engine: Rc<dyn Engine>,
     pulled: Rc<Pulled>,
     binds: Option<Binds>,
@@ -74,6 +76,7 @@ impl Supervisor {
         let policy = binds.as_ref().map(|binds| binds.policy().clone());
         Self {
             core: Core::new(ledger, limits, Now::read()).under(policy),
+            followed: Followed::default(),
             engine,
             pulled,
             binds,
@@ -94,7 +97,15 @@ impl Supervisor {
         for effect in self.core.handle(event, Now::read()) {
             effect.dispatch(&mut Shell { act: self, ctx });
         }
+        self.core.show_followed(&self.followed);
         self.set_timer(ctx);
+    }
+
+    /// Whom this host follows, now and later.
+    #[must_use]
+    pub fn followed(&self) -> Followed {
+        self.core.show_followed(&self.followed);
+        self.followed.clone()
     }
 
     fn set_timer(&mut self, ctx: &mut Context<Self>) {

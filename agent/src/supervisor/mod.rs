@@ -25,6 +25,7 @@ mod binds;
 mod core;
 #[cfg(test)]
 mod core_tests;
+mod followed;
 pub mod ledger;
 mod messages;
 mod replica;
@@ -33,4 +34,5 @@ mod restarts;
 pub use self::core::{Core, Description, Effect, EffectHandler, Event, Limits, Operation, Outcome};
 pub use actor::Supervisor;
 pub use binds::Binds;
+pub use followed::Followed;
 pub use messages::{Acknowledged, ApplyPush, Describe, Joined, MasterAnswered, Shutdown, WhichCluster};

@@ -6,7 +6,7 @@ use std::net::SocketAddrV4;
 use serde::{Deserialize, Serialize};
 
 use super::ProbeKey;
-use crate::ids::{BootId, NodeName, NodeUid};
+use crate::ids::{BootId, Fence, NodeName, NodeUid};
 
 /// `POST` on the agent: a [`ProbePorts`], answered by a [`PortsOutcome`].
 pub const PORTS_PATH: &str = "/v1/probe/ports";
@@ -25,6 +25,19 @@ pub struct Alive {
     /// Where it says that it listens, as in [`super::HostInfo`]. Agents of versions before 0.2 do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_url: Option<String>,
+    /// Whom it follows. Agents of versions before 0.2 do not say, nor does one that follows nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<Follows>,
+}
+
+/// Whom an agent follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Follows {
+    /// The leadership.
+    pub fence: Fence,
+    /// For how long no master that knows the host has answered the agent, in milliseconds.
+    #[serde(deserialize_with = "crate::bounds::number")]
+    pub leader_silent_ms: u64,
 }
 
 /// Master → agent: look whether another agent answers.

@@ -1,10 +1,12 @@
 //! A program that a test starts: its output in a file, its end with the test's.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs::{self, OpenOptions},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -14,6 +16,8 @@ use super::wait::until_within;
 
 /// How much of the end of a log is shown when a test fails, in bytes.
 const SHOWN_BYTES: usize = 6_000;
+/// Ports below those that the kernel gives away, and above those that programs are known by.
+const BELOW_EPHEMERAL: std::ops::Range<u16> = 20_000..32_000;
 
 /// One program. It can be started, ended and started again with the same words.
 /// Whatever way the test ends, the system ends it too.
@@ -174,12 +178,16 @@ fn end_of(log: &Path) -> String {
     String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(SHOWN_BYTES)..]).into_owned()
 }
 
-/// A port of the loopback that is free now.
+/// A port of the loopback that is free now, and that this process has given to nobody else. It is none that the
+/// kernel gives away, to clients or for port 0: one of those may be somebody's before it is bound.
 ///
 /// # Panics
 /// If there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut drawn = std::iter::repeat_with(|| fastrand::u16(BELOW_EPHEMERAL)).take(1_000);
+    drawn.find(|port| is_free(port) && given.insert(*port)).expect("a free port")
 }

@@ -13,7 +13,7 @@ use fastrand::Rng;
 use shef_agent::{
     engine::{EngineFacts, WantedImage},
     reporter::{self, Settings},
-    supervisor::{self, Event, Limits, ledger::Ledger},
+    supervisor::{self, Event, Followed, Limits, ledger::Ledger},
 };
 use shef_common::{
     clock::{DurationMs, MonoMs, Now},
@@ -271,12 +271,15 @@ impl World {
 impl Agent {
     /// What it answers a probe.
     #[must_use]
-    pub fn alive(&self, host: &Host) -> Alive {
+    pub fn alive(&self, host: &Host, now: u64) -> Alive {
+        let followed = Followed::default();
+        self.supervisor.show_followed(&followed);
         Alive {
             node: host.called().clone(),
             uid: host.ledger.uid.clone(),
             boot: self.boot.clone(),
             agent_url: (host.release == Release::This).then(|| host.agent_url()),
+            follows: followed.get(MonoMs(now - self.started)).filter(|_| host.release == Release::This),
         }
     }
 

@@ -152,6 +152,8 @@ impl World {
                     self.at(0, Ev::SecondMasterStart);
                 }
             }
+            Chaos::LoseMastersHost => self.lose_masters_host(),
+            Chaos::Backup => self.back_up_or_restore(),
             Chaos::RenameHost => {
                 let node = &self.hosts[host].node;
                 // One that no store knows has no name yet: it would be a member under the other one for good.

@@ -1,10 +1,17 @@
 //! What agents may do by themselves while no master answers (`on_disconnect`).
 
 use shef_agent::engine::Container;
-use shef_common::{ids::ReplicaId, labels, protocol::Assignment};
+use shef_common::{ids::ReplicaId, labels, protocol::Assignment, status::ReplicaState};
+use shef_master::{
+    cluster::PhaseView,
+    service::{ReplicaView, Want},
+};
 
 use super::world::World;
 
+/// How long a master may show as running what its agent has stopped: until the host is suspect, a report's way and
+/// the grace of a stop.
+const SHOWN_LATE_MS: u64 = 10_000;
 /// How long a stop that was due may wait for its turn with the engine, in milliseconds.
 const TURN_MS: u64 = 60_000;
 
@@ -18,6 +25,27 @@ impl World {
             host.silences.push((now, silent));
         }
         host.master_answered_at = now;
+    }
+
+    /// What its agent has stopped, as no master answered, does not count as running for long: its host is
+    /// suspect for a moment less than the agent waits. A master that it has not reported to does not know since when.
+    pub(super) fn rules_stopped_alone(&mut self) {
+        let Some(master) = self.master.as_ref().filter(|master| master.phase == PhaseView::Leading) else {
+            return;
+        };
+        // What was reported since then is about what came after.
+        let is_late = |shown: &ReplicaView| {
+            let stopped = self.rules.stopped_alone.get(&shown.id).copied();
+            let is_silent = |at| master.last_reports.get(&shown.node).is_some_and(|reported| *reported <= at);
+            stopped.is_some_and(|at| is_silent(at) && at + SHOWN_LATE_MS <= self.now)
+        };
+        let shown = master.services_shown.values().flat_map(|shown| &shown.replica_states);
+        let wrong = shown
+            .filter(|shown| shown.want == Want::Run && shown.state == ReplicaState::Running)
+            .find(|shown| !shown.host_down && is_late(shown));
+        if let Some(id) = wrong.map(|shown| shown.id.clone()) {
+            self.violated(format!("{id} is shown as running, but its agent has stopped it long ago"));
+        }
     }
 
     /// The check of a container fails, and its spec may have its agent stop it for that.
@@ -53,6 +81,7 @@ impl World {
         let (now, host) = (self.now, &self.hosts[host]);
         let silent = now - host.master_answered_at.max(host.agent_since);
         let longest = host.silences.iter().map(|(_, silent)| *silent).fold(silent, u64::max);
+        self.rules.stopped_alone.insert(id.clone(), now);
         if longest < u64::from(shortest) * 1_000 {
             self.violated(format!(
                 "{node} stops {id} after {longest} ms without a master, but {shortest} s is the time"

@@ -11,7 +11,8 @@
 //! - [`world`]: the queue of what is to come, and the run from start to verdict
 //! - [`net`]: calls between hosts; [`engine`]: a container engine
 //! - [`master`], [`agent`]: the drivers in place of the actors
-//! - [`user`], [`operator`], [`chaos`]: who asks for things, and who breaks them
+//! - [`user`], [`operator`], [`chaos`]: who asks for things, and who breaks them; [`lost_host`]: two masters on
+//!   two stores
 //! - [`rules`], [`brake`], [`disconnect`]: what must hold after every step; [`converged`]: what must hold in
 //!   the end
 
@@ -21,6 +22,7 @@ mod chaos;
 mod converged;
 mod disconnect;
 mod engine;
+mod lost_host;
 mod master;
 mod net;
 mod operator;

@@ -120,6 +120,16 @@ pub struct Call {
 }
 
 impl Call {
+    /// The run of the master that calls.
+    const fn master(&self) -> Option<u64> {
+        match self.from {
+            Caller::Prober { inc, .. } | Caller::FirstLife { inc, .. } | Caller::Runner { inc, .. } => {
+                Some(inc)
+            }
+            Caller::Helper { .. } | Caller::Reporter { .. } => None,
+        }
+    }
+
     /// The host that probes for the master.
     const fn helper(&self) -> Option<usize> {
         match self.from {
@@ -208,8 +218,9 @@ impl World {
         let host = host.or_else(|| self.late.get(&call).copied());
         let Some(host) = host else { return };
         self.late.insert(call, host);
-        let helper = self.calls.get(&call).and_then(Call::helper);
-        if self.is_cut(host, helper) {
+        let open = self.calls.get(&call);
+        let helper = open.and_then(Call::helper);
+        if self.is_cut(host, helper) || self.is_of_silent_host(open.and_then(Call::master)) {
             return;
         }
         if self.master_without_sockets && matches!(**body, Body::Register(_) | Body::Report(_)) {
@@ -218,8 +229,8 @@ impl World {
         match &**body {
             Body::Probe => {
                 let agent = self.hosts[host].agent.as_ref();
-                let outcome = match agent.map(|agent| agent.alive(&self.hosts[host])) {
-                    Some(alive) => ProbeOutcome::Answered(alive),
+                let outcome = match agent.map(|agent| agent.alive(&self.hosts[host], self.now)) {
+                    Some(alive) => ProbeOutcome::Answered(self.seed_alive(alive)),
                     None => ProbeOutcome::AgentSilent { why: "refused".to_owned() },
                 };
                 self.answer(call, Reply::Probe(outcome));
@@ -248,6 +259,10 @@ impl World {
     fn called_master(&self, call: u64) -> Option<u64> {
         let second =
             matches!(self.calls.get(&call), Some(Call { from: Caller::Reporter { master: 1, .. }, .. }));
+        if let Some(lost) = &self.lost {
+            let called = if second { self.master.as_deref() } else { lost.reachable_master() };
+            return called.map(|master| master.inc);
+        }
         let (newest, rival) = (self.master.as_ref(), self.rival.as_ref());
         let called = if second { newest.filter(|_| rival.is_some()) } else { rival.or(newest) };
         called.map(|master| master.inc)
@@ -280,7 +295,8 @@ impl World {
     pub fn answer_arrives(&mut self, call: u64, reply: Reply) {
         let Some(open) = self.calls.get(&call) else { return };
         let host = open.host;
-        if self.is_cut(host, open.helper()) && !matches!(reply, Reply::None | Reply::NoSocket) {
+        let is_cut = self.is_cut(host, open.helper()) || self.is_of_silent_host(open.master());
+        if is_cut && !matches!(reply, Reply::None | Reply::NoSocket) {
             return;
         }
         let Some(Call { from, .. }) = self.calls.remove(&call) else { return };

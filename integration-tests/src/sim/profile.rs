@@ -37,6 +37,11 @@ pub enum Chaos {
     EmptyWhileDown,
     /// A second master starts on the same store while the first one runs.
     SecondMaster,
+    /// The host of the master is lost, for others, with its store; another one goes on from a backup. Later the
+    /// first one is back.
+    LoseMastersHost,
+    /// An operator takes a backup, or puts the last one in the place of what is stored.
+    Backup,
     /// A host's agent is started with another name for a while.
     RenameHost,
     /// A host's agent is started with another address, for good.
@@ -94,7 +99,7 @@ pub struct Profile {
     /// Services reserve memory, publish ports, have constraints or are global, and hosts have not room for
     /// all.
     pub demanding: bool,
-    /// Two masters run on one store at times, and agents know both.
+    /// Two masters run at times, and agents know both.
     pub two_masters: bool,
     /// Hosts are cordoned, drained, activated and forgotten, and services rebalanced.
     pub operators: bool,
@@ -212,6 +217,24 @@ impl Profile {
             ..Self::default()
         }
     }
+    /// The host of the first master is lost, and back when another one leads from a backup.
+    #[must_use]
+    pub fn two_stores() -> Self {
+        Self {
+            name: "two_stores",
+            two_masters: true,
+            chaos: &[
+                (Chaos::LoseMastersHost, 4),
+                (Chaos::Backup, 1),
+                (Chaos::Cut, 2),
+                (Chaos::CutFromMaster, 1),
+                (Chaos::CrashAgent, 1),
+            ],
+            chaos_every_ms: 4_000,
+            lose: 30,
+            ..Self::default()
+        }
+    }
     /// Hosts that change their addresses, and somebody who calls himself one of them.
     #[must_use]
     pub fn impostors() -> Self {
@@ -300,7 +323,13 @@ impl Profile {
             name: "store_loss",
             store_done_unanswered: 20,
             store_not_done: 20,
-            chaos: &[(Chaos::LoseTail, 3), (Chaos::Empty, 2), (Chaos::StoreAway, 1), (Chaos::CrashMaster, 1)],
+            chaos: &[
+                (Chaos::LoseTail, 3),
+                (Chaos::Empty, 2),
+                (Chaos::Backup, 3),
+                (Chaos::StoreAway, 1),
+                (Chaos::CrashMaster, 1),
+            ],
             chaos_every_ms: 5_000,
             store_forgets: true,
             ..Self::default()
@@ -389,6 +418,7 @@ impl Profile {
             Self::impostors(),
             Self::sockets(),
             Self::two_masters(),
+            Self::two_stores(),
             Self::engines(),
             Self::hands(),
             Self::store(),

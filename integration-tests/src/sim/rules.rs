@@ -36,6 +36,7 @@ type AcceptedKey = (usize, String, u64, Revision);
 
 /// What is remembered to judge by.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Rules {
     /// Leaders that others have followed.
     followed: BTreeSet<LeaderId>,
@@ -78,6 +79,8 @@ pub struct Rules {
     pub(super) began: BTreeMap<ServiceName, (Generation, WallMs, u64)>,
     /// In how many slots a service has run at once, up to as many as it wanted then and since.
     pub(super) served: BTreeMap<ServiceName, u32>,
+    /// When agents stopped replicas that run on for all that a master wants, as none of them answered.
+    pub(super) stopped_alone: BTreeMap<ReplicaId, u64>,
     /// Replicas that were ordered to stop, and may still run.
     pub(super) stopping: BTreeSet<ReplicaId>,
     /// How many events services have taken.
@@ -86,6 +89,8 @@ pub struct Rules {
     pub changes: Vec<u64>,
     /// The store has had a host: from then on the cluster keeps its identity.
     pub has_host: bool,
+    /// Nothing is judged: these are rules of masters that nobody follows.
+    pub are_muted: bool,
     /// The store has lost something, ever.
     pub store_lost: bool,
     /// The store has lost only the last of it, so that it contradicts the hosts.
@@ -93,6 +98,16 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// Rules that judge nothing, of a store that is led under `fence`.
+    pub fn muted(fence: Option<Fence>) -> Self {
+        Self { are_muted: true, has_host: true, fence, ..Self::default() }
+    }
+
+    /// Whether a master has ever led as `leader`.
+    pub fn has_led(&self, leader: &LeaderId) -> bool {
+        self.followed.contains(leader) || self.fence.as_ref().is_some_and(|fence| fence.leader == *leader)
+    }
+
     /// Whether a durable record has wanted `id` to be gone.
     pub fn is_unwanted(&self, id: &ReplicaId) -> bool {
         self.unwanted.contains(id)

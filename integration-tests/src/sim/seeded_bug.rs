@@ -122,11 +122,17 @@ pub enum SeededBug {
     BelievesAddress,
     /// A master that starts gives the last number of a service's replicas once more.
     ReusesNumbers,
+    /// A store that takes a backup is led only just above the epoch that the backup was made under.
+    LeadsJustAbove,
+    /// An agent that answers a probe does not say whom it follows.
+    KeepsLeaderSecret,
+    /// A service is not told that a host's reports do not arrive, while probes do.
+    CountsWhatStopped,
 }
 
 impl SeededBug {
     /// Every one.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 51] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -175,6 +181,9 @@ impl SeededBug {
         Self::OverlooksVersions,
         Self::BelievesAddress,
         Self::ReusesNumbers,
+        Self::LeadsJustAbove,
+        Self::KeepsLeaderSecret,
+        Self::CountsWhatStopped,
     ];
 }
 
@@ -213,6 +222,9 @@ impl World {
     /// Seeds bugs into the events of a service.
     pub(super) fn seed_service_event(&self, event: &mut ServiceEvent, now: &mut Now) {
         if let ServiceEvent::HostChanged { condition, .. } = event {
+            if condition.standing == Standing::Suspect && self.is_seeded(SeededBug::CountsWhatStopped) {
+                condition.standing = Standing::Ready;
+            }
             condition.overdue |= self.is_seeded(SeededBug::DrainStopsFirst) && condition.is_leaving();
         }
         if let ServiceEvent::Observed { statuses, .. } = event {

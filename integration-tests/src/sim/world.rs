@@ -6,14 +6,18 @@ use fastrand::Rng;
 use shef_agent::supervisor::ledger::LedgerWrite;
 use shef_common::{
     clock::{MonoMs, Now, WallMs},
-    ids::{Epoch, NodeName, ReplicaId},
+    ids::{NodeName, ReplicaId},
     policy::Policy,
 };
-use shef_master::store::fake::FakeStore;
+use shef_master::{
+    cluster::Succession,
+    store::{Backup, fake::FakeStore},
+};
 
 use super::{
     agent::{Host, PushForm, Release, Stream},
     engine::EngineCall,
+    lost_host::LostHost,
     master::{Mail, Master, StoreCall},
     net::{Body, Call, Reply},
     operator::Operators,
@@ -77,6 +81,12 @@ pub enum Ev {
     Operator,
     /// The operator says that the master leads, whoever leads besides.
     TakeOver,
+    /// The lost host of the first master boots.
+    LostHostBoots,
+    /// The lost host of the first master is reached again.
+    LostHostIsBack,
+    /// A process starts on the lost host of the first master.
+    OnLostHost(Box<Self>),
     /// Something breaks.
     Chaos,
     /// A host's network is cut.
@@ -141,14 +151,18 @@ pub struct World {
     pub rival: Option<Box<Master>>,
     /// Counts its runs.
     pub master_inc: u64,
-    /// The epoch above which the next one is to lead.
-    pub leads_above: Epoch,
+    /// How the next one starts.
+    pub succession: Succession,
     /// How many effects until the master is killed.
     pub master_fuse: Option<u32>,
     /// How far its wall clock is off.
     pub master_wall: i64,
     /// Whether it can open and accept no connection.
     pub master_without_sockets: bool,
+    /// The host of the first master, with its store, once it was lost.
+    pub lost: Option<Box<LostHost>>,
+    /// The operator's last backup.
+    pub backup: Option<Backup>,
     /// The hosts.
     pub hosts: Vec<Host>,
     /// Calls between hosts that wait for their answer.
@@ -217,10 +231,12 @@ impl World {
             master: None,
             rival: None,
             master_inc: 0,
-            leads_above: Epoch(0),
+            succession: Succession::default(),
             master_fuse: None,
             master_wall: 0,
             master_without_sockets: false,
+            lost: None,
+            backup: None,
             hosts,
             calls: BTreeMap::new(),
             late: BTreeMap::new(),
@@ -252,6 +268,7 @@ impl World {
 
     /// Queues `ev` for `delay` milliseconds from now, behind what is queued for then.
     pub fn at(&mut self, delay: u64, ev: Ev) {
+        let ev = if self.is_on_lost_host(&ev) { Ev::OnLostHost(Box::new(ev)) } else { ev };
         self.seq += 1;
         self.queue.insert((self.now + delay, self.seq), ev);
     }
@@ -300,6 +317,9 @@ impl World {
 
     /// A rule was broken: the run ends.
     pub fn violated(&mut self, rule: String) {
+        if self.rules.are_muted {
+            return;
+        }
         self.note(|| format!("BROKEN: {rule}"));
         self.broken.get_or_insert(rule);
     }
@@ -349,6 +369,9 @@ impl World {
             Ev::User => self.user_acts(),
             Ev::Operator => self.operator_acts(),
             Ev::TakeOver => self.operator_takes_over(),
+            Ev::LostHostBoots => self.lost_host_boots(),
+            Ev::LostHostIsBack => self.lost_host_is_back(),
+            Ev::OnLostHost(ev) => self.on_lost_host(|world| world.starts_on_lost_host(*ev)),
             Ev::Chaos => self.chaos(),
             Ev::Cut { host } => self.cut(host),
             Ev::Heal(heal) => self.heal(heal),

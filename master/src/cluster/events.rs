@@ -124,7 +124,7 @@ pub enum Event {
     Credentials(Known),
     /// Hosts report at this interval from now on.
     Interval(DurationMs),
-    /// A host's agent follows a higher fence than ours.
+    /// A host's agent says whom it follows; that may be a higher fence than ours.
     StaleFence(NodeName, HigherFence),
     /// The store is led under this fence, and not by us.
     Fenced(Fence),

@@ -8,7 +8,9 @@ use shef_common::{
     clock::{DurationMs, MonoMs, Now},
     ids::NodeName,
     ports::probe_ports,
-    protocol::{MAX_PROBE_MS, PORTS_PATH, PROBE_PATH, PortsOutcome, ProbeOutcome, ProbePorts, ProbeThrough},
+    protocol::{
+        Follows, MAX_PROBE_MS, PORTS_PATH, PROBE_PATH, PortsOutcome, ProbeOutcome, ProbePorts, ProbeThrough,
+    },
 };
 
 use super::{
@@ -20,6 +22,7 @@ use super::{
 use crate::{
     cluster::{ClusterEvent, ToCluster},
     messaging::{MAILBOX, Timer, post},
+    runner::HigherFence,
     view::ClusterView,
 };
 
@@ -123,6 +126,11 @@ impl MembershipEffects for Shell<'_> {
             log::debug!(node:%, round, by_us, outcome:?; "ports tried");
             membership.event(Event::PortsProbed { node, round, by_us, outcome }, ctx);
         }));
+    }
+
+    fn follows(&mut self, node: NodeName, follows: Follows) {
+        let higher = HigherFence::from(follows);
+        post(self.ctx, &self.membership.out.cluster, ToCluster(ClusterEvent::StaleFence(node, higher)));
     }
 
     fn interval(&mut self, interval: DurationMs) {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::SocketAddrV4, sync::Arc};
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
     ids::{NodeName, NodeUid},
-    protocol::{ProbeKey, ProbeOutcome},
+    protocol::{Alive, ProbeKey, ProbeOutcome},
 };
 
 use super::{
@@ -141,7 +141,7 @@ impl MembershipCore {
             Event::ProbeDone { node, round, via, outcome } => {
                 let rounds_wait = self.is_full();
                 self.probes = self.probes.saturating_sub(1);
-                self.probed(&node, round, via, outcome, now);
+                self.probed(&node, round, via, outcome, now, &mut effects);
                 // When many hosts are suspect, probes are many: they mind nobody but their own host.
                 if !rounds_wait && !self.is_confirmed(now) {
                     self.notify(&node, now, &mut effects);
@@ -250,6 +250,7 @@ impl MembershipCore {
         via: Option<NodeName>,
         outcome: ProbeOutcome,
         now: Now,
+        effects: &mut Vec<Effect>,
     ) {
         let Some(host) = self.hosts.get_mut(node) else { return };
         let outcome = match outcome {
@@ -261,6 +262,9 @@ impl MembershipCore {
             | ProbeOutcome::Unreachable { .. }
             | ProbeOutcome::NotProbed { .. } => outcome,
         };
+        if let ProbeOutcome::Answered(Alive { follows: Some(follows), .. }) = &outcome {
+            effects.push(Effect::Follows(node.clone(), follows.clone()));
+        }
         if via.is_none() {
             self.confirmation.iter_mut().for_each(|asks| asks.probed(node, round, &outcome));
         }

@@ -5,10 +5,17 @@ mod ports;
 mod property;
 mod together;
 
-use shef_common::clock::{DurationMs, MonoMs, Now, WallMs};
+use shef_common::{
+    clock::{DurationMs, MonoMs, Now, WallMs},
+    ids::{Epoch, Fence, LeaderId},
+    protocol::{Alive, Follows, ProbeOutcome},
+};
 
-use self::model::{Model, answered, node, not_probed, silent, unreachable};
-use super::{HostReported, Intent, Standing, events::Event};
+use self::model::{Model, answered, node, not_probed, silent, uid, unreachable};
+use super::{
+    HostReported, Intent, Standing,
+    events::{Effect, Event},
+};
 
 #[test]
 fn a_host_that_is_cut_is_suspected_and_then_down_within_its_time() {
@@ -53,6 +60,23 @@ fn one_helper_that_reaches_it_is_enough() {
     }
     assert_eq!(model.condition(0).standing, Standing::Suspect);
     assert_eq!(model.why(0), "it answers probes (through h2), but its reports do not arrive");
+}
+
+#[test]
+fn an_agent_that_answers_a_probe_says_whom_it_follows() {
+    let mut model = Model::new(1);
+    let fence = Fence { epoch: Epoch(9), leader: LeaderId::nobody() };
+    let follows = Some(Follows { fence, leader_silent_ms: 5 });
+    let ProbeOutcome::Answered(alive) = answered(0) else { panic!("it answers") };
+    let outcome = |uid| ProbeOutcome::Answered(Alive { uid, follows: follows.clone(), ..alive.clone() });
+    let probed = |model: &mut Model, outcome| {
+        let event = Event::ProbeDone { node: node(0), round: 0, via: None, outcome };
+        let effects = model.core.handle(event, Now { mono: MonoMs(2_000), wall: WallMs(2_000) });
+        effects.into_iter().any(|effect| matches!(effect, Effect::Follows(of, _) if of == node(0)))
+    };
+    assert!(probed(&mut model, outcome(uid(0))));
+    assert!(!probed(&mut model, outcome(uid(1))), "another host, at the same address");
+    assert!(!probed(&mut model, answered(0)), "it does not say");
 }
 
 #[test]

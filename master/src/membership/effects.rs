@@ -5,6 +5,7 @@ use std::net::SocketAddrV4;
 use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::NodeName,
+    protocol::Follows,
 };
 
 use super::{
@@ -39,6 +40,8 @@ pub trait MembershipEffects {
         limit: DurationMs,
         round: u64,
     );
+    /// Tells the cluster whom an agent follows that answers a probe.
+    fn follows(&mut self, node: NodeName, follows: Follows);
     /// Tells the cluster how often hosts report from now on.
     fn interval(&mut self, interval: DurationMs);
     /// Shows the brake to readers; `None`: it is not on.
@@ -60,6 +63,7 @@ pub trait MembershipEffects {
                 Effect::ProbePorts { node, addresses, via, limit, round } => {
                     self.probe_ports(node, addresses, via, limit, round);
                 }
+                Effect::Follows(node, follows) => self.follows(node, follows),
                 Effect::Interval(interval) => self.interval(interval),
                 Effect::Brake(state) => self.brake(state),
                 Effect::WakeAt(at) => self.wake_at(at),

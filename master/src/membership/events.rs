@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::NodeName,
-    protocol::{PortsOutcome, ProbeKey, ProbeOutcome},
+    protocol::{Follows, PortsOutcome, ProbeKey, ProbeOutcome},
 };
 
 use super::{BrakeState, HostChanged, HostKnown, HostReported};
@@ -96,6 +96,8 @@ pub enum Effect {
         /// Which round.
         round: u64,
     },
+    /// An agent that does not report answers a probe, and says whom it follows.
+    Follows(NodeName, Follows),
     /// Hosts are to report at this interval.
     Interval(DurationMs),
     /// Show this to readers; `None`: the brake is not on.

@@ -15,7 +15,7 @@ use shef_common::{
     bounds::MOST_ADOPTED,
     clock::{DurationMs, MonoMs},
     ids::{ClusterId, Fence, ReplicaId, Revision},
-    protocol::{Assignment, LedgerDigest, MAX_PUSH_BYTES, Push, PushRefused},
+    protocol::{Assignment, Follows, LedgerDigest, MAX_PUSH_BYTES, Push, PushRefused},
     registry::{Credentials, RegistryHost},
     spec::Template,
 };
@@ -133,6 +133,12 @@ pub struct HigherFence {
     /// For how long no master that knows the host has answered the agent; agents of versions before 0.2 do
     /// not say.
     pub silent: Option<DurationMs>,
+}
+
+impl From<Follows> for HigherFence {
+    fn from(Follows { fence, leader_silent_ms }: Follows) -> Self {
+        Self { fence, silent: Some(DurationMs(leader_silent_ms)) }
+    }
 }
 
 /// What follows from a push that came back.

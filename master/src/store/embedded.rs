@@ -23,7 +23,7 @@ use shef_common::{
 
 use super::{
     Backup, Key, LeadOutcome, Leadership, OpenError, Record, Store, StoreError, StoreFuture, Write,
-    WriteOutcome, epoch_above, epoch_before_load, withhold,
+    WriteOutcome, ahead_of_other_stores, epoch_above, epoch_before_load, withhold,
 };
 
 /// The file's name in the data directory.
@@ -261,7 +261,10 @@ impl Store for EmbeddedStore {
                 stored => stored?.map(|(_, fence)| fence.epoch).unwrap_or_default(),
             };
             let fence = Fence {
-                epoch: epoch_above(epoch_before_load(stored, replace), backup.fence.epoch)?,
+                epoch: epoch_above(
+                    epoch_before_load(stored, replace),
+                    ahead_of_other_stores(backup.fence.epoch),
+                )?,
                 leader: LeaderId::nobody(),
             };
             set_lead(&txn, &backup.cluster, &fence)?;

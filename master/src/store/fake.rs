@@ -14,7 +14,7 @@ use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 
 use super::{
     Backup, Key, LeadOutcome, Leadership, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
-    epoch_above, epoch_before_load, withhold,
+    ahead_of_other_stores, epoch_above, epoch_before_load, withhold,
 };
 
 /// What happens to the next call.
@@ -248,7 +248,10 @@ impl Store for FakeStore {
             }
             let stored = state.lead.as_ref().map(|(_, fence)| fence.epoch).unwrap_or_default();
             let fence = Fence {
-                epoch: epoch_above(epoch_before_load(stored, replace), backup.fence.epoch)?,
+                epoch: epoch_above(
+                    epoch_before_load(stored, replace),
+                    ahead_of_other_stores(backup.fence.epoch),
+                )?,
                 leader: LeaderId::nobody(),
             };
             state.lead = Some((backup.cluster.clone(), fence.clone()));

@@ -171,6 +171,17 @@ fn epoch_above(stored: Epoch, at_least: Epoch) -> Result<Epoch, StoreError> {
     stored.max(at_least).checked_next().ok_or_else(|| StoreError::no_epoch_above(stored.max(at_least)))
 }
 
+/// How far above another store's epochs a leadership begins.
+const AHEAD_OF_OTHERS: u64 = 1 << 20;
+
+/// The epoch to exceed where the state of another store was, or is, led at `epoch`. The master of that store may
+/// come back: each of its starts leads one epoch higher, and it must not come to lead hosts with what it remembers.
+#[must_use]
+pub const fn ahead_of_other_stores(epoch: Epoch) -> Epoch {
+    let ahead = epoch.0.saturating_add(AHEAD_OF_OTHERS);
+    if ahead < Epoch::MAX.0 { Epoch(ahead) } else { epoch }
+}
+
 /// What counts of a stored epoch when a backup takes the place of everything: one that no leadership can
 /// follow does not. This is how a damaged store is repaired.
 fn epoch_before_load(stored: Epoch, replace: bool) -> Epoch {

@@ -54,6 +54,7 @@ use self::{
 };
 use super::{
     Backup, LeadOutcome, Leadership, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
+    ahead_of_other_stores,
 };
 
 pub use self::{
@@ -412,7 +413,7 @@ impl Store for RedisStore {
                 let mut args = vec![
                     text(&FORMAT),
                     text(&backup.cluster),
-                    text(&backup.fence.epoch),
+                    text(&ahead_of_other_stores(backup.fence.epoch)),
                     text(&leader),
                     text(&replace),
                 ];

@@ -63,6 +63,11 @@ impl DisconnectTimer {
         self.now = now;
     }
 
+    /// Since when no master has answered that knows this host.
+    pub const fn since(&self) -> MonoMs {
+        self.since
+    }
+
     /// For how long no master has answered that knows this host.
     pub fn silent_ms(&self) -> u64 {
         (self.now - self.since).0

@@ -3,6 +3,7 @@
 use shef_common::protocol::{Accepted, LedgerDigest};
 
 use super::{Core, Description, Effect};
+use crate::supervisor::Followed;
 
 /// What was last reported of the supervisor itself. Statuses are compared replica by replica.
 #[derive(Debug, Default)]
@@ -24,6 +25,12 @@ impl Core {
             found: self.engine.found().iter().take(2).cloned().collect(),
             leader_silent_ms: self.disconnect.silent_ms(),
         }
+    }
+
+    /// Shows whom the host follows.
+    pub fn show_followed(&self, followed: &Followed) {
+        let fence = self.ledger().accepted.as_ref().map(|accepted| &accepted.fence);
+        followed.set(fence, self.disconnect.since());
     }
 
     /// Adds the step's last effect, a report, if there is anything to report.

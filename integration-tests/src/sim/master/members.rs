@@ -5,13 +5,14 @@ use std::net::SocketAddrV4;
 use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::NodeName,
-    protocol::{PortsOutcome, ProbeOutcome},
+    protocol::{Alive, Follows, PortsOutcome, ProbeOutcome},
 };
 use shef_master::{
     cluster::{ClusterEvent, PhaseView},
     membership::{
         BrakeState, Helper, HostChanged, MembershipEffect, MembershipEffects, MembershipEvent, Standing,
     },
+    runner::HigherFence,
 };
 
 use super::{Mail, Master, SETTINGS};
@@ -91,6 +92,10 @@ impl MembershipEffects for MembershipSide<'_> {
         self.master.post(Mail::Membership(probed));
     }
 
+    fn follows(&mut self, node: NodeName, follows: Follows) {
+        self.master.post(Mail::Cluster(ClusterEvent::StaleFence(node, HigherFence::from(follows))));
+    }
+
     fn interval(&mut self, interval: DurationMs) {
         self.master.post(Mail::Cluster(ClusterEvent::Interval(interval)));
     }
@@ -119,11 +124,17 @@ impl World {
         }
     }
 
+    /// A seeded bug: nobody hears whom an agent follows.
+    pub(in crate::sim) fn seed_alive(&self, mut alive: Alive) -> Alive {
+        alive.follows.take_if(|_| self.is_seeded(SeededBug::KeepsLeaderSecret));
+        alive
+    }
+
     /// A seeded bug: what a host that is not suspected has to say to a probe is known before.
     fn takes_for_granted(&self, master: &Master, node: &NodeName) -> Option<ProbeOutcome> {
         let host = &self.hosts[self.host_of(node).filter(|_| self.is_seeded(SeededBug::AsksNobody))?];
         let agent = host.agent.as_ref().filter(|_| master.ready_since.contains_key(node))?;
-        Some(ProbeOutcome::Answered(agent.alive(host)))
+        Some(ProbeOutcome::Answered(agent.alive(host, self.now)))
     }
 
     /// Seeded bugs: who does not report, or is suspected, is dead; the brake holds nobody.

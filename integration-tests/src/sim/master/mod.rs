@@ -22,6 +22,7 @@ use shef_common::{
 };
 use shef_master::{
     cluster::{ClusterCore, ClusterEffects as _, ClusterOptions, PhaseView, Succession},
+    is_restored,
     membership::{MembershipCore, Settings},
     runner::NodeView,
     scheduler::{PlacementResult, QuestionTicket, SchedulerCore, SchedulerEffects},
@@ -86,7 +87,7 @@ pub struct Master {
     /// Until when, and number, of the timer of each actor.
     timers: BTreeMap<u64, (MonoMs, u64)>,
     /// When hosts reported last, in the run's time.
-    pub(super) last_reports: BTreeMap<NodeName, u64>,
+    pub last_reports: BTreeMap<NodeName, u64>,
     boxes: BTreeMap<u64, Mailbox>,
     /// Services that have still to say what follows from their stored records.
     pub unsaid: BTreeSet<ServiceName>,
@@ -182,11 +183,14 @@ impl World {
             return;
         };
         self.arm_store_faults();
-        let led = self.store.lead(&leader, std::mem::take(&mut self.leads_above), &cluster).now_or_never();
+        let restored = is_restored(&self.store, &leader).now_or_never() == Some(true);
+        let how = self.succession;
+        let led = self.store.lead(&leader, how.above, &cluster).now_or_never();
         let Some(Ok(led)) = led else {
             self.note(|| "the master cannot lead yet".to_owned());
             return self.at(1_000, Ev::MasterStart);
         };
+        self.succession = Succession::default();
         self.rules_led(&led.fence);
         let mut recovered = match shef_master::recover(&led.records) {
             Ok((recovered, _)) => recovered,
@@ -222,7 +226,7 @@ impl World {
             // No service here has more replicas than usually fit in one commit: in some worlds fewer do.
             wave: [WAVE, 1, WAVE, 3][self.hosts.len() % 4],
             forgotten_limit: FORGOTTEN_LIMIT,
-            takes_over: false,
+            takes_over: how.takes_over || restored,
             seed: self.rng.u64(..),
         };
         let (cluster, first) = ClusterCore::new(options, leadership, recovered, now);
@@ -262,6 +266,9 @@ impl World {
 
     /// Mail for an actor of the master; everything that follows at once happens now.
     pub fn master_mail(&mut self, inc: u64, mail: Mail) {
+        if self.is_of_lost_host(inc) {
+            return self.on_lost_host(|world| world.master_mail(inc, mail));
+        }
         let Some(mut master) = self.take_master(inc) else { return };
         master.post(mail);
         self.drain_master(master);
@@ -269,6 +276,9 @@ impl World {
 
     /// What a call of an actor of the master has brought.
     pub fn master_answer(&mut self, inc: u64, mail: Mail) {
+        if self.is_of_lost_host(inc) {
+            return self.on_lost_host(|world| world.master_answer(inc, mail));
+        }
         let Some(mut master) = self.take_master(inc) else { return };
         master.answer(mail);
         self.drain_master(master);
@@ -276,6 +286,9 @@ impl World {
 
     /// A service or a runner of the master begins.
     pub fn master_begins(&mut self, inc: u64, actor: u64) {
+        if self.is_of_lost_host(inc) {
+            return self.on_lost_host(|world| world.master_begins(inc, actor));
+        }
         let Some(mut master) = self.take_master(inc) else { return };
         master.begin(actor);
         self.drain_master(master);
@@ -318,7 +331,7 @@ impl World {
                 self.at(delay, Ev::MasterStart);
             }
         } else if let Some(how) = master.again {
-            self.leads_above = how.above;
+            self.succession = how;
             self.master_fuse = None;
             self.rules_starts_again(&master);
             let delay = self.rng.u64(50..500);
@@ -344,6 +357,9 @@ impl World {
 
     /// A timer of the master; valid if it is still the one that was set last.
     pub fn master_timer(&mut self, inc: u64, timer: u64, mail: Mail) {
+        if self.is_of_lost_host(inc) {
+            return self.on_lost_host(|world| world.master_timer(inc, timer, mail));
+        }
         let masters = [self.master.as_mut(), self.rival.as_mut()];
         let Some(master) = masters.into_iter().flatten().find(|master| master.inc == inc) else { return };
         let actor = mail.actor();
@@ -351,6 +367,7 @@ impl World {
             master.timers.remove(&actor);
             if actor == MEMBERSHIP {
                 self.sweeps_again();
+                self.rules_stopped_alone();
             }
             self.master_answer(inc, mail);
         }

@@ -198,6 +198,9 @@ impl World {
 
     /// A call reaches the store, whether or not who made it still runs.
     pub fn store_call(&mut self, inc: u64, call: StoreCall) {
+        if self.is_of_lost_host(inc) {
+            return self.on_lost_host(|world| world.store_call(inc, call));
+        }
         self.arm_store_faults();
         let away = || StoreError::Unavailable { why: "it never answers".to_owned() };
         let event = match call {

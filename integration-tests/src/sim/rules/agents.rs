@@ -101,6 +101,11 @@ impl World {
         let Some(now) = now else {
             return self.violated(format!("{node} accepts a push without writing it down"));
         };
+        let of_lost_host = |leader| self.lost.as_ref().is_some_and(|lost| lost.led_as(leader));
+        let followed_another = before.as_ref().is_some_and(|before| !of_lost_host(&before.fence.leader));
+        if followed_another && of_lost_host(&push.fence.leader) {
+            return self.violated(format!("{node} follows the master of the lost host, whose state is old"));
+        }
         if !push.fence.admits_over(&now.fence) {
             return self
                 .violated(format!("{node} follows epoch {} after {}", push.fence.epoch, now.fence.epoch));
@@ -134,6 +139,7 @@ impl World {
         if self.rules.only_made.contains(&id) {
             return self.violated(format!("{id} runs, and was only to be made ready"));
         }
+        self.rules.stopped_alone.remove(&id);
         self.rules.ran.insert(id);
         self.now_serves(&name);
         if !self.profile.is_calm() {

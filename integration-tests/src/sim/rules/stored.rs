@@ -55,7 +55,7 @@ impl World {
     }
 
     /// Takes in what changed in the store; returns whether anything did.
-    pub(super) fn look_at_store(&mut self) -> bool {
+    pub(in crate::sim) fn look_at_store(&mut self) -> bool {
         let records = self.store.records();
         let now: BTreeMap<Key, (Version, Bytes)> = records
             .iter()

@@ -16,6 +16,7 @@ use crate::{
     },
     runner::{HigherFence, OperateRefused, RegisterRefused},
     service::Refused,
+    store::ahead_of_other_stores,
 };
 
 impl ClusterCore {
@@ -28,12 +29,10 @@ impl ClusterCore {
         match if ours { OtherLeader::IsGone } else { self.members.other_leader(node, higher.silent) } {
             OtherLeader::IsGone => {
                 self.next_admission += 1;
-                let cluster = self.members.cluster().clone();
-                effects.push(Effect::ClaimLeadership {
-                    number: self.next_admission,
-                    above: higher.fence.epoch,
-                    cluster,
-                });
+                let (number, cluster) = (self.next_admission, self.members.cluster().clone());
+                let epoch = higher.fence.epoch;
+                let above = if ours { epoch } else { ahead_of_other_stores(epoch) };
+                effects.push(Effect::ClaimLeadership { number, above, cluster });
             }
             OtherLeader::LeadsFewer => {
                 let HigherFence { fence, .. } = higher;
@@ -121,7 +120,8 @@ impl ClusterCore {
                 epoch:% = deposed.by.epoch, leader:% = deposed.by.leader;
                 "the other master is gone; starting again"
             );
-            effects.push(Effect::StartAgain(Succession { takes_over, above: deposed.by.epoch }));
+            let above = ahead_of_other_stores(deposed.by.epoch);
+            effects.push(Effect::StartAgain(Succession { takes_over, above }));
         }
     }
 

@@ -32,6 +32,7 @@ fn answered(uid: &str, boot: &str, says: Option<&str>) -> ProbeOutcome {
         uid: NodeUid::parse(uid).unwrap(),
         boot: BootId::parse(boot).unwrap(),
         agent_url: says.map(str::to_owned),
+        follows: None,
     })
 }
 fn silences() -> [ProbeOutcome; 2] {

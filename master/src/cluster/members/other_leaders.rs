@@ -12,6 +12,7 @@ use super::{Members, Verdict};
 use crate::{
     cluster::not_admitted::{LEADER_SILENCE, NotAdmitted},
     membership::Standing,
+    store::ahead_of_other_stores,
 };
 
 /// For how long a host has to say so: one that was cut off itself, and is back, finds the leader in less.
@@ -149,7 +150,7 @@ impl Members {
                 above: registration
                     .accepted
                     .as_ref()
-                    .map(|accepted| accepted.fence.epoch)
+                    .map(|accepted| ahead_of_other_stores(accepted.fence.epoch))
                     .unwrap_or_default(),
                 cluster: cluster.clone(),
             },
@@ -168,7 +169,8 @@ impl Members {
         let other = if ours { OtherLeader::IsGone } else { self.other_leader(&registration.node, silent) };
         match other {
             OtherLeader::IsGone => {
-                Verdict::ClaimLeadership { above: theirs.epoch, cluster: self.cluster.clone() }
+                let above = if ours { theirs.epoch } else { ahead_of_other_stores(theirs.epoch) };
+                Verdict::ClaimLeadership { above, cluster: self.cluster.clone() }
             }
             OtherLeader::Leads => Verdict::StandDown(theirs.clone()),
             OtherLeader::LeadsFewer => {

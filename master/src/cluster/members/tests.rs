@@ -14,6 +14,7 @@ use super::{
 use crate::{
     cluster::not_admitted::{NotAdmitted, STRANGERS_WAIT},
     membership::Standing,
+    store::ahead_of_other_stores,
 };
 
 const OURS: &str = "0000000000000001";
@@ -118,7 +119,10 @@ fn of_theirs(silent: Option<u64>) -> Registration {
     Registration { cluster, ..ahead("h1", silent) }
 }
 fn adopts() -> Verdict {
-    Verdict::ClaimLeadership { above: Epoch(7), cluster: ClusterId::parse(THEIRS).unwrap() }
+    Verdict::ClaimLeadership {
+        above: ahead_of_other_stores(Epoch(7)),
+        cluster: ClusterId::parse(THEIRS).unwrap(),
+    }
 }
 fn waits(verdict: &Verdict) -> bool {
     matches!(verdict, Verdict::Wait(_))
@@ -174,7 +178,10 @@ fn ahead(node: &str, silent: Option<u64>) -> Registration {
     }
 }
 fn exceeds() -> Verdict {
-    Verdict::ClaimLeadership { above: Epoch(7), cluster: ClusterId::parse(OURS).unwrap() }
+    Verdict::ClaimLeadership {
+        above: ahead_of_other_stores(Epoch(7)),
+        cluster: ClusterId::parse(OURS).unwrap(),
+    }
 }
 
 #[test]

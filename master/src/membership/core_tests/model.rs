@@ -36,6 +36,7 @@ pub(super) fn answered(n: usize) -> ProbeOutcome {
         uid: uid(n),
         boot: BootId::parse("00000000000000bb").unwrap(),
         agent_url: None,
+        follows: None,
     })
 }
 pub(super) fn silent() -> ProbeOutcome {
@@ -169,6 +170,7 @@ impl Model {
                     self.port_probes.push((n, round, via.is_none()));
                 }
                 Effect::WakeAt(at) => self.wake_at = self.wake_at.min(at.0),
+                Effect::Follows(..) => {}
                 Effect::Interval(interval) => self.interval = interval.0,
                 Effect::Brake(state) => assert_eq!(state.is_some(), self.core.is_braking()),
             }
