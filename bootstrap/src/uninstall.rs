@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ledger_says_whose_containers_go_and_without_it_they_must_be_of_one_cluster() {
+    fn the_ledger_names_the_cluster_else_all_containers_must_be_of_one() {
         let id = |text: &str| ClusterId::parse(text).unwrap();
         let (a, b) = (id("00000000000000aa"), id("00000000000000bb"));
         let (one, two) = (BTreeSet::from([a.clone()]), BTreeSet::from([a.clone(), b.clone()]));

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn no_field_of_before_takes_words_that_its_readers_of_before_do_not_expect() {
+    fn no_field_takes_values_that_its_older_readers_do_not_know() {
         let first: BTreeSet<&str> = first().collect();
         for (path, field) in newer().iter().filter_map(|path| Some((path, path.split_once('=')?.0))) {
             let whole = field.trim_end_matches("[]").trim_end_matches("{}");

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn no_label_holds_a_value_of_env_and_adoption_reads_them_from_the_container() {
+    fn no_label_holds_a_value_of_env_adoption_reads_the_container() {
         let cluster = ClusterId::parse("0123456789abcdef").unwrap();
         let mut template = (*assignment().template).clone();
         template.env = [("PASSWORD", "hunter2"), ("EMPTY", ""), ("ODD", "a=b\nc")]

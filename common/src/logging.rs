@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_message_or_a_field_starts_a_new_line_or_steers_the_terminal() {
+    fn no_message_or_field_starts_a_new_line_or_steers_the_terminal() {
         let evil = "a\n1970-01-01T00:00:00.000Z INFO  forged\r\u{1b}[31m\u{2028}\u{202e}\u{7}";
         for line in lines(evil, &[("field", evil)]) {
             let body = line.strip_suffix('\n').unwrap();

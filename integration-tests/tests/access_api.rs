@@ -200,7 +200,7 @@ async fn a_deployer_of_some_services_changes_no_other_by_whatever_call_names_it(
 }
 
 #[actix_rt::test]
-async fn a_token_that_is_revoked_or_has_expired_counts_no_more_and_restarts_change_nothing() {
+async fn a_revoked_or_expired_token_does_not_count_also_after_restarts() {
     let mut site = Guarded::start().await;
     let admin = site.tokens["admin"].clone();
     let body = json!({ "role": "viewer", "expires_in": "1ms" });
@@ -277,7 +277,7 @@ async fn hosts_join_and_report_without_a_token() {
 }
 
 #[actix_rt::test]
-async fn whoever_may_open_the_socket_is_an_administrator_and_commands_take_tokens() {
+async fn users_of_the_socket_are_administrators_and_commands_take_tokens() {
     let site = Guarded::start().await;
     let socket = format!("unix://{}", site.dir.path().join("shef.sock").display());
     let shef = async |words: &[&str], api: &str, token: (&str, &str)| {
@@ -311,7 +311,7 @@ async fn whoever_may_open_the_socket_is_an_administrator_and_commands_take_token
 }
 
 #[actix_rt::test]
-async fn a_login_is_kept_for_its_owner_and_its_token_is_shown_to_its_own_master_alone() {
+async fn a_login_is_its_owners_and_its_token_goes_to_its_own_master_alone() {
     let site = Guarded::start().await;
     let home = tempfile::tempdir().unwrap();
     let shef = async |words: &[&str], input: &str| {

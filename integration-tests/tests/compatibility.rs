@@ -127,7 +127,7 @@ fn first_of_log(directory: &Path) -> Value {
 
 /// It would be damaged or empty otherwise: the one does not start, and the other joins as a new host.
 #[test]
-fn an_agent_of_version_0_1_reads_beside_the_log_who_it_is_and_whom_it_follows() {
+fn an_agent_of_version_0_1_reads_its_identity_and_leader_from_the_head() {
     #[derive(serde::Deserialize)]
     struct LedgerOf01 {
         format: u32,

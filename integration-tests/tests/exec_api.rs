@@ -130,7 +130,7 @@ async fn a_command_that_ends_while_its_input_still_flows_tells_its_code() {
 }
 
 #[actix_rt::test]
-async fn what_cannot_be_run_is_refused_before_the_upgrade_or_said_in_the_last_frame() {
+async fn a_command_that_cannot_run_is_refused_or_its_last_frame_says_so() {
     let (mut cluster, replica) = cluster().await;
     for (path, status, code) in [
         (format!("web/replicas/{replica}/exec"), 400, "invalid_parameter"),
@@ -151,7 +151,7 @@ async fn what_cannot_be_run_is_refused_before_the_upgrade_or_said_in_the_last_fr
 }
 
 #[actix_rt::test]
-async fn what_a_service_uses_is_the_sum_of_its_replicas_and_missing_hosts_are_named() {
+async fn a_services_usage_sums_its_replicas_and_names_missing_hosts() {
     let (mut cluster, replica) = cluster().await;
     let all = cluster.api.get("/v1/services/web/stats").await.body;
     assert_eq!((all["replicas"].as_array().unwrap().len(), &all["missing"]), (2, &json!([])), "{all}");

@@ -277,7 +277,7 @@ async fn a_member_without_a_record_is_no_other_member() {
 }
 
 #[actix_rt::test]
-async fn a_store_that_is_emptied_under_a_running_master_is_given_back_the_ca_and_the_members() {
+async fn an_emptied_store_gets_the_ca_and_the_members_back_from_its_master() {
     let (redis, dir) = (LabRedis::start().await, tempfile::tempdir().unwrap());
     let options = RedisOptions {
         password: Some(redis.password().to_owned()),

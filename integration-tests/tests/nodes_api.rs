@@ -75,7 +75,7 @@ async fn a_host_that_is_gone_is_forgotten_and_its_services_with_it() {
 }
 
 #[actix_rt::test]
-async fn a_forgotten_host_without_tls_comes_back_as_a_new_one_that_runs_nothing_of_before() {
+async fn a_forgotten_host_without_tls_returns_as_a_new_and_empty_one() {
     let cluster = Cluster::plain(2, FakeEngineOptions::default()).await;
     create(&cluster, "web", 2).await;
     let before = cluster.api.get("/v1/nodes/h0").await.body["joined"].as_u64().unwrap();

@@ -74,7 +74,7 @@ async fn image(asked: web::Data<Asked>, id: web::Path<(String, String)>) -> Http
 }
 
 #[actix::test]
-async fn a_list_asks_about_each_image_once_however_many_containers_were_made_of_it() {
+async fn a_list_inspects_each_image_once_whatever_the_number_of_containers() {
     let asked = Asked::default();
     let data = web::Data::new(asked.clone());
     let server = HttpServer::new(move || {

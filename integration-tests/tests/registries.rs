@@ -85,7 +85,7 @@ async fn credentials_are_kept_over_restarts_and_never_answered() {
 }
 
 #[actix_rt::test]
-async fn credentials_that_the_registry_refuses_are_not_kept_unless_nobody_asks_it() {
+async fn refused_credentials_are_kept_only_if_the_check_is_skipped() {
     let cluster = Cluster::fake(1, FakeEngineOptions::default()).await;
     let put = async |query: &str, password: &str| {
         let body = json!({"username": "me", "password": password});
@@ -106,7 +106,7 @@ async fn credentials_that_the_registry_refuses_are_not_kept_unless_nobody_asks_i
 }
 
 #[actix_rt::test]
-async fn without_its_key_what_is_kept_is_said_to_be_unreadable_and_all_else_works() {
+async fn without_the_key_credentials_are_unreadable_and_all_else_works() {
     let cluster = Cluster::plain(0, FakeEngineOptions::default()).await;
     let body = json!({"username": "me", "password": "word"});
     assert_eq!(cluster.api.call("PUT", "/v1/registries/a.b:1", body.clone()).await.status, 201);
@@ -314,7 +314,7 @@ async fn replicas_of_a_generation_run_the_same_bytes_though_their_tag_has_moved(
 }
 
 #[actix_rt::test]
-async fn above_the_mark_images_go_that_no_kept_generation_needs_and_that_shef_pulled() {
+async fn on_a_full_disk_images_that_shef_pulled_and_nothing_needs_are_removed() {
     let (engine, registry) = (LabEngine::start().await, LabRegistry::start().await);
     engine.import_busybox().await;
     let docker = engine.client();

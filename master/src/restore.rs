@@ -99,7 +99,7 @@ mod tests {
     use crate::service::ServiceRecord;
 
     #[test]
-    fn numbers_that_were_given_away_after_a_backup_was_made_are_not_given_again() {
+    fn numbers_given_out_since_the_backup_are_not_given_out_again() {
         let name = ServiceName::parse("web").unwrap();
         let template = Template::of(ImageRef::parse("nginx").unwrap());
         let mut service = ServiceRecord::new(ServiceSpec::of(name.clone(), 1, template), WallMs(1));

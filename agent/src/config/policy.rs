@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_host_is_restricted_for_good_and_an_older_one_when_its_operator_says_so() {
+    fn a_new_host_stays_restricted_an_older_one_is_if_its_operator_says_so() {
         let directory = tempfile::tempdir().unwrap();
         let unsaid = with(&[]).unwrap();
         let in_force = |config: &PolicyConfig, is_new| config.in_force(directory.path(), is_new).unwrap();

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_could_be_it_the_known_one_counts_then_the_one_with_the_name() {
+    fn of_two_candidates_the_known_id_counts_first_and_then_the_name() {
         let (replica, labels) = own_labels();
         let both = [
             container("a", "renamed", "nginx:1", labels.clone()),

@@ -192,7 +192,7 @@ fn what_stopped_is_forgotten_once_the_master_knows() {
 }
 
 #[test]
-fn a_master_that_does_not_know_the_host_is_registered_with_and_gets_everything() {
+fn a_master_that_does_not_know_the_host_gets_a_registration_and_all() {
     let mut core = member();
     core.handle(observed(&[status(1, ReplicaState::Running)]), at(100));
     core.handle(Event::Tick, at(120));

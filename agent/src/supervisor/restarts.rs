@@ -425,7 +425,7 @@ mod tests {
         }
 
         #[test]
-        fn somebody_always_restarts_it_and_the_engine_has_it_back_when_it_stays_up(
+        fn a_container_always_has_one_restarter_the_engine_once_it_stays_up(
             lives in prop::collection::vec(0..1_200_000_u64, 1..40),
             latencies in prop::collection::vec(0..60_000_u64, 1..10),
         ) {

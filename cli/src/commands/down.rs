@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[actix_rt::test]
-    async fn a_master_that_answers_though_nothing_runs_over_the_default_directory_is_named() {
+    async fn a_master_of_another_data_directory_is_named() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let api = format!("http://{}", listener.local_addr().unwrap());
         let master = actix_rt::spawn(async move {

@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_of_which_nothing_else_is_to_be_said_shows_what_was_rolled_back() {
+    fn a_service_without_other_news_shows_what_was_rolled_back() {
         let rolled_back = json!({"last_rollout": {"generation": 3, "rolled_back": "it crashed"}});
         let words = "generation 3 was rolled back: it crashed";
         assert_eq!(view(rolled_back).notes(WallMs(0)).as_deref(), Some(words));

@@ -72,7 +72,7 @@ fn what_is_not_allowed_is_refused_by_its_name() {
 }
 
 #[test]
-fn a_path_is_mounted_below_a_listed_directory_alone_in_whichever_field_it_stands() {
+fn only_paths_below_listed_directories_are_mounted_whatever_the_field() {
     let policy = Policy { bind_dirs: words(&["/srv", "/data/"]), ..Policy::default() };
     for (path, is_allowed) in [
         ("/srv", true),

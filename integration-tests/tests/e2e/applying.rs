@@ -109,7 +109,7 @@ async fn a_service_is_applied_from_files_looked_at_changed_and_taken_away() {
 }
 
 #[actix::test]
-async fn a_canary_waits_for_its_word_and_whoever_waits_outlives_the_masters_restart() {
+async fn a_canary_and_its_waiting_command_outlive_the_masters_restart() {
     let mut site = HostLab::start(1, &[]).await;
     let spec = |version: &str, canary: u32| {
         json!({

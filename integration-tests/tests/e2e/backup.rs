@@ -76,7 +76,7 @@ fn backup_file(site: &HostLab) -> PathBuf {
 }
 
 #[actix::test]
-async fn a_wiped_embedded_store_is_restored_and_hosts_are_brought_to_what_it_says() {
+async fn a_wiped_embedded_store_is_restored_and_hosts_follow_it() {
     let mut site = HostLab::start(2, &[]).await;
     let file = backup_file(&site);
     let before = changed_since_a_backup(&site, &file).await;

@@ -152,7 +152,7 @@ async fn whatever_is_killed_in_the_middle_of_work_is_made_good() {
 }
 
 #[actix::test]
-async fn an_agent_that_has_lost_its_ledger_adopts_its_containers_by_their_labels() {
+async fn an_agent_without_its_ledger_adopts_its_containers_by_labels() {
     let mut site = HostLab::start(1, &[]).await;
     site.master.deploy("web", busybox(3)).await;
     // Its data is bound to the host, which comes back as another one.

@@ -29,7 +29,7 @@ async fn a_host_that_hangs_holds_up_nobody_else() {
 }
 
 #[actix::test]
-async fn while_no_host_is_alive_docker_shefs_create_is_refused_and_leaves_nothing() {
+async fn without_a_live_host_docker_shefs_create_is_refused_without_a_trace() {
     let mut site = HostLab::prepare(1, &[]).await;
     site.master.start().await;
     let body = json!({ "serviceName": "web", "image": BUSYBOX, "replicas": 1 });

@@ -118,7 +118,7 @@ async fn a_second_master_on_the_same_file_or_port_says_what_is_wrong_and_ends() 
 }
 
 #[actix::test]
-async fn a_master_raises_its_soft_limit_on_open_files_to_the_hard_one_and_says_so() {
+async fn a_master_raises_its_soft_limit_on_open_files_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let mut master = Master::new(dir.path(), &[]);
     master.process.limit_open_files(1_024, 20_000);

@@ -32,7 +32,7 @@ fn is_later(answer: &Answer) -> bool {
 }
 
 #[actix::test]
-async fn while_redis_is_away_reads_go_on_and_writes_are_put_off_and_nothing_is_lost() {
+async fn while_redis_is_away_reads_go_on_writes_wait_and_nothing_is_lost() {
     let mut redis = LabRedis::start().await;
     let mut site = site(&redis).await;
     let (master, engine) = (&site.master, &site.engines[0]);

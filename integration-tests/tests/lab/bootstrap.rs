@@ -401,7 +401,7 @@ async fn what_is_wrong_stops_it_at_once_with_one_line_that_says_what_to_do() {
 }
 
 #[actix::test]
-async fn outside_of_a_container_it_does_the_same_and_tells_systemd_when_all_is_ready() {
+async fn outside_a_container_it_does_the_same_and_tells_systemd_when_ready() {
     let lab = BareLab::start(1).await;
     images(&lab).await;
     let directory = tempfile::tempdir().unwrap();

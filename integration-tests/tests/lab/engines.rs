@@ -43,7 +43,7 @@ async fn a_host_whose_agent_died_is_told_apart_and_nothing_of_it_is_doubled() {
 }
 
 #[actix::test]
-async fn a_host_whose_engine_died_is_told_apart_and_its_containers_are_found_again() {
+async fn a_host_with_a_dead_engine_is_recognised_and_its_containers_return() {
     let mut lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     lan.master.deploy("web", busybox(6)).await;
     let before = lan.settled(&["web"]).await;

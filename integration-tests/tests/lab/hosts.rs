@@ -82,7 +82,7 @@ async fn a_master_killed_in_the_middle_of_creating_30_ends_with_exactly_30() {
 }
 
 #[actix::test]
-async fn a_host_lost_together_with_the_master_is_replaced_once_the_master_is_back() {
+async fn a_host_lost_with_the_master_is_replaced_once_the_master_is_back() {
     let mut lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     lan.master.deploy("web", busybox(9)).await;
     lan.master.process.kill();
@@ -97,7 +97,7 @@ async fn a_host_lost_together_with_the_master_is_replaced_once_the_master_is_bac
 }
 
 #[actix::test]
-async fn a_master_that_shares_a_lost_hosts_fate_replaces_nothing_when_both_come_back() {
+async fn a_master_that_was_lost_with_a_host_replaces_nothing_on_their_return() {
     let plan = Plan { master_on: Some(1), ..Plan::hosts(2) };
     let mut lan = LanLab::start(&plan).await.unwrap();
     lan.master.deploy("web", busybox(4)).await;

@@ -69,7 +69,7 @@ async fn a_lab_whose_owner_was_killed_is_swept_without_a_trace() {
 }
 
 #[actix::test]
-async fn a_lab_that_ends_leaves_nothing_even_with_a_lost_host_and_a_killed_engine() {
+async fn a_lab_leaves_nothing_behind_even_with_a_killed_engine() {
     let mut lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     lan.master.deploy("web", busybox(6)).await;
     lan.hosts[0].lose();

@@ -24,7 +24,7 @@ async fn a_host_cut_off_one_way_is_replaced_and_returns_to_the_exact_count() {
 }
 
 #[actix::test]
-async fn a_host_that_only_the_master_cannot_reach_is_a_suspect_whose_replicas_stay() {
+async fn a_host_that_only_the_master_misses_is_suspect_and_keeps_replicas() {
     let mut lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     lan.master.deploy("web", busybox(6)).await;
     let before = lan.settled(&["web"]).await;

@@ -54,7 +54,7 @@ async fn serving(lan: &mut LanLab, generation: &str) -> usize {
 }
 
 #[actix::test]
-async fn bad_updates_go_back_by_themselves_with_the_old_count_serving_throughout() {
+async fn bad_updates_roll_back_while_the_old_count_keeps_serving() {
     let mut lan = with_workload(&Plan::hosts(3)).await;
     deployed(&mut lan).await;
     let before = lan.settled(&["web"]).await;

@@ -52,7 +52,7 @@ async fn a_redis_that_was_wiped_is_given_back_what_it_held() {
 }
 
 #[actix::test]
-async fn a_redis_that_came_back_without_its_tail_leaves_what_the_master_acknowledged() {
+async fn a_redis_that_lost_its_latest_writes_gets_them_back() {
     let mut lan = on_redis().await;
     lan.master.deploy("web", busybox(2)).await;
     let earlier = lan.redis.as_ref().unwrap().copy_of_disk();
@@ -77,7 +77,7 @@ async fn a_redis_that_came_back_without_its_tail_leaves_what_the_master_acknowle
 }
 
 #[actix::test]
-async fn a_full_disk_refuses_writes_changes_nothing_and_is_over_when_there_is_room() {
+async fn a_full_disk_refuses_writes_until_there_is_room() {
     let mut lan = LanLab::start(&Plan { disk_mb: Some(8), ..Plan::hosts(2) }).await.unwrap();
     lan.master.deploy("web", busybox(2)).await;
     lan.fill_disk().unwrap();

@@ -107,7 +107,7 @@ const ATTEMPTS: &str = r#"(async () => {
 })()"#;
 
 #[actix_rt::test]
-async fn pages_of_other_sites_and_of_rebound_names_neither_change_nor_read_anything() {
+async fn pages_of_other_sites_and_rebound_names_change_and_read_nothing() {
     let cluster = Cluster::fake(1, FakeEngineOptions::default()).await;
     let web = json!({ "name": "web", "image": "app:1" });
     let made = cluster.api.call("POST", "/v1/services?wait=30s", web).await;

@@ -197,7 +197,7 @@ impl Store for Stubborn {
 }
 
 #[actix_rt::test]
-async fn a_host_that_could_not_be_taken_over_at_once_is_told_nothing_until_it_is() {
+async fn a_host_gets_no_orders_until_it_is_taken_over() {
     let mut cluster = Cluster::plain(2, FakeEngineOptions::default()).await;
     let created = cluster
         .api

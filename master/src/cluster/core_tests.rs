@@ -229,7 +229,7 @@ fn a_deposed_master_starts_again_once_its_hosts_miss_the_leader() {
 }
 
 #[test]
-fn a_restored_store_and_an_operators_word_make_a_master_start_again_at_once() {
+fn a_restored_store_and_an_operator_make_a_master_start_again() {
     let starts = |effects: &[Effect]| {
         effects.iter().any(|effect| matches!(effect, Effect::StartAgain(Succession { takes_over: true, .. })))
     };
@@ -296,7 +296,7 @@ fn takes_over(effects: &[Effect]) -> bool {
 }
 
 #[test]
-fn what_an_agent_finds_after_it_has_joined_without_its_ledger_is_taken_over() {
+fn containers_that_an_agent_without_ledger_finds_late_are_taken_over() {
     let mut core = leading();
     assert!(is_let_in(&core.handle(comes(None), NOW)), "who knows of no cluster cannot tell what it holds");
     let effects = core.handle(comes(Some(json!({"image": "nginx", "stop_grace_s": 10}))), NOW);
@@ -427,7 +427,7 @@ fn refused_calls(effects: &[Effect]) -> Vec<u64> {
 }
 
 #[test]
-fn who_registers_a_host_at_another_address_gets_nothing_while_the_first_one_answers() {
+fn a_registration_from_another_address_waits_for_the_first_to_be_gone() {
     let mut core = leading();
     assert!(is_let_in(&core.handle(register(ours(), None), NOW)));
     let effects = core.handle(moved(8), NOW);

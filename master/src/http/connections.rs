@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn no_client_takes_all_connections_and_agents_behind_one_address_do_not_count() {
+    fn no_client_takes_all_connections_but_agents_at_one_address_may() {
         let connections = Connections::new(8);
         let from = |last: u8| {
             let mut data = Extensions::new();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_of_clients_takes_no_agents_place_and_agents_beyond_half_take_turns() {
+    fn clients_take_no_agents_place_and_agents_beyond_half_take_turns() {
         let connections = Connections::new(8);
         let lets_go = |data: &Extensions, path: &str| connections.lets_go(data.get().unwrap(), path);
         let agents: Vec<Extensions> = (0..2).map(|_| open(&connections)).collect();

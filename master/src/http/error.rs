@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_many_errors_the_first_hundred_are_named_and_the_answer_says_that_there_are_more() {
+    fn an_answer_names_a_hundred_errors_and_says_that_there_are_more() {
         let errors = |count: usize| -> Vec<FieldError> {
             let error = |n| FieldError { field: format!("cap_add[{n}]"), message: "is wrong".to_owned() };
             (0..count).map(error).collect()

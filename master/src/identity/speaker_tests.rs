@@ -89,7 +89,7 @@ fn a_certificate_of_the_cluster_is_one_of_a_member_unless_it_was_revoked() {
 }
 
 #[test]
-fn a_member_without_a_record_registers_as_itself_under_a_name_that_is_free() {
+fn a_member_without_a_record_registers_under_a_free_name() {
     let known = table(&[(OTHER, "h2", false)]);
     let speaker = speaks(identity(UID), &known).unwrap();
     let may = |node, of, proves| speaker.may_register(&registration(node, of, proves), &known).is_ok();

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_that_others_can_reach_count_and_replicas_without_any_are_left_out() {
+    fn only_ports_that_other_hosts_can_reach_count() {
         let udp = (53, Protocol::Udp, [0, 0, 0, 0]);
         let (local, elsewhere) = ((81, Protocol::Tcp, [127, 0, 0, 1]), (82, Protocol::Tcp, [10, 0, 0, 9]));
         let own = (83, Protocol::Tcp, ADDRESS.octets());
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_port_of_a_health_check_counts_where_the_replica_is_in_the_hosts_network() {
+    fn health_check_ports_count_for_replicas_in_the_hosts_network() {
         let all = [runs("web-000001", &[])];
         let of = |network: &str, test: serde_json::Value| -> Vec<u16> {
             let template: Template = serde_json::from_value(json!({

@@ -139,7 +139,7 @@ fn an_update_is_start_first_within_its_surge() {
 }
 
 #[test]
-fn an_update_that_fails_is_rolled_back_and_the_old_replicas_run_all_the_while() {
+fn a_failed_update_is_rolled_back_while_the_old_replicas_run_on() {
     let mut model = Model::new(2);
     model.ask(create(4));
     model.settle();

@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_makes_a_record_too_large_is_refused_and_a_deletion_never_is() {
+    fn a_request_that_makes_a_record_too_large_is_refused() {
         let mut live = ServiceRecord::new(spec(0, 10), WallMs(0));
         // Hosts still hold replicas of many large generations.
         for number in 1..=50 {

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_carries_the_time_at_which_the_engine_emitted_it_if_the_engine_says() {
+    fn an_event_carries_the_time_that_the_engine_gives_it() {
         let of = |time: &str| {
             let actor = r#""Actor":{"ID":"a","Attributes":{"signal":"15"}}"#;
             let message = serde_json::from_str(&format!(r#"{{"Action":"kill",{actor}{time}}}"#)).unwrap();

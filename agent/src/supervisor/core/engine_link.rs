@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_is_said_not_to_answer_after_four_looks_and_to_answer_after_one() {
+    fn an_engine_counts_as_away_after_four_looks_and_as_back_after_one() {
         let mut link = link();
         for looks in 1..=FAILED_LOOKS {
             assert_eq!((link.is_up(), link.error()), (false, None), "{looks}");
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_older_than_what_happened_and_was_forgotten_since_it_was_asked_for() {
+    fn a_list_does_not_bring_back_what_was_forgotten_after_its_request() {
         let mut link = link();
         let before = link.next_sequence();
         link.ask_for_list();

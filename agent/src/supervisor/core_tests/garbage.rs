@@ -5,7 +5,7 @@ use shef_common::ids::Revision;
 use super::world::{End, Pending, World};
 
 #[test]
-fn the_last_replica_takes_its_network_along_unless_another_container_is_in_it() {
+fn the_last_replicas_network_is_removed_unless_another_container_uses_it() {
     let mut world = World::new();
     world.push(None, &[2, 5], &[]);
     world.settle();

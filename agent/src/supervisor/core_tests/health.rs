@@ -48,7 +48,7 @@ fn emit_after_kill(world: &mut World, events: &[EventKind]) {
 
 /// A restarted engine has started its containers again, and the agent has missed the events of their ends.
 #[test]
-fn a_start_whose_end_was_missed_shows_the_ports_that_the_container_has_now() {
+fn after_a_missed_start_the_present_ports_are_reported() {
     let port = Port { target: 80, published: None, protocol: Protocol::Tcp, host_ip: None };
     let mut world = running(|template| template.ports = vec![port]);
     let chosen = |published| PublishedPort {
@@ -80,7 +80,7 @@ fn runs_as(world: &mut World, endpoint: &str, since: WallMs) -> usize {
 }
 
 #[test]
-fn a_start_that_was_missed_counts_as_a_restart_and_costs_a_look_at_that_container_alone() {
+fn a_missed_start_counts_as_a_restart_and_costs_one_inspection() {
     let mut world = running(|_| {});
     let began = status(&world).since;
     assert_eq!(runs_as(&mut world, "a", began), 0, "nothing was known of its run");
@@ -137,7 +137,7 @@ fn one_look_is_enough_whatever_it_shows_of_a_start_that_was_missed() {
 }
 
 #[test]
-fn a_look_for_a_start_that_was_missed_waits_ever_longer_while_the_engine_refuses() {
+fn inspections_for_a_missed_start_back_off_while_the_engine_refuses() {
     let (mut world, _) = asks_whether_it_was_started_anew();
     let mut looks = 0;
     for _ in 0..600 {
@@ -185,7 +185,7 @@ fn a_failed_replica_is_not_healthy_and_a_failed_pull_names_its_image() {
 }
 
 #[test]
-fn a_replica_without_a_network_of_its_template_is_unhealthy_until_it_is_joined() {
+fn a_replica_that_lacks_a_network_is_unhealthy_until_it_joins_it() {
     let mut world = running(|template| template.networks = vec![Network::named("front")]);
     let mut look = |joined: &[&str]| {
         let networks = joined.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
@@ -317,7 +317,7 @@ fn a_replica_that_is_never_well_is_started_again_ever_more_slowly() {
 }
 
 #[test]
-fn an_unhealthy_replica_is_stopped_and_has_failed_if_its_spec_says_replace() {
+fn an_unhealthy_replica_is_stopped_and_fails_if_its_spec_says_replace() {
     for condition in CONDITIONS {
         let mut world = checked(OnUnhealthy::Replace, condition);
         checks(&mut world, false);

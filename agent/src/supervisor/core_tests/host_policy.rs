@@ -58,7 +58,7 @@ fn an_image_of_a_refused_registry_is_not_even_pulled() {
 }
 
 #[test]
-fn what_runs_goes_on_under_a_policy_that_would_refuse_it_until_it_is_made_anew() {
+fn a_running_replica_outlives_a_policy_that_would_refuse_it() {
     let mut world = World::new();
     order(&mut world, vec![with(0, json!({"cap_add": ["SYS_ADMIN"]}))]);
     assert_eq!(state(&world, 0).0, ReplicaState::Running);

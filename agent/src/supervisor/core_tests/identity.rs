@@ -126,7 +126,7 @@ fn a_snapshot_does_not_affect_containers_that_were_not_reported() {
 }
 
 #[test]
-fn a_replica_is_published_as_stopped_only_when_its_renamed_container_is_gone() {
+fn a_replica_is_stopped_only_when_its_renamed_container_is_gone() {
     let mut world = World::new();
     running(&mut world, &[0]);
     world.rename("web-000000", "mine");

@@ -99,7 +99,7 @@ fn a_replica_that_ended_with_0_is_complete_and_stays_so() {
 }
 
 #[test]
-fn a_replica_that_ended_otherwise_has_failed_for_good_if_it_is_never_restarted() {
+fn a_replica_that_exits_badly_and_is_never_restarted_has_failed() {
     let mut world = running(restarting(RestartCondition::Never, 0, 0, 0));
     ends(&mut world, 7, false);
     look(&mut world);
@@ -109,7 +109,7 @@ fn a_replica_that_ended_otherwise_has_failed_for_good_if_it_is_never_restarted()
 }
 
 #[test]
-fn restarts_come_after_the_delay_and_as_often_as_is_allowed_within_the_window() {
+fn restarts_keep_the_delay_and_the_number_allowed_within_the_window() {
     let mut world = running(restarting(RestartCondition::OnFailure, 2_000, 2, 60_000));
     for n in 1..=2 {
         world.advance(15_000);

@@ -112,7 +112,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_the_last_order_is_reached_and_nothing_foreign_is_touched(
+    fn the_last_order_is_reached_and_no_foreign_container_is_touched(
         actions in actions(), last in any::<u8>(),
     ) {
         let mut world = World::new();

@@ -52,7 +52,7 @@ fn stale_fences_wrong_bases_and_other_clusters_are_refused() {
 /// Whoever pushes them: under such an epoch no leader would be followed any more, and no push after such a
 /// revision.
 #[test]
-fn numbers_that_no_count_comes_to_in_one_step_are_refused_and_change_nothing() {
+fn numbers_too_far_ahead_are_refused_and_change_nothing() {
     use shef_common::bounds::{MAX, MOST_ADOPTED, REACH};
     let mut world = World::new();
     world.settle();
@@ -132,7 +132,7 @@ fn a_ledger_that_cannot_be_written_changes_nothing() {
 }
 
 #[test]
-fn a_snapshot_before_the_engine_was_read_waits_and_is_refused_if_it_cannot_be() {
+fn a_snapshot_waits_until_the_engine_is_read_or_is_refused() {
     let mut world = World::new();
     let first = world.push(None, &[0], &[]);
     assert!(!world.answers.contains_key(&first), "the look at the engine is under way");

@@ -52,7 +52,7 @@ fn a_restarted_agent_waits_anew_before_it_removes_what_was_left_out() {
 }
 
 #[test]
-fn a_master_that_names_removals_ends_the_wait_of_what_an_older_one_left_out() {
+fn a_master_that_names_removals_ends_the_wait_of_unlisted_replicas() {
     let mut world = snapshot_of(&[0], false);
     (world.fence, world.is_new) = (fence(3), true);
     world.push(None, &[0], &[]);

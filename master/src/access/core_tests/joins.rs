@@ -426,7 +426,7 @@ fn a_start_revokes_who_was_forgotten_and_deletes_tokens_that_have_expired() {
 }
 
 #[test]
-fn records_of_tokens_are_read_as_they_were_written_before_there_were_tokens_to_join_with() {
+fn records_of_tokens_of_versions_without_join_tokens_are_read() {
     let old = r#"{"id":"0123abcd","hash":"ff","role":"deployer","scope":"team-a-","created":1,"expires":2}"#;
     let read: TokenRecord = serde_json::from_str(old).unwrap();
     assert_eq!(serde_json::to_string(&read).unwrap(), old);

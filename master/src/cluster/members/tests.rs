@@ -185,7 +185,7 @@ fn exceeds() -> Verdict {
 }
 
 #[test]
-fn a_master_stands_down_before_a_higher_fence_of_another_leader_that_answers() {
+fn a_master_stands_down_before_a_higher_fence_of_a_live_leader() {
     let stands_down = Verdict::StandDown(fence(7, "00000000000000bb"));
     assert_eq!(core().register(&ahead("h1", Some(0))), stands_down);
     assert_eq!(core().register(&ahead("h1", Some(LEADER_SILENCE.0 - 1))), stands_down);

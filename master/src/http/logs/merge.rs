@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_silent_holds_up_the_others_for_a_moment_only_and_only_once() {
+    fn a_silent_log_delays_the_others_once_and_for_a_moment_only() {
         let mut merge = Merge::new(Some(DurationMs(200)));
         merge.open(id(1), MonoMs(0));
         merge.open(id(2), MonoMs(0));

@@ -83,7 +83,7 @@ proptest! {
 }
 
 #[test]
-fn hosts_that_are_cut_just_before_the_first_one_is_called_down_set_the_brake() {
+fn hosts_cut_off_just_before_the_first_is_down_set_the_brake() {
     let cut_at = [Some(1_000), Some(2_800), Some(2_800), None];
     let plan = |cut_at| Plan { phase: 400, cut_at };
     // The last report of the first came at 0.9 s: it is due to be called down at 2.95 s.

@@ -142,7 +142,7 @@ fn a_host_whose_ledger_has_changed_since_it_registered_is_sent_everything() {
 }
 
 #[test]
-fn a_ledger_that_holds_something_else_is_found_by_the_next_report_and_mended() {
+fn a_ledger_that_differs_is_found_by_the_next_report_and_mended() {
     let mut model = newest();
     model.wants(of_template(0..3, 100));
     model.register();
@@ -231,7 +231,7 @@ fn an_agent_of_before_is_sent_a_snapshot_as_one() {
 }
 
 #[test]
-fn credentials_are_shown_by_a_new_leader_though_the_host_holds_the_assignments() {
+fn a_new_leader_sends_credentials_though_assignments_are_held() {
     use shef_common::{
         image::ImageRef,
         registry::{Credentials, RegistryHost},

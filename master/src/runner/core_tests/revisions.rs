@@ -60,7 +60,7 @@ fn an_absurd_revision_is_not_adopted_and_the_next_leader_is_followed() {
 }
 
 #[test]
-fn whoever_says_in_the_agents_name_what_it_has_accepted_uses_up_no_revisions() {
+fn forged_answers_about_accepted_orders_use_up_no_revisions() {
     let mut model = Model::new();
     model.register();
     for forged in [Revision::MAX, Revision(u64::MAX), Revision(shef_common::bounds::REACH)] {

@@ -94,7 +94,7 @@ fn no_replica_stops_for_an_update_that_the_home_of_its_volume_cannot_run() {
 }
 
 #[test]
-fn data_is_given_up_only_where_its_host_is_known_to_be_lost_or_said_to_be_left() {
+fn data_is_given_up_only_if_its_host_is_lost_or_its_user_leaves_it() {
     for standing in [Standing::Suspect, Standing::Awaited, Standing::AgentDown, Standing::EngineDown] {
         let mut model = model(&["a", "a"]);
         model.ask(put(sticky(1)));
@@ -175,7 +175,7 @@ fn whoever_goes_back_to_a_generation_with_a_volume_finds_its_data() {
 }
 
 #[test]
-fn slots_with_volumes_on_one_host_become_one_where_the_service_becomes_global() {
+fn slots_with_volumes_on_one_host_become_one_in_mode_global() {
     let mut model = model(&["a", "a"]);
     model.is(1, HostCondition { intent: Intent::Cordoned, ..READY });
     model.ask(put(sticky(2)));
@@ -239,7 +239,7 @@ fn the_cluster_knows_where_data_is_also_while_nothing_runs() {
 }
 
 #[test]
-fn a_host_on_which_a_global_service_never_had_a_replica_holds_no_data_of_it() {
+fn a_host_without_a_replica_of_a_global_service_holds_no_data_of_it() {
     let mut model = model(&["a", "b"]);
     model.describe(0, HostFacts { memory_bytes: 9_000, ..in_zone("a") });
     let mut global = ServiceSpec { mode: Mode::Global, ..sticky(0) };

@@ -51,7 +51,7 @@ fn at(of: u64) -> String {
 }
 
 #[test]
-fn what_the_first_host_has_fetched_is_what_all_others_get_once_it_is_durable() {
+fn all_hosts_get_the_image_that_the_first_one_has_pulled() {
     let mut model = Model::new(2);
     model.ask(create(2));
     model.settle();

@@ -54,7 +54,7 @@ fn a_failure_after_the_trial_rolls_back_a_rollout_that_has_not_ended() {
 }
 
 #[test]
-fn what_somebody_stops_late_in_a_long_trial_has_its_time_to_become_healthy_again() {
+fn a_replica_stopped_late_in_its_trial_has_time_to_become_healthy() {
     let update = Update { monitor_ms: 600_000, deadline_ms: 60_000, parallelism: 1, ..GATED };
     let mut model = running(3, 2, SHORT);
     model.ask(put(2, "app:2", update));
@@ -114,7 +114,7 @@ fn a_rollout_that_goes_on_past_failures_pauses_when_nothing_comes_of_it() {
 }
 
 #[test]
-fn a_rollout_that_its_host_holds_up_pauses_and_goes_on_once_the_host_is_back() {
+fn a_rollout_pauses_for_a_lost_host_and_goes_on_once_it_is_back() {
     let mut model = Model::new(2);
     let global = |image: &str| ServiceSpec { mode: shef_common::spec::Mode::Global, ..with(0, image, SHORT) };
     (0..2).for_each(|n| model.describe(n, crate::membership::HostFacts::default()));
@@ -266,7 +266,7 @@ fn a_job_whose_process_ends_with_an_error_has_failed_its_trial() {
 }
 
 #[test]
-fn a_job_whose_replicas_ended_for_good_wakes_its_service_though_they_wrote_nothing() {
+fn the_end_of_a_jobs_replicas_wakes_its_service() {
     for (replicas, max_failures) in [(1, 0), (2, 0), (3, 0), (2, 2)] {
         let mut model = Model::new(2);
         let mut spec = with(replicas, "app:1", Update { max_failures, ..GATED });
@@ -294,7 +294,7 @@ fn a_job_whose_replicas_ended_for_good_wakes_its_service_though_they_wrote_nothi
 }
 
 #[test]
-fn a_rolled_back_update_takes_back_the_number_of_replicas_that_came_with_it() {
+fn a_rollback_takes_back_the_number_of_replicas_too() {
     let mut model = running(2, 2, SHORT);
     model.ask(put(5, REFUSED, SHORT));
     model.pass(40);
@@ -314,7 +314,7 @@ fn a_rolled_back_update_takes_back_the_number_of_replicas_that_came_with_it() {
 }
 
 #[test]
-fn replicas_whose_checks_fail_again_and_again_are_replaced_ever_more_slowly() {
+fn replicas_that_keep_failing_checks_are_replaced_ever_more_slowly() {
     let mut model = running(2, 2, SHORT);
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..3_600 * 2 {

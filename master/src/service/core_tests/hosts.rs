@@ -145,7 +145,7 @@ fn what_runs_on_a_host_without_agent_or_engine_is_not_confirmed() {
 }
 
 #[test]
-fn what_is_done_is_not_done_again_where_its_host_is_lost_also_by_a_new_master() {
+fn a_complete_replica_of_a_lost_host_is_not_run_again() {
     let mut model = Model::new(2);
     model.ask(create(4));
     model.settle();
@@ -362,7 +362,7 @@ fn a_rebalance_outlives_the_master_and_ends_when_its_moves_fail() {
 }
 
 #[test]
-fn a_replacement_that_no_host_has_begun_is_withdrawn_when_the_brake_comes_on() {
+fn a_replacement_that_is_not_begun_is_withdrawn_under_the_brake() {
     let mut model = Model::new(2);
     model.ask(create(2));
     model.settle();
@@ -380,7 +380,7 @@ fn a_replacement_that_no_host_has_begun_is_withdrawn_when_the_brake_comes_on() {
 }
 
 #[test]
-fn a_replacement_that_its_host_makes_already_stays_when_the_brake_comes_on() {
+fn a_replacement_that_is_being_made_stays_under_the_brake() {
     let mut model = Model::new(2);
     model.ask(create(2));
     model.settle();

@@ -125,7 +125,7 @@ fn what_the_old_replicas_still_serve_counts_as_running() {
 }
 
 #[test]
-fn an_update_that_can_never_start_is_refused_and_the_answer_names_the_field() {
+fn an_update_that_can_never_start_is_refused_by_its_field() {
     let start_first = Update { order: Order::StartFirst, ..AUTO };
     let cases: [(Change, &str); 4] = [
         (publishes, "a replica of it publishes port 80"),

@@ -105,7 +105,7 @@ pub(super) const GATED: Update = Update {
 };
 
 #[test]
-fn a_new_replica_takes_the_slot_only_once_it_was_healthy_for_the_monitors_time() {
+fn a_new_replica_takes_the_slot_once_healthy_for_the_monitor_time() {
     let mut model = running(2, 6, GATED);
     model.ask(put(6, "app:2", GATED));
     model.settle();

@@ -130,7 +130,7 @@ fn a_log_of_which_everything_is_true_is_not_replaced() {
 }
 
 #[test]
-fn a_write_that_failed_is_followed_by_a_whole_log_that_says_what_memory_says() {
+fn after_a_failed_write_a_whole_log_is_written_from_memory() {
     let mut site = Site::new();
     site.push(sets(1, 1));
     site.writer.begin(removes(1), Some(2));

@@ -116,7 +116,7 @@ fn what_an_older_agent_has_written_since_counts_and_not_the_log_of_before() {
 }
 
 #[test]
-fn the_head_follows_a_new_leader_and_is_mended_if_a_crash_kept_it_from_that() {
+fn the_head_follows_a_new_leader_also_after_a_crash() {
     let (directory, _) = host();
     let old = fs::read(directory.path().join(HEAD)).unwrap();
     let (file, _) = LedgerFile::open(directory.path()).unwrap();
@@ -132,7 +132,7 @@ fn the_head_follows_a_new_leader_and_is_mended_if_a_crash_kept_it_from_that() {
 }
 
 #[test]
-fn a_torn_last_record_is_cut_off_and_the_next_one_follows_the_last_whole_one() {
+fn a_torn_last_record_is_cut_off_and_the_log_goes_on_before_it() {
     let (directory, mut ledger) = host();
     let path = directory.path().join(LOG);
     let whole = fs::read(&path).unwrap();
@@ -153,7 +153,7 @@ fn a_torn_last_record_is_cut_off_and_the_next_one_follows_the_last_whole_one() {
 }
 
 #[test]
-fn a_damaged_or_newer_ledger_is_never_taken_for_an_empty_or_an_earlier_one() {
+fn a_damaged_or_newer_ledger_is_not_read_as_an_empty_or_older_one() {
     let (directory, _) = host();
     let (head, log) = (directory.path().join(HEAD), directory.path().join(LOG));
     let (head_was, log_was) = (fs::read(&head).unwrap(), fs::read(&log).unwrap());
@@ -193,7 +193,7 @@ fn a_host_whose_head_was_moved_away_joins_anew_and_its_log_is_kept_aside() {
 }
 
 #[test]
-fn after_a_write_that_failed_nothing_is_appended_until_the_log_was_replaced() {
+fn after_a_failed_write_nothing_is_appended_until_the_log_is_replaced() {
     let (directory, mut ledger) = host();
     let (file, _) = LedgerFile::open(directory.path()).unwrap();
     // A new leader, whose fence cannot be written into the head.

@@ -7,7 +7,7 @@ use super::{GATED, command, put, running};
 use crate::service::{request::RolloutCommand, rollout::RolloutState, view::ServiceState};
 
 #[test]
-fn a_failure_that_pauses_leaves_everything_as_it_is_until_its_user_says_so() {
+fn a_failure_that_pauses_changes_nothing_until_the_user_decides() {
     let update = Update { failure_action: FailureAction::Pause, parallelism: 1, ..GATED };
     let mut model = running(2, 4, update);
     model.ask(put(4, "app:2", update));

@@ -48,7 +48,7 @@ fn a_rollback_restores_the_slots_that_were_replaced_already() {
 }
 
 #[test]
-fn a_new_change_takes_over_and_a_failure_then_goes_back_to_the_last_good_one() {
+fn a_change_takes_over_and_its_failure_returns_to_the_last_good_one() {
     let mut model = running(3, 6, GATED);
     let before = model.wanted();
     model.ask(put(6, "app:2", GATED));
