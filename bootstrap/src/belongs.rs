@@ -14,7 +14,7 @@ pub struct Belongs {
 }
 
 impl Belongs {
-    /// What this says, and where it says nothing, what `other` does.
+    /// The fields of this one; where it has none, those of `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {

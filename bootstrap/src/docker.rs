@@ -64,8 +64,8 @@ impl Found {
 pub struct Replica {
     /// The cluster that its labels name.
     pub cluster: ClusterId,
-    /// Whether its name is the replica's, as it is unless somebody renames it. Of an image that has these
-    /// labels no container is called so by itself.
+    /// Whether its name is the replica's, as it is unless a user renames it. A container of an image that has
+    /// these labels has no such name by itself.
     pub is_named: bool,
     /// The engine's id.
     pub id: String,
@@ -153,8 +153,8 @@ impl Engine {
         Ok(seen.collect())
     }
 
-    /// Ids and names of bootstraps, running or all. An image may have the label; the engine's socket is given
-    /// to a container by whoever starts it.
+    /// Ids and names of bootstraps, running or all. An image may have the label, but only its user can mount
+    /// the engine's socket into a container.
     pub async fn bootstraps(&self, all: bool) -> Outcome<Vec<(String, String)>> {
         let found = self.with_labels(&[&format!("{BOOTSTRAP_LABEL}=true")], all).await?;
         Ok(found.into_iter().filter(|found| has_socket(&found.mounts)).map(Found::id_and_name).collect())

@@ -4,9 +4,9 @@
 //! together. The bootstrap starts whatever is missing; this is what the agent and the
 //! container `shef-guard` do.
 //!
-//! One that was stopped ended by itself, with code 0, and is let be; unless it went down
-//! together with whoever looks, as when an engine crashes: then, too, the engine takes
-//! what it did itself for its operator's wish.
+//! A container that was stopped ended by itself, with code 0, and is left alone. It is started again if it
+//! went down together with the process that looks, as when an engine crashes: then, too, the engine takes its
+//! own stop for the operator's.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -67,7 +67,7 @@ async fn watch(docker_host: &str) -> Result<(), EngineError> {
         None => None,
     };
     let own_ended = own.as_ref().map_or(0, |own| ended(own).at);
-    // Before the look: what ends meanwhile is told afterwards.
+    // Subscribed before the inspection, so that an end in between is not missed.
     let mut events = select_all(watched().map(|label| engine.events(&label)));
     look(&engine, own_ended).await?;
     while let Some(event) = events.next().await {

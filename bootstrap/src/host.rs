@@ -19,7 +19,7 @@ pub struct Own {
     pub image: String,
     /// Its image as its operator named it.
     pub image_name: String,
-    /// What of the host is mounted at the engine's socket.
+    /// The path of the host that is mounted at the engine's socket.
     pub socket: Option<String>,
 }
 

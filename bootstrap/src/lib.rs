@@ -29,7 +29,7 @@ use shef_common::ids::ClusterId;
 pub use refusal::Refusal;
 pub use run::run;
 
-/// What has to be set right before the bootstrap goes on.
+/// A problem that must be solved before the bootstrap goes on.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
     /// The engine refuses, or does not answer.
@@ -41,7 +41,7 @@ pub enum BootstrapError {
          system containers go on running and are taken over"
     )]
     Another(String),
-    /// Nobody can tell whose replicas are to go.
+    /// It is unclear which cluster's replicas are to be removed.
     #[error(
         "containers, networks or volumes of several clusters are on this host ({}), and no agent's ledger \
          says which is the host's own; nothing was removed: remove what is of the others first (docker ps \
@@ -66,7 +66,7 @@ pub enum BootstrapError {
         /// What the engine says.
         source: docker::EngineError,
     },
-    /// An image was pulled, and somebody removed it.
+    /// An image was pulled, and has been removed since.
     #[error("the image {0} was fetched and yet is not there")]
     ImageGone(String),
     /// The image of our own Redis is missing.

@@ -31,7 +31,7 @@ pub struct Seen {
 pub enum State {
     /// It runs, or the engine is about to start it again.
     Running,
-    /// Somebody froze it.
+    /// It was paused by a user.
     Paused,
     /// It was made or has ended, and stays so.
     Stopped,
@@ -77,14 +77,14 @@ impl Step {
     }
 }
 
-/// What to do, and what is in the way.
+/// The steps to take, and the obstacles.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// In the order in which it is to be done.
     pub steps: Vec<Step>,
-    /// For people: what is not done, and what they can do about it.
+    /// For the user: what is not done, and what to do about it.
     pub refused: Vec<Refusal>,
-    /// For people: what is let be though nobody asked for it.
+    /// For the user: containers that are left alone though they are not wanted.
     pub noticed: Vec<String>,
 }
 
@@ -189,7 +189,7 @@ mod tests {
             let mut names = std::collections::BTreeSet::new();
             all.into_iter()
                 .enumerate()
-                // One of ours has its own name, or one that its operator gave it.
+                // A container of ours has its own name, or one that the operator gave it.
                 .filter(|(_, (part, name, ..))| {
                     part.is_none_or(|part| part.container() == *name || !name.starts_with("shef"))
                 })

@@ -68,7 +68,7 @@ pub struct Findings {
 pub struct Verdict {
     /// Why nothing may be started.
     pub refused: Vec<Refusal>,
-    /// What is at stake, a line each.
+    /// The consequences, a line each.
     pub warnings: Vec<String>,
 }
 

@@ -26,8 +26,8 @@ const OPEN_MODE: u32 = 0o444;
 
 /// The variable that carries the [`Question`] as JSON.
 pub const QUESTION_ENV: &str = "PREPARE_QUESTION";
-/// The file in the helper's root directory with the password of a Redis that is not ours: a container's
-/// variables are read by everybody who may inspect it.
+/// The file in the helper's root directory with the password of a Redis that is not ours: everyone who may
+/// inspect a container can read its variables.
 pub const GIVEN_PASSWORD: &str = "shef-prepare-redis-password";
 /// The file in the helper's root directory with the token by which the host joins.
 pub const GIVEN_TOKEN: &str = "shef-prepare-join-token";
@@ -185,8 +185,8 @@ fn is_taken(ip: Ipv4Addr, port: u16) -> bool {
 
 /// Makes the password of our own Redis if there is none yet, and notes one that was given.
 fn make_secrets(dir: &Path, given: Option<&str>) -> io::Result<()> {
-    // Readable within the containers that mount the volume, and to nobody outside: the engine keeps volumes
-    // to root.
+    // Readable in the containers that mount the volume, and outside only for root, who owns the engine's
+    // volumes.
     fs::create_dir_all(dir)?;
     let path = dir.join(PASSWORD_FILE);
     let password = match fs::read_to_string(&path) {
@@ -215,7 +215,7 @@ fn new_password(path: &Path) -> io::Result<String> {
     Ok(password)
 }
 
-/// The master runs as nobody in particular: its directory becomes that user's.
+/// The master runs as an unprivileged user, who gets its directory.
 fn give_away(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     if fs::metadata(dir)?.uid() != MASTER_USER {

@@ -29,7 +29,7 @@ pub const JOIN_PAUSE: Backoff = Backoff { first: DurationMs(150), most: Duration
 /// The most bytes of an answer that are read.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-/// Lays down [`FILE`], or takes it away. Outside of a container nobody asks for it.
+/// Lays down [`FILE`], or takes it away. Outside of a container it is not used.
 pub fn mark(ready: bool) {
     let marked = match (ready, Path::new(FILE).exists()) {
         (true, false) => {
@@ -87,7 +87,7 @@ struct Own {
     uid: NodeUid,
 }
 
-/// What matters of a host as the master shows it.
+/// The parts of a host's view that matter here.
 #[derive(Debug, Deserialize)]
 struct Node {
     uid: String,

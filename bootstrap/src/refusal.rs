@@ -80,7 +80,7 @@ pub enum Refusal {
         /// What it says that it is.
         role: String,
     },
-    /// A container with a name of ours that is somebody else's.
+    /// A foreign container that has a name of ours.
     #[error(
         "a container named {name} is there already and is not ours (id {id}): rename or remove it; nothing \
          was touched"

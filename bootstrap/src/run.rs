@@ -121,7 +121,7 @@ impl Bootstrap {
         }
     }
 
-    /// Lets the health check of its own container know; outside of one nobody asks.
+    /// Tells the health check of its own container; there is none outside of a container.
     fn mark(&self, ready: bool) {
         if self.in_container {
             ready::mark(ready);
@@ -236,7 +236,7 @@ impl Bootstrap {
                 Role::Agent { .. } => say(&format!("this host is ready; the cluster's API is {api}")),
             }
             if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-                log::debug!(why:% = error; "nobody waits to be notified");
+                log::debug!(why:% = error; "no systemd waits for a notification");
             }
         }
         self.was_ready = true;
@@ -405,7 +405,7 @@ impl Bootstrap {
     }
 }
 
-/// What the helper writes down besides secrets.
+/// The helper's instructions, without secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Noting {
     Nothing,
@@ -418,10 +418,10 @@ fn is_up(plan: &Plan, part: Part) -> bool {
     !plan.steps.iter().any(|step| step.part() == part)
 }
 
-/// One line for whoever reads `docker logs`.
+/// One line for readers of `docker logs`.
 fn say(line: &str) {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
-    // Nobody may be reading.
+    // The output may be closed.
     _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

@@ -26,7 +26,7 @@ pub const GIVEN_PASSWORD_FILE: &str = "redis-password-given";
 pub const MASTER_DIR: &str = "/var/lib/shef/master";
 /// The volume of it.
 pub const MASTER_VOLUME: &str = "shef-master";
-/// Whom the master runs as: nobody in particular.
+/// The user that the master runs as: an unprivileged one.
 pub const MASTER_USER: u32 = 65_532;
 /// The agent's port, as docker-shef's.
 pub const AGENT_PORT: u16 = 11_044;
@@ -108,7 +108,7 @@ impl Part {
     }
 }
 
-/// What tells of a container who made it: none of it comes from its image.
+/// The properties of a container that show who made it: none of them comes from its image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
     /// Its name, without a slash.
@@ -159,7 +159,7 @@ impl Wanted {
     }
 }
 
-/// What has been found out about the host.
+/// The findings about the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFacts {
     /// The id of the image of master and agent.
@@ -191,7 +191,7 @@ fn redis(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
     let port = config.redis_port.to_string();
     let settings = [
         format!("{SECRETS_DIR}/{REDIS_CONF_FILE}"),
-        // On loopback, with a password: nobody but this host's master needs it.
+        // On loopback, with a password: only this host's master needs it.
         "--bind 127.0.0.1".to_owned(),
         format!("--port {port}"),
         "--dir /data".to_owned(),

@@ -20,7 +20,7 @@ const VOLUMES_OF_SERVICES: &str = "shef-managed-volume=true";
 /// The label of the bootstrap's own volumes.
 const VOLUMES_OF_SHEF: &str = "shef.system=volume";
 
-/// What is to go beside the system containers.
+/// What to remove besides the system containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
     /// The volumes with the store, the ledger and the passwords.
@@ -29,9 +29,8 @@ pub struct Extent {
     pub services: bool,
 }
 
-/// Which containers go, in order: bootstraps and the guard first, for they would bring the others
-/// back; then those that give orders; then those that carry them out; the store last.
-/// `own` is the container of whoever asks.
+/// Which containers go, in order: bootstraps and the guard first, for they would bring the others back; then
+/// those that give orders; then those that carry them out; the store last. `own` is the caller's container.
 #[must_use]
 pub fn removals(
     bootstraps: &[(String, String)],
@@ -78,7 +77,7 @@ pub async fn uninstall(docker_host: &str, extent: Extent, say: impl Fn(&str)) ->
     let of_cluster =
         cluster.as_ref().map(|id| format!("{}={id}", labels::CLUSTER)).filter(|_| extent.services);
     if let Some(label) = &of_cluster {
-        // What docker-shef itself has made is of no cluster, and not ours.
+        // Containers of docker-shef belong to no cluster, and are not ours.
         let replicas = engine.replicas().await?.into_iter();
         for Replica { id, name, .. } in replicas.filter(|replica| Some(&replica.cluster) == cluster.as_ref())
         {
@@ -127,7 +126,8 @@ async fn cluster_here(
     Ok(own_cluster(ledger.as_deref(), found))
 }
 
-/// The cluster that the agent's ledger names, and without a ledger the only one of which anything is here.
+/// The cluster that the agent's ledger names; without a ledger, the only cluster that has anything on the
+/// host.
 fn own_cluster(
     ledger: Option<&[u8]>,
     found: BTreeSet<ClusterId>,
@@ -144,7 +144,7 @@ fn own_cluster(
     }
 }
 
-/// What of shef is on the host after all, by name.
+/// What remains of shef on the host, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Left {
     /// Services' containers.
@@ -158,7 +158,7 @@ pub struct Left {
 }
 
 impl Left {
-    /// For people: what is left, and what removes it.
+    /// For the user: what remains, and how to remove it.
     #[must_use]
     pub fn in_words(&self) -> String {
         let kinds = [

@@ -58,8 +58,8 @@ impl ApiArgs {
         Ok(Client::with(api, transport::token()?.or(token).as_deref()))
     }
 
-    /// What was given goes before the environment, that before `shef login`, and that before this machine. A
-    /// token is shown to the master alone that it was kept for.
+    /// The argument wins over the environment, that over `shef login`, and that over this machine. A token is
+    /// shown to the master alone that it was kept for.
     fn context(&self) -> Result<Context, Failure> {
         if let Some(api) = self.api.clone() {
             return Ok(Context { api, token: None });
@@ -103,8 +103,7 @@ impl CallError {
         Self::Refused { status, code, words: refusal(url, status, body) }
     }
 
-    /// Whether a master says that there is no such service, replica or host. That there is no such address is
-    /// what other servers say, too.
+    /// Whether a master says that there is no such service, replica or host. Other servers answer 404 too.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { code: Some(code), .. } if code.ends_with("_not_found"))
     }
@@ -144,12 +143,12 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Of the master at `api`, as `http://HOST:PORT` or `unix://PATH`, showing no token.
+    /// A client of the master at `api` (`http://HOST:PORT` or `unix://PATH`), without a token.
     pub(crate) fn new(api: String) -> Self {
         Self::with(api, None)
     }
 
-    /// Of the master at `api`, showing it `token`.
+    /// A client of the master at `api`, with `token`.
     pub(crate) fn with(api: String, token: Option<&str>) -> Self {
         Self { http: transport::client(&api, token), api }
     }
@@ -278,7 +277,7 @@ fn odd(who: &str, error: &serde_json::Error) -> CallError {
     ))
 }
 
-/// Nobody is there.
+/// Nothing answers at the address.
 pub(crate) fn no_answer(url: &str, error: &SendRequestError) -> String {
     let why = not_sent_because(error);
     format!(
@@ -296,7 +295,7 @@ struct Told {
     errors: Vec<FieldError>,
 }
 
-/// A refusal as the API tells it, with what is wrong in which field.
+/// A refusal of the API, with the message for each wrong field.
 pub(crate) fn refusal(url: &str, status: StatusCode, body: &[u8]) -> String {
     match serde_json::from_slice(body) {
         Ok(Told { code, detail, .. })

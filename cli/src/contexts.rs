@@ -1,4 +1,4 @@
-//! The masters that somebody works with, by name: where each is, and the token to show it.
+//! The masters that a user works with, by name: the address of each, and its token.
 
 use std::{
     collections::BTreeMap,
@@ -59,7 +59,7 @@ impl Contexts {
                 mode & 0o777
             )));
         }
-        // What is wrong with it may quote a line with a token.
+        // The parser's error may quote a line with a token.
         toml::from_str(&text).map_err(|_| Failure::new(format!("{shown} is no file of contexts")))
     }
 

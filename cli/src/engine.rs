@@ -33,11 +33,11 @@ pub struct Candidate {
     pub url: String,
     /// Who named it, for people.
     pub named_by: String,
-    /// Whether somebody asked for this one and no other.
+    /// Whether the user asked for this engine and no other.
     pub wanted: bool,
 }
 
-/// What an engine said to the first question.
+/// An engine's answer to the first question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
     /// It runs, with its version and its newest API.

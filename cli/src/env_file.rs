@@ -113,7 +113,7 @@ fn plain(value: &str) -> &str {
     comment.map_or(value, |((at, _), _)| &value[..at]).trim_end()
 }
 
-/// What stands before the closing quote, read, and what stands behind it; `None`: it is not closed.
+/// The value before the closing quote, and the text behind the quote; `None`: there is no closing quote.
 fn unquoted(text: &str, quote: char) -> Option<(String, String)> {
     let mut value = String::new();
     let mut rest = text.chars();

@@ -12,7 +12,7 @@ use crate::Failure;
 pub const PROGRAMS: [&Program; 3] =
     [&shef_master::config::PROGRAM, &shef_agent::config::PROGRAM, &shef_bootstrap::config::PROGRAM];
 
-/// Where a program's file lies if nobody says otherwise.
+/// The default path of a program's file.
 fn usual_file(name: &str) -> PathBuf {
     Path::new("/etc/shef").join(name).with_extension("toml")
 }
@@ -96,7 +96,7 @@ impl UpConfig {
             None => default_data_dir(rustix::process::geteuid().is_root(), &base.env)?,
         };
         let one_host = "default of shef up";
-        // Whoever gives the agent an address of its own is reached by that one.
+        // If the agent has an address of its own, masters reach it there.
         let own_ip = flags.agent.as_deref().and_then(|agent| agent.rsplit_once(':')).map(|(ip, _)| ip);
         let own_ip = own_ip
             .filter(|ip| ip.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| !ip.is_unspecified()))
@@ -145,7 +145,7 @@ impl UpConfig {
     }
 }
 
-/// A listening address as others reach it: nobody can connect to 0.0.0.0 by name.
+/// A listening address as others reach it: no client can connect to 0.0.0.0.
 pub(crate) fn reachable(listen: std::net::SocketAddr, host_ip: std::net::Ipv4Addr) -> String {
     if listen.ip().is_unspecified() { format!("{host_ip}:{}", listen.port()) } else { listen.to_string() }
 }

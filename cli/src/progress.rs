@@ -1,6 +1,6 @@
 //! Waits for a goal: asks the API for the service again and again until it is as wanted. Prints a line
-//! whenever there is something new to say. It goes on across restarts of the master: an accepted change is
-//! durable.
+//! whenever there is something new to say. It goes on across restarts of the master: an accepted
+//! change is durable.
 
 mod service;
 
@@ -75,13 +75,13 @@ pub(crate) trait Goal {
     fn path(&self) -> String;
     /// Where it stands when this is shown; `None`: there is no such thing.
     fn outlook(&self, view: Option<&Self::View>) -> Outlook;
-    /// What is missing still, a line each.
+    /// What is still missing, a line each.
     fn missing(view: &Self::View) -> Vec<String>;
-    /// What else keeps it from coming about, a line each; asked for every few looks, and told once.
+    /// Other reasons why the goal is not reached, a line each; asked for every few polls, and printed once.
     async fn reasons(&self, _: &Client) -> Vec<String> {
         Vec::new()
     }
-    /// What its user may do about these reasons; empty: nothing.
+    /// What the user may do about these reasons; empty: nothing.
     fn way_out(&self, _: &[String]) -> String {
         String::new()
     }
@@ -101,8 +101,8 @@ impl Progress {
     }
 }
 
-/// Waits until `goal` has come about, and tells how it goes: whether all of it
-/// has, or a canary that waits for its user's word.
+/// Waits for `goal` and prints the progress. Returns whether all of it is reached, or whether a canary waits
+/// for the user.
 ///
 /// # Errors
 /// It will not, or not within `limit`; the API does not answer with sense.
@@ -164,7 +164,7 @@ pub(crate) async fn follow<G: Goal>(
     }
 }
 
-/// Why a goal has not come about yet.
+/// Why a goal is not reached yet.
 #[derive(Default)]
 struct Reasons {
     /// The latest, with the way out.

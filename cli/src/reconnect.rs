@@ -1,4 +1,4 @@
-//! What is followed is followed on when the master was away.
+//! Streams go on after the master was away.
 
 use std::time::Duration;
 

@@ -52,7 +52,7 @@ impl Claim {
             files::open(&path, OpenOptions::new().read(true).write(true).create(true)).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {
-                // What one that was killed has left says nothing of this one.
+                // The file of a process that was killed says nothing about this one.
                 file.set_len(0).map_err(failed)?;
                 Ok(Self { file, path })
             }
@@ -86,7 +86,7 @@ impl Drop for Claim {
 pub(crate) enum State {
     /// Nobody runs.
     Free,
-    /// Somebody has it, but has not written who yet.
+    /// A process holds the lock, but has not written its id yet.
     Starting,
     /// Somebody runs.
     Running(Running),

@@ -1,5 +1,5 @@
-//! What a command prints. What comes from elsewhere is in most of it, so all of it goes through here: a
-//! terminal is shown control characters, and sent none. A file or a pipe gets every byte as it is.
+//! What a command prints. Most of it contains text from elsewhere, so all of it goes through here: control
+//! characters are made visible on a terminal. A file or a pipe gets every byte as it is.
 
 use std::{
     io::{self, IsTerminal, Write},

@@ -44,7 +44,8 @@ impl StopSignals {
 }
 
 /// Waits for a signal. A master whose store was restored from a backup meanwhile, or that may lead again
-/// after another one, is started again from what is stored, in this process: nobody else might do it.
+/// after another one, is started again from the store, in this process: there may be nothing else to start
+/// it.
 pub(crate) async fn until_signal(
     signals: &mut StopSignals,
     mut master: MasterHandle,

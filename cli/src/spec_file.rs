@@ -35,7 +35,7 @@ impl Format {
     }
 }
 
-/// What the command line says on top of a file.
+/// The settings of the command line, over those of a file.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Extra {
     /// The service's name.

@@ -65,7 +65,7 @@ pub(crate) fn client(api: &str, token: Option<&str>) -> awc::Client {
     builder.connector(Connector::new().connector(fn_service(connect))).finish()
 }
 
-/// The beginning of every URL of `api`. By a socket the host's name stands for nothing.
+/// The beginning of every URL of `api`. With a socket, the host's name has no meaning.
 pub(crate) fn base(api: &str) -> &str {
     if api.starts_with(SOCKET) { "http://localhost" } else { api }
 }

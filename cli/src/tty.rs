@@ -54,7 +54,7 @@ impl Mode {
 
 impl Drop for Mode {
     fn drop(&mut self) {
-        // If this fails there is nobody left to tell.
+        // If this fails, no caller is left to be told.
         _ = tcsetattr(&self.stdin, OptionalActions::Now, &self.before);
     }
 }

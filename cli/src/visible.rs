@@ -1,5 +1,5 @@
-//! What comes from elsewhere, as a terminal may be shown it: control characters are shown, not sent. What a
-//! container, a registry or a host writes must not move the cursor, rename the window or type for its user.
+//! Makes control characters visible. Text of a container, a registry or a host must not move the cursor,
+//! rename the window or type for the user.
 
 use std::{borrow::Cow, fmt::Write as _, str};
 
@@ -41,12 +41,13 @@ fn made_visible(text: &str, stays: impl Fn(char, Option<char>) -> bool) -> Cow<'
 /// The same of a text that comes in parts, which may break off within a character.
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
-    /// What cannot be shown before more is there: part of a character, or a carriage return.
+    /// Bytes that cannot be shown before more arrive: part of a character, or a carriage return.
     rest: Vec<u8>,
 }
 
 impl Parts {
-    /// What can be shown once `part` has come. Bytes that are no text are shown as replacement characters.
+    /// The text that can be shown once `part` has arrived. Bytes that are no text are shown as replacement
+    /// characters.
     pub(crate) fn take(&mut self, part: &[u8]) -> String {
         self.rest.extend_from_slice(part);
         let whole = match self.rest.utf8_chunks().last() {
@@ -58,7 +59,7 @@ impl Parts {
         visible(&String::from_utf8_lossy(&ready)).into_owned()
     }
 
-    /// What is left when nothing more comes.
+    /// The rest, at the end of the text.
     pub(crate) fn end(&mut self) -> String {
         visible(&String::from_utf8_lossy(&std::mem::take(&mut self.rest))).into_owned()
     }

@@ -16,7 +16,7 @@ const MIN_RATE: u64 = 16 * 1024;
 /// The longest that a body may take, however large.
 const MOST: DurationMs = DurationMs(120_000);
 
-/// By when a body that began then has to be there, or more of it, once so many bytes of it are.
+/// The deadline for the next byte of a body that began at `began` and of which `received` bytes are there.
 fn deadline(began: MonoMs, received: u64) -> MonoMs {
     let by_rate = DurationMs(GRACE.0 + received.saturating_mul(1_000) / MIN_RATE);
     began + by_rate.min(MOST)

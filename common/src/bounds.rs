@@ -1,11 +1,11 @@
 //! The bound on every number that comes from outside the process.
 //!
-//! A message, a stored record, a ledger or a label may hold any number. Each one is compared with a
-//! bound where it is read, so that whoever holds it may count on from it:
+//! A message, a stored record, a ledger or a label may hold any number. Each one is compared with a bound
+//! where it is read, so that its holder can count on from it:
 //!
 //! - No number is above [`MAX`], 2^53 - 1. JSON readers and the Lua of Redis hold every integer up to it
 //!   exactly.
-//! - A number that is counted up by one (an epoch, a revision) and is adopted from somebody else is at
+//! - A number that is counted up by one (an epoch, a revision) and is adopted from another process is at
 //!   most [`REACH`] above the one that is known. So one message cannot use up the numbers that are left.
 
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -54,7 +54,7 @@ pub const fn at_most(what: &'static str, value: u64, most: u64) -> Result<u64, O
     if value <= most { Ok(value) } else { Err(OutOfBounds { what, value, most }) }
 }
 
-/// Whether a counted number may be adopted by somebody whose own is `known`.
+/// Whether a process whose own number is `known` may adopt `number`.
 ///
 /// ```
 /// use shef_common::bounds::{MAX, REACH, is_within_reach};

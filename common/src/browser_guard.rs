@@ -36,7 +36,7 @@ impl<'a> Caller<'a> {
     /// Who sends a request with this method and these headers.
     #[must_use]
     pub fn of(method: &Method, headers: &'a HeaderMap) -> Self {
-        // What is no text is no name either.
+        // A value that is not text is no name.
         let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
         Self {
             host: text(HOST),

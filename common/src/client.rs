@@ -261,7 +261,7 @@ fn silent(why: &dyn std::fmt::Display) -> ProbeOutcome {
 /// What a probe that brought no connection says of the host.
 fn not_connected(error: &io::Error) -> ProbeOutcome {
     match error.kind() {
-        // The host's kernel says that nobody listens there.
+        // The host's kernel says that nothing listens there.
         ErrorKind::ConnectionRefused => silent(error),
         _ if is_shortage(error) => ProbeOutcome::NotProbed { why: format!("no socket is left: {error}") },
         _ => ProbeOutcome::Unreachable { why: error.to_string() },

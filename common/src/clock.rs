@@ -104,7 +104,7 @@ const MAX_DURATION_BYTES: usize = 16;
 /// A duration as people write it, such as `500ms`, `90s`, `1h30m` or `2d`; `None`: it is none.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    // To humantime `M` is a month: nobody means that.
+    // To humantime `M` is a month, which no user means.
     let is_read = text.len() <= MAX_DURATION_BYTES && !text.contains('M');
     is_read.then(|| humantime::parse_duration(text).ok()).flatten()
 }

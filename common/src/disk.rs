@@ -27,7 +27,7 @@ pub struct DiskUsage {
     /// The images that shef pulled.
     #[serde(deserialize_with = "crate::bounds::number")]
     pub images: u64,
-    /// What they take, in bytes. What two of them share is counted for both.
+    /// What they take, in bytes. Data that two images share counts for both.
     #[serde(deserialize_with = "crate::bounds::number")]
     pub image_bytes: u64,
     /// Of these, the images that neither a replica nor a kept generation needs.

@@ -128,16 +128,16 @@ pub fn escaped(text: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Control {
-    /// To the command: its terminal has another size.
+    /// To the command: the new size of its terminal.
     Resize {
         /// Lines.
         rows: u16,
         /// Characters in a line.
         cols: u16,
     },
-    /// From the command, the last frame: it has ended so.
+    /// The last frame: how the command has ended.
     ExitCode(i64),
-    /// From the command, the last frame: it could not be run, or not be seen to its end.
+    /// The last frame: the command could not be run, or its end could not be observed.
     Error(String),
 }
 

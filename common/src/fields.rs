@@ -4,7 +4,7 @@
 //! A path is as in `mounts[].source`, `env{}` (any key) and `pull=always` (a word that the field can be). An
 //! agent lists the paths that it understands when it registers. A template goes only to hosts whose agents
 //! understand every path that it uses. If one comes to an agent all the same (a downgrade, with a ledger of
-//! the newer version), that one replica is refused, and what is not understood is kept as it was.
+//! the newer version), the agent refuses that replica and keeps the unknown fields as they are.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,7 @@ use crate::{
 /// Stands in a template that came with a message of which something was not understood. No version knows this
 /// field.
 const MARK: &str = "came_with";
-/// What agents understand that do not list it: the fields of version 0.1.
+/// The fields that an agent understands if it lists none: those of version 0.1.
 const FIRST: &str = include_str!("fields-0.1.txt");
 /// The most paths that a registration may list, and the most bytes of each.
 const MOST: (usize, usize) = (2_000, 200);
@@ -294,7 +294,7 @@ mod tests {
     fn what_stands_at_its_default_is_not_written_so_that_no_template_needs_it() {
         let needs = |text: &str| needed(&read_template(text).unwrap(), all());
         let set = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<BTreeSet<_>>();
-        // Whoever adds a field leaves it out of what is written while it stands at its default.
+        // A new field must not be written while it has its default value.
         assert_eq!(needs(r#"{"image": "a:1"}"#), set(&["image", "stop_grace_s"]));
         let more = r#"{"image": "a:1", "ports": [{"target": 80}], "networks": [{"name": "n"}],
             "mounts": [{"type": "volume", "source": "a", "target": "/a"}]}"#;

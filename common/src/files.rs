@@ -13,9 +13,9 @@ use rustix::fs::OFlags;
 pub const PRIVATE: u32 = 0o600;
 /// The mode of directories of such files.
 const PRIVATE_DIR: u32 = 0o700;
-/// What others may do, in a mode.
+/// The bits of a mode that grant access to others.
 const OTHERS: u32 = 0o077;
-/// What the group may do in a data directory with a socket for it: reach what it knows by name.
+/// The group's access to a data directory that holds its socket: to open entries by name, not to list them.
 const GROUP_ENTERS: u32 = 0o010;
 /// How the names in a data directory begin. One with other names in it is not shef's alone.
 const OWN_NAMES: [&str; 12] = [

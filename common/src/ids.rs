@@ -248,14 +248,14 @@ pub struct Fence {
 }
 
 impl LeaderId {
-    /// Nobody: what a store says that has been restored from a backup, until a
-    /// master leads it. No master takes this id for its own.
+    /// No leader: the value in a store that was restored from a backup, until a master leads it. No master
+    /// takes this id for its own.
     #[must_use]
     pub fn nobody() -> Self {
         Self("0000000000000000".into())
     }
 
-    /// Whether this is [`LeaderId::nobody`].
+    /// Whether this is [`LeaderId::nobody`]: no leader.
     #[must_use]
     pub fn is_nobody(&self) -> bool {
         *self == Self::nobody()

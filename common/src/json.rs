@@ -1,4 +1,4 @@
-//! JSON in which no object has a field twice: of two values a person meant one.
+//! JSON in which no object has a field twice: with two values it is unclear which one is meant.
 
 use std::fmt;
 

@@ -37,9 +37,11 @@ pub const SPEC: &str = "shef.spec";
 /// The names of the variables in the template's `env`, as JSON; absent on an older container: the template
 /// has none, or the label [`SPEC`] holds them.
 pub const ENV_NAMES: &str = "shef.env-names";
-/// What happens without a master, as JSON; absent on an older container: the replica runs on.
+/// What the agent does when no master is heard of, as JSON; absent on an older container: the replica runs
+/// on.
 pub const ON_DISCONNECT: &str = "shef.on-disconnect";
-/// Which bytes the image's name stands for; empty or absent: whichever the host had or found.
+/// The digest that the image's name stands for; empty or absent: the host used the image that it had or
+/// found.
 pub const IMAGE_DIGEST: &str = "shef.image-digest";
 /// The epoch under which the container was made.
 pub const EPOCH: &str = "shef.epoch";
@@ -50,8 +52,8 @@ pub const MADE_OF: &str = "shef.system.made-of";
 /// On the bootstrap's own container, given by its operator as docker-shef wants it: `true`.
 pub const BOOTSTRAP: &str = "shef-bouter";
 
-/// The labels of a container made for `assignment`. All of them are always there: the engine takes one that
-/// is missing from the image, whoever has made that.
+/// The labels of a container made for `assignment`. All of them are always there: the engine takes a missing
+/// one from the image, whose author could set it to anything.
 #[must_use]
 pub fn of(cluster: &ClusterId, epoch: Epoch, assignment: &Assignment) -> HashMap<String, String> {
     let bare = Template { env: BTreeMap::new(), ..(*assignment.template).clone() };
@@ -134,7 +136,7 @@ pub fn read(
         slot: get(SLOT)?.parse().ok()?,
         generation: get(GENERATION)?.parse().ok()?,
         template: template.into(),
-        // What cannot be read is the careful choice: to run on.
+        // A value that cannot be read means the careful choice: the replica runs on.
         on_disconnect: get(ON_DISCONNECT)
             .and_then(|text| serde_json::from_str(text).ok())
             .unwrap_or(OnDisconnect::Keep),

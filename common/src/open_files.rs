@@ -79,7 +79,7 @@ impl FileBudget {
             calls: (rest / 4).min(MOST_CALLS),
             user_calls: (rest / 4).min(MOST_CALLS),
             reserved,
-            // A connection that idles is one that nobody else can have.
+            // An idle connection keeps another client from connecting.
             keep_alive: limit as u64 >= COMFORTABLE,
         }
     }

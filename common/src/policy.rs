@@ -78,7 +78,7 @@ pub struct Policy {
 /// A demand that a policy does not allow, and the line that would allow it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What was asked for, as it follows "refuses".
+    /// The refused demand, in words that follow "refuses".
     pub what: String,
     /// The line of the policy that allows it, if one can.
     pub line: Option<String>,
@@ -175,7 +175,7 @@ impl Policy {
         }
     }
 
-    /// Whether whoever has `path` mounted has something of the engine or of shef.
+    /// Whether a mount of `path` gives access to something of the engine or of shef.
     #[must_use]
     pub fn is_off_limits(&self, path: &str) -> bool {
         self.off_limits.iter().any(|own| mounts::is_below(own, path) || mounts::is_below(path, own))

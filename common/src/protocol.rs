@@ -63,8 +63,8 @@ pub struct Registration {
     /// What the host is.
     pub host: HostInfo,
     /// For how long no master that knows this host has answered the agent, in milliseconds; since the agent's
-    /// start at most. A master that meets a leader which it does not know goes by it. Agents of versions
-    /// before 0.2 do not say.
+    /// start at most. A master that learns of an unknown leader uses it to decide whether that leader is
+    /// gone. Agents of versions before 0.2 do not say.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -75,12 +75,11 @@ pub struct Registration {
     /// which of them are the cluster's. Agents of versions before 0.2 do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete: Option<bool>,
-    /// Of a host that knows no cluster: those of which its engine has containers, or two of them if there are
-    /// more.
+    /// From a host that knows no cluster: the clusters whose containers its engine has, at most two of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub found: Vec<ClusterId>,
-    /// What a master shows the agent to have it try other hosts' addresses. Agents of versions before
-    /// 0.2 do not say, and try them for everybody.
+    /// The key that a master must show to have the agent probe other hosts' addresses. Agents of versions
+    /// before 0.2 send none, and probe for any caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe_key: Option<ProbeKey>,
     /// What the agent understands. Agents of versions before 0.2 do not say.
@@ -179,7 +178,7 @@ pub struct Report {
     pub seq: u64,
     /// What the ledger has accepted last.
     pub accepted: Option<Accepted>,
-    /// What its ledger holds, as of that. Agents of versions before 0.2 do not say.
+    /// The digest of its ledger after `accepted`. Agents of versions before 0.2 do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<LedgerDigest>,
     /// Whether `statuses` is everything the host holds.
@@ -198,7 +197,7 @@ pub struct Report {
     pub round_trip_ms: Option<u64>,
 }
 
-/// Master → agent: what became of a report.
+/// Master → agent: the answer to a report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReportAck {
     /// Who leads.
@@ -231,7 +230,7 @@ pub struct ImagesQuery {
     pub images: Vec<ImageRef>,
 }
 
-/// Of the images that were asked about, those that a kept generation needs.
+/// The images of an [`ImagesQuery`] that a kept generation needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImagesNeeded {
     /// The images.

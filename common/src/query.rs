@@ -82,7 +82,7 @@ pub fn flag(name: &str, value: &str) -> Result<bool, InvalidParameter> {
     }
 }
 
-/// What was given, short enough for a message.
+/// The given value, short enough for a message.
 pub(crate) fn cut(text: &str) -> String {
     text.chars().take(80).collect()
 }

@@ -46,7 +46,7 @@ impl RegistryHost {
     }
 }
 
-/// What stands before the first slash is a registry if it could be nothing else.
+/// The part before the first slash is a registry if it can be nothing else.
 pub(crate) fn names_registry(first: &str) -> bool {
     first.contains(['.', ':', '[']) || first == "localhost" || first.bytes().any(|c| c.is_ascii_uppercase())
 }

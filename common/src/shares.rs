@@ -22,8 +22,8 @@ pub struct Share {
 }
 
 impl Shares {
-    /// Of a bound of `all`, each client may have three quarters. A bound below four is nobody's share: a
-    /// client has to be able to use it.
+    /// Of a bound of `all`, each client may have three quarters. A bound below four is not shared: one client
+    /// may use all of it.
     #[must_use]
     pub fn of(all: usize) -> Arc<Self> {
         Arc::new(Self { most: all - all / 4, taken: Mutex::default() })

@@ -26,8 +26,8 @@ pub fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Has the system cut the connection off when its client takes nothing for a minute: an answer that nobody
-/// reads must not be kept.
+/// Has the system cut the connection off when its client takes nothing for a minute: an answer that is not
+/// read must not be kept.
 pub fn cut_off_if_unread(connection: &impl AsFd) {
     if let Err(error) = set_tcp_user_timeout(connection, UNREAD_LIMIT_MS) {
         log::debug!(error:%; "a connection has no limit for unread answers");

@@ -59,7 +59,7 @@ impl ReplicaState {
         Self::Failed,
     ];
 
-    /// Who may move a replica from `self` to `to`; `None`: nobody.
+    /// Who may move a replica from `self` to `to`; `None`: the move is not allowed.
     ///
     /// States never go back: a replacement is a new replica in the same slot,
     /// and a container made anew on its host counts as a restart, see
@@ -164,7 +164,7 @@ pub struct ReplicaStatus {
     /// absent if the engine knows none, as of an image that was built or loaded there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_of: Option<ImageDigest>,
-    /// What its user should know though it runs: a volume that was there is defined otherwise than its spec
+    /// A warning about a running replica: a volume existed already and is defined otherwise than the spec
     /// says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,

@@ -1,11 +1,11 @@
-//! What of the store is known outside of the master: the bootstrap judges a Redis before a master starts on
-//! it.
+//! Facts about the store that are needed outside the master: the bootstrap checks a Redis before a master
+//! starts on it.
 
 /// The format of what is stored: of the records, and of how both stores lay them down. Since format 2 a
 /// service is stored in parts.
 pub const FORMAT: u32 = 2;
 
-/// What matters of a Redis that is to be a store. `None`: it does not tell.
+/// The facts about a Redis that matter for a store. `None`: it does not tell.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RedisFacts {
     /// Its version, as in `7.0.15`.

@@ -12,7 +12,7 @@ pub const MAX_REPLICAS: usize = 1_024;
 /// Resource usage of one replica, or of several together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Usage {
-    /// Of one processor, over the last half second: 200 are two processors, wholly.
+    /// In percent of one processor, over the last half second: 200 is two whole processors.
     pub cpu_percent: f64,
     /// Memory in use, without what the kernel only caches.
     #[serde(deserialize_with = "crate::bounds::number")]

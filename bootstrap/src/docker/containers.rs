@@ -94,8 +94,7 @@ impl Engine {
 
     /// Runs a container made like `wanted`, with `files` (name in its root directory and content, for root
     /// alone) laid into it, to its end. Returns what it wrote to its standard output, or the last line of its
-    /// standard error if that is nothing. The engine removes it when it ends, also if nobody waits for it any
-    /// more.
+    /// standard error if that is nothing. The engine removes it when it ends, even if this process has gone.
     pub async fn run_to_end(
         &self,
         name: &str,
@@ -214,7 +213,7 @@ impl Engine {
     }
 }
 
-/// What comes by `output` until it ends: standard output, and standard error.
+/// Reads `output` to its end: standard output, and standard error.
 async fn read(mut output: impl Stream<Item = Result<LogOutput, Error>> + Unpin) -> Outcome<(String, String)> {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     while let Some(part) = output.next().await {

@@ -38,25 +38,25 @@ pub(super) struct Args {
     /// Service specs, one a file: .json, .toml, or - for JSON from standard input
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The service's name, if the file does not say it; without a file, --image comes with it
+    /// The service's name, if the file has none; without a file, --image is needed too
     #[arg(long, value_name = "NAME")]
     name: Option<ServiceName>,
-    /// The image, whatever the file says; without a file, --name comes with it
+    /// The image, instead of the file's; without a file, --name is needed too
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
-    /// How many replicas, whatever the file says
+    /// The number of replicas, instead of the file's
     #[arg(long, value_name = "N")]
     replicas: Option<u32>,
-    /// Environment variables, whatever the file says; KEY alone takes this environment's
+    /// Environment variables, over those of the file; KEY alone takes this shell's value
     #[arg(short, long, value_name = "KEY=VALUE")]
     env: Vec<String>,
     /// Files of environment variables, KEY=VALUE a line; the spec's own win over them
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
-    /// Only if the service has this version, as --plan tells it
+    /// Only if the service has this version; --plan shows it
     #[arg(long, value_name = "VERSION")]
     if_version: Option<u64>,
-    /// Say what would be done, and do nothing
+    /// Show what would be done, and do nothing
     #[arg(long)]
     plan: bool,
     #[command(flatten)]
@@ -204,7 +204,7 @@ fn own(key: &str) -> Option<String> {
     std::env::var(key).ok()
 }
 
-/// What stands in a file, or comes on standard input.
+/// The contents of a file or of standard input.
 fn text(file: &Path, origin: &str) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let read = match file {

@@ -30,9 +30,9 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Replacement goes on though many hosts are down
+    /// Resumes replacement though many hosts are down
     Resume,
-    /// The master that is asked leads from now on, whichever master led before
+    /// Makes the master that is asked the leader, whichever master led before
     TakeOver,
 }
 
@@ -70,7 +70,7 @@ async fn carry_out(client: &Client, verb: Verb) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a person wants to see of `GET /v1/cluster`.
+/// The parts of `GET /v1/cluster` that are shown.
 fn lines(cluster: &Value) -> Vec<String> {
     let text = |key: &str| match &cluster[key] {
         Value::String(text) => text.clone(),

@@ -52,7 +52,7 @@ impl Args {
             say::line(template(self.program)?.trim_end());
             return Ok(ExitCode::SUCCESS);
         }
-        // What is missing is told after what is there.
+        // Missing keys are reported after the present ones.
         let (sections, missing) = match self.program {
             Which::Master => {
                 let layers = for_program("master", self.config.as_deref(), Vec::new())?;
@@ -87,7 +87,7 @@ impl Args {
         say::line(if self.json { json(&rows) } else { table(&rows) });
         match missing {
             None => Ok(ExitCode::SUCCESS),
-            // That nobody has set it yet is no failure of this command.
+            // A required key without a value is no failure of this command.
             Some(error @ ConfigError::Missing { .. }) => {
                 say::note(format_args!("==> {} does not start with this: {error}", self.program.name()));
                 Ok(ExitCode::SUCCESS)

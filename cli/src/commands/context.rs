@@ -1,4 +1,4 @@
-//! `shef login` and `shef context`: the masters that somebody works with.
+//! `shef login` and `shef context`: the masters that a user works with.
 
 use std::process::ExitCode;
 
@@ -21,10 +21,10 @@ pub(super) struct LoginArgs {
     /// The master's API, such as `http://10.0.0.1:8044`, or `unix:///PATH` of its socket
     #[arg(value_name = "URL", value_parser = api_address::parse)]
     api: String,
-    /// What to call it
+    /// A name for this master
     #[arg(long, default_value = "default")]
     name: String,
-    /// The token; better than here, where others on this machine may see it, on standard input
+    /// The token; safer on standard input, as others on this machine may read arguments
     #[arg(long, env = "SHEF_TOKEN", hide_env_values = true)]
     token: Option<String>,
 }
@@ -40,7 +40,7 @@ pub(super) struct Args {
 enum Verb {
     /// Lists the contexts, without tokens
     Ls,
-    /// Has commands go to another context
+    /// Chooses another context for commands
     Use {
         /// Its name
         name: String,
@@ -55,7 +55,7 @@ enum Verb {
 impl LoginArgs {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let Self { api, name, token } = self;
-        // By the socket nobody is asked.
+        // Calls by the socket need no token.
         let token = match token.filter(|token| !token.is_empty()) {
             Some(token) => Some(token),
             None if api.starts_with(SOCKET) => None,

@@ -137,7 +137,7 @@ async fn demo_image_is_left(running: &Running, is_to_go: bool) -> bool {
     !is_gone
 }
 
-/// What is still there afterwards, a line each.
+/// What remains afterwards, a line each.
 fn left(running: &Running, data_dir: &Path, services_are_gone: bool, image_is_left: bool) -> Vec<String> {
     let docker = running.docker();
     let log = data_dir.join(ENGINE_LOG);

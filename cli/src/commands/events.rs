@@ -23,13 +23,13 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(45);
 /// Arguments of `shef events`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Only what concerns this service
+    /// Only events of this service
     #[arg(long, value_name = "SERVICE")]
     service: Option<String>,
-    /// Only what concerns this host
+    /// Only events of this host
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
-    /// Go on behind this event, as it was printed, instead of with what happens from now on
+    /// Go on after the event of this id, instead of with events from now on
     #[arg(long, value_name = "ID")]
     after: Option<String>,
     /// Print a JSON object for each event
@@ -52,14 +52,14 @@ impl Args {
         if query.is_empty() { "/v1/events".to_owned() } else { format!("/v1/events?{query}") }
     }
 
-    /// Prints events until nobody reads them; where the master goes away, on behind the last one once it is
-    /// back.
+    /// Prints events until the reader closes the output. If the master goes away, goes on after the last
+    /// event once it is back.
     async fn follow(&self, client: &Client) -> Result<(), Failure> {
         let mut after = self.after.clone();
         for (kind, path, name) in [("service", "services", &self.service), ("host", "nodes", &self.host)] {
             let Some(name) = name else { continue };
             match client.get::<Value>(&format!("/v1/{path}/{}", escaped(name))).await {
-                // Its events of before may be asked for, and it may come yet.
+                // Earlier events of it may be asked for, and it may still be created.
                 Err(error) if error.is_not_found() => {
                     say::note(format_args!("==> there is no {kind} {name} now: waiting for its events"));
                 }
@@ -84,7 +84,8 @@ impl Args {
     }
 }
 
-/// Prints what one stream brings, and notes where it is; why it ended, unless nobody reads any more.
+/// Prints one stream and notes its position. Returns why the stream ended; `None`: the reader has closed the
+/// output.
 async fn print(
     client: &Client,
     mut stream: Parts,
@@ -112,7 +113,7 @@ async fn print(
             } else {
                 serde_json::from_str(data).ok().map(|event| words(&event))
             };
-            // Whoever has read enough, as `head` does, has not failed.
+            // A reader that closes the output early, as `head` does, is no failure.
             if shown.is_some_and(|shown| !say::try_line(shown)) {
                 return Ok(None);
             }
@@ -145,11 +146,11 @@ fn words(event: &Value) -> String {
     if !event["message"].is_null() {
         let _ = write!(line, ": {}", text("message"));
     }
-    // What an engine says must not write into the person's terminal.
+    // Text of an engine must not control the user's terminal.
     visible_cell(&line)
 }
 
-/// A stream's lines, whatever its parts are.
+/// The lines of a stream, however it is cut into parts.
 #[derive(Debug, Default)]
 struct Lines {
     rest: Vec<u8>,

@@ -34,16 +34,16 @@ pub(super) struct Args {
     /// A service (the first of its replicas that runs), or one replica as SERVICE/REPLICA
     #[arg(value_name = "SERVICE")]
     service: String,
-    /// Give the command a terminal, and hand it every key
+    /// Give the command a terminal, and pass every key on to it
     #[arg(short, long)]
     tty: bool,
-    /// Hand the command this one's input: always so, and here for those who are used to docker exec -it
+    /// Pass standard input on to the command; always done, accepted for users of docker exec -it
     #[arg(short, long, conflicts_with = "detach")]
     interactive: bool,
-    /// End once the command has begun, and leave it to itself
+    /// Return once the command has begun, and let it run
     #[arg(short, long)]
     detach: bool,
-    /// Set a variable for the command; without a value, to what it is here [may be given again]
+    /// Set a variable for the command; NAME alone takes this shell's value [may be given again]
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
     /// Run it as this user, by name or number [default: the container's own]
@@ -70,7 +70,7 @@ impl Args {
             workdir: self.workdir,
         };
         let code = on_system(run(&self.api.client()?, &self.service, &order))?;
-        // What does not fit into a byte has failed all the same.
+        // An exit code that does not fit into a byte is a failure too.
         Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
     }
 }
@@ -209,7 +209,7 @@ async fn send<E: std::fmt::Display>(mut sink: impl Sink<Message, Error = E> + Un
     }
 }
 
-/// What is typed, read by a thread of its own: reading a terminal cannot be called off.
+/// Typed input, read by a thread of its own: reading a terminal cannot be cancelled.
 #[expect(clippy::disallowed_methods, reason = "the thread ends with the process, whatever it waits for")]
 fn read_stdin() -> mpsc::Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel(4);

@@ -1,5 +1,4 @@
-//! Writes, and the wait for what becomes of them: what the commands that change
-//! services share.
+//! Calls that change services, and the wait for their outcome; shared by several commands.
 
 use std::process::ExitCode;
 
@@ -51,12 +50,12 @@ pub(super) struct Call {
     method: Method,
     path: String,
     body: Option<Value>,
-    /// Whether it is done once the service's rollout is paused.
+    /// Whether the call is done once the service's rollout is paused.
     pauses: bool,
 }
 
 impl Call {
-    /// Of the service's own address, with `rest` behind it.
+    /// A call of the service's own address, with `rest` behind it.
     pub(super) fn new(method: Method, service: &ServiceName, rest: &str, body: Option<Value>) -> Self {
         let path = format!("/v1/services/{service}{rest}");
         Self { service: service.clone(), method, path, body, pauses: false }
@@ -71,7 +70,7 @@ impl Call {
         self.method == Method::DELETE
     }
 
-    /// Why it cannot be made; `None`: nothing is known against it.
+    /// Why the call cannot be made; `None`: it may be made.
     async fn obstacle(&self, client: &Client) -> Result<Option<Obstacle>, CallError> {
         let name = self.service.clone();
         Ok(match state(client, &name).await? {
@@ -81,7 +80,7 @@ impl Call {
         })
     }
 
-    /// Makes it. A removal that is under way already is joined.
+    /// Makes the call. If a removal is under way already, waits for that one.
     async fn make(self, client: &Client) -> Result<Asked, CallError> {
         match client.send(self.method.clone(), &self.path, self.body.as_ref()).await {
             Ok(answer) => self.asked(answer, "accepted"),
@@ -109,7 +108,7 @@ impl Call {
     }
 }
 
-/// What a call has brought.
+/// The outcome of a call.
 struct Asked {
     goal: ServiceGoal,
     answer: Value,
@@ -132,8 +131,8 @@ fn is_deleting(view: &Value) -> bool {
     view["state"] == "deleting"
 }
 
-/// Of several calls none is made unless all their services are there. The first call that is refused all the
-/// same ends it: what was taken before stays, and is said.
+/// Makes no call unless all services exist. Ends with the first call that is refused; earlier calls stay in
+/// force, and the message says so.
 async fn carry_out(client: &Client, calls: Vec<Call>, wait: &WaitArgs, json: bool) -> Result<(), Failure> {
     let several = calls.len() > 1;
     if several {

@@ -1,5 +1,5 @@
-//! `shef health`: whether the process of this container is well. For image health
-//! checks: an image without a shell has nobody else to ask.
+//! `shef health`: whether the process of this container is well. For health checks of images: an image
+//! without a shell has no other program that could ask.
 
 use std::{path::Path, process::ExitCode, time::Duration};
 

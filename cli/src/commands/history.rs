@@ -28,7 +28,7 @@ pub(super) struct Args {
     api: ApiArgs,
 }
 
-/// What of the API's answer is shown.
+/// The parts of the API's answer that are shown.
 #[derive(Debug, Deserialize)]
 struct Service {
     generation: u64,

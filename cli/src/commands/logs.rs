@@ -20,13 +20,13 @@ pub(super) struct Args {
     /// A service, or one replica as SERVICE/REPLICA
     #[arg(value_name = "SERVICE")]
     service: String,
-    /// Go on with what is yet to be written, also when the master was away
+    /// Go on with new lines, also after the master was away
     #[arg(short, long)]
     follow: bool,
     /// Nothing older than this: a span such as 10m, or a time such as 2026-01-31T09:30:00Z
     #[arg(long, value_name = "WHEN")]
     since: Option<String>,
-    /// At most so many of each replica's last lines
+    /// At most this many of each replica's last lines
     #[arg(short = 'n', long, value_name = "LINES")]
     tail: Option<String>,
     /// Print the time before each line
@@ -78,7 +78,7 @@ async fn print(client: &Client, path: &str, json: bool) -> Result<(), Failure> {
     let mut stream = client.stream(path, accept).await?;
     let mut out = Printer::new(std::io::stdout().lock());
     while let Some(part) = stream.next().await {
-        // Whoever has read enough, as `head` does, has not failed.
+        // A reader that closes the output early, as `head` does, is no failure.
         if out.part(&part?).is_err() {
             return Ok(());
         }

@@ -57,7 +57,7 @@ fn row(view: View, now: WallMs) -> [String; 5] {
     ]
 }
 
-/// As in `2/3`, or `1/3, 1 not confirmed`: what is not confirmed is not counted as healthy.
+/// As in `2/3`, or `1/3, 1 not confirmed`: unconfirmed replicas do not count as healthy.
 fn healthy(running: u32, unconfirmed: u32, wanted: u32) -> String {
     let confirmed = format!("{}/{wanted}", running.saturating_sub(unconfirmed));
     if unconfirmed == 0 { confirmed } else { format!("{confirmed}, {unconfirmed} not confirmed") }

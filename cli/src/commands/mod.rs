@@ -102,7 +102,7 @@ enum Command {
     System(system::Args),
     /// Manages credentials of private registries
     Registry(registry::Args),
-    /// Has commands go to a master, and shows it a token
+    /// Chooses the master that commands go to, and keeps its token
     Login(context::LoginArgs),
     /// Lists, changes and forgets the masters that commands go to
     Context(context::Args),

@@ -36,25 +36,25 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Hosts keep what they run and take nothing new
+    /// Keeps new replicas off hosts; what they run stays
     Cordon(Hosts),
-    /// What hosts run moves to others, replacements first
+    /// Moves what hosts run to other hosts, replacements first
     Drain {
         #[command(flatten)]
         hosts: Hosts,
-        /// What is left after so many seconds is removed, replaced or not
+        /// Remove what is left after this time, replaced or not
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
         deadline: Option<u32>,
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// Hosts take replicas, whatever was said before
+    /// Lets hosts take replicas again, after a cordon or a drain
     Activate(Hosts),
-    /// Hosts are members no more: what they ran is placed anew
+    /// Removes hosts from the cluster; their replicas are placed on other hosts
     Rm {
         #[command(flatten)]
         hosts: Hosts,
-        /// Also those that are there
+        /// Also remove hosts that still report
         #[arg(long)]
         force: bool,
     },
@@ -110,7 +110,7 @@ async fn carry_out(client: &Client, verb: Verb) -> Result<(), Failure> {
 }
 
 impl Hosts {
-    /// Of several hosts nothing is asked unless all of them are members.
+    /// Nothing is changed unless all hosts are members.
     ///
     /// # Errors
     /// Some are not: all of these are named.
@@ -186,10 +186,10 @@ fn row(node: &NodeView) -> [String; 9] {
     ]
 }
 
-/// That a drained host holds nothing any more.
+/// The goal that a drained host holds nothing any more.
 struct Emptied {
     host: NodeName,
-    /// Whether what is left by some time is removed.
+    /// Whether remaining replicas are removed at the deadline.
     has_deadline: bool,
 }
 
@@ -222,7 +222,7 @@ impl Goal for Emptied {
     }
 
     async fn reasons(&self, client: &Client) -> Vec<String> {
-        // Whoever cannot be asked now is asked again.
+        // A host that cannot be asked now is asked again.
         let services = client.pages("/v1/services", "services").await.unwrap_or_default();
         services.iter().flat_map(|service| stays(service, &self.host)).collect()
     }

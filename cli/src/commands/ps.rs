@@ -32,7 +32,7 @@ pub(super) struct Args {
     api: ApiArgs,
 }
 
-/// What of the API's answer is shown.
+/// The parts of the API's answer that are shown.
 #[derive(Debug, Deserialize)]
 struct Service {
     missing: Vec<String>,
@@ -107,7 +107,8 @@ fn row(replica: &Replica, now: WallMs) -> [String; 10] {
     let state = if replica.want == "remove" { format!("{state}, to be removed") } else { state };
     let health = if is_known { replica.health.clone() } else { "unknown".to_owned() };
     let host = if is_known { replica.node.clone() } else { format!("{} ({})", replica.node, replica.host) };
-    // Of one that runs well, how it ended before is for the count of its restarts to tell.
+    // The reason of an earlier end is not shown for a replica that runs well: its number of restarts tells of
+    // it.
     let is_well = replica.state == "running" && replica.health == "healthy" || replica.state == "complete";
     let stated = replica.reason.clone().unwrap_or_default();
     let code = replica.exit_code.filter(|code| !is_well && !stated.contains(&format!("code {code}")));

@@ -41,8 +41,8 @@ enum Verb {
     },
     /// Stores the credentials of a registry; the password is read from standard input
     Login {
-        /// The registry, as image references begin, such as registry.local:5000; docker.io for those that
-        /// name none
+        /// The registry, as at the beginning of image references, such as registry.local:5000; docker.io for
+        /// images without one
         #[arg(value_name = "REGISTRY")]
         host: RegistryHost,
         /// The user
@@ -60,7 +60,7 @@ enum Verb {
     },
 }
 
-/// What of the API's answer is shown.
+/// The parts of the API's answer that are shown.
 #[derive(Debug, Deserialize)]
 struct Shown {
     host: RegistryHost,
@@ -89,7 +89,7 @@ impl Args {
     }
 }
 
-/// What the registry has said, as the end of a sentence.
+/// The registry's answer, as the end of a sentence.
 fn checked(answer: &Value) -> String {
     match answer["check"]["outcome"].as_str() {
         Some("accepted") => "; it takes the password".to_owned(),

@@ -11,7 +11,7 @@ use crate::Failure;
 /// Arguments of `shef rollout`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// What is to be done with it
+    /// What to do with the rollout
     #[arg(value_enum, value_name = "WORD")]
     command: RolloutCommand,
     /// The service
@@ -23,13 +23,13 @@ pub(super) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum RolloutCommand {
-    /// No further slot has its turn
+    /// Start no further slots
     Pause,
-    /// It goes on
+    /// Go on with the rollout
     Resume,
-    /// Back to the last good generation
+    /// Go back to the last good generation
     Abort,
-    /// The canary is good: all the others follow
+    /// Accept the canary and update all other replicas
     Promote,
 }
 

@@ -1,4 +1,4 @@
-//! `shef service`: what is seldom wanted of a service.
+//! `shef service`: rare operations on a service.
 
 use std::process::ExitCode;
 

@@ -29,7 +29,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Clone, Copy, clap::Subcommand)]
 enum Verb {
-    /// Shows what the images that shef pulled take on every host
+    /// Shows the disk space of the images that shef pulled, on every host
     Df,
     /// Removes the images that shef pulled and that no replica and no kept generation needs
     Prune,

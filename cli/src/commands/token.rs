@@ -30,13 +30,13 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Lists the tokens, without what proves them
+    /// Lists the tokens, without their secrets
     Ls {
         /// Print what the API answers
         #[arg(long)]
         json: bool,
     },
-    /// Makes a token and prints it: it is shown this once
+    /// Makes a token and prints it, this once
     Create {
         /// Its name
         name: TokenName,
@@ -46,19 +46,19 @@ enum Verb {
         /// For a deployer: the beginning of the names of the services that it may change
         #[arg(long, value_name = "PREFIX")]
         services: Option<String>,
-        /// For how long it counts, such as 12h or 30d; by default for ever
+        /// How long it is valid, such as 12h or 30d [default: for ever]
         #[arg(long, value_name = "SPAN")]
         expires_in: Option<String>,
     },
-    /// Makes a token that hosts join with and prints it: it is shown this once
+    /// Makes a token for hosts to join with and prints it, this once
     Join {
         /// How many hosts may join with it
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         uses: u32,
-        /// For how long it counts, such as 30m or 2d; 30d at most
+        /// How long it is valid, such as 30m or 2d; 30d at most
         #[arg(long, value_name = "SPAN", default_value = "1h")]
         expires_in: String,
-        /// Its name; by default one that says when it was made
+        /// Its name [default: one with the time at which it is made]
         #[arg(long)]
         name: Option<TokenName>,
     },
@@ -74,7 +74,7 @@ fn role(text: &str) -> Result<Role, String> {
     Role::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(|| format!("must be one of {all}"))
 }
 
-/// What of the API's answer is shown.
+/// The parts of the API's answer that are shown.
 #[derive(Debug, Deserialize)]
 struct Shown {
     name: TokenName,

@@ -43,8 +43,7 @@ pub(super) struct Args {
     #[arg(long, env = "WORKLOAD_IGNORE_SIGTERM", value_parser = clap::builder::BoolishValueParser::new(),
           num_args = 0, default_missing_value = "true", default_value_t = false)]
     ignore_sigterm: bool,
-    /// After SIGTERM or SIGINT go on serving for so long, as a server does until nobody sends it requests any
-    /// more
+    /// After SIGTERM or SIGINT go on serving for this time, as a server does until its requests end
     #[arg(long, value_name = "SECONDS", env = "WORKLOAD_LINGER", value_parser = seconds)]
     linger: Option<Duration>,
 }
@@ -100,7 +99,7 @@ impl Args {
             }
         };
         if let Ok(address) = listener.local_addr() {
-            // The port may have been 0: whoever started us reads here which it became.
+            // The port may have been 0: this line tells the caller the real one.
             println!("listening on {address}");
         }
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));

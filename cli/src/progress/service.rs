@@ -1,4 +1,4 @@
-//! What a service is to become, and how far it is by what the API shows of it. Pure.
+//! The state that a service is to reach, and how far it is, from what the API shows. Pure.
 
 use serde::Deserialize;
 use shef_common::{
@@ -35,7 +35,7 @@ impl Written {
     }
 }
 
-/// What of a service's view matters here.
+/// The parts of a service's view that matter here.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct View {
     pub name: String,
@@ -97,7 +97,7 @@ struct Ended {
 pub(crate) enum ServiceGoal {
     /// That everything is as was written.
     Done(Written),
-    /// That nothing is left of the service of this name.
+    /// The goal that nothing is left of the service of this name.
     Gone(String),
     /// That its rollout stands still.
     Paused(Written),
@@ -157,7 +157,7 @@ fn done(written: &Written, view: &View) -> Outlook {
     if !is_shown || view.state != "running" || view.generation == asked && view.on_trial > 0 {
         return Outlook::Going(view.line());
     }
-    // It may run what it ran before: then that was rolled back, or somebody has changed it since.
+    // It may run what it ran before: then it was rolled back, or another change came since.
     if view.generation == asked {
         let mut words = format!("{name}: {} of {} healthy, generation {asked}", view.running, view.wanted);
         let probation =
@@ -185,7 +185,7 @@ fn paused(written: &Written, view: &View) -> Outlook {
 }
 
 impl Ended {
-    /// That it was rolled back, if it was.
+    /// A message if the update was rolled back.
     fn words(&self) -> Option<String> {
         let why = self.rolled_back.as_ref()?;
         Some(format!("generation {} was rolled back: {why}", self.generation))
@@ -223,7 +223,7 @@ impl View {
             .or_else(|| self.last_rollout.as_ref().and_then(Ended::words))
     }
 
-    /// That the first deployment has failed, if it has, and whether anything is tried again.
+    /// A message if the first deployment has failed, and whether it is tried again.
     fn has_failed(&self) -> Option<String> {
         let for_good = match self.ended_for_good {
             0 => None,

@@ -22,7 +22,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// Of a master on this machine: by its socket, where nobody is asked for a token.
+    /// The API of a master on this machine: by its socket, which needs no token.
     pub(crate) fn of(running: &Running) -> Self {
         match running.socket.as_ref().filter(|socket| socket.exists()) {
             Some(socket) => Self::at(&format!("{SOCKET}{}", socket.display())),

@@ -16,7 +16,7 @@ use crate::{
     tail::tail,
 };
 
-/// The log of the process in the background. It begins anew at each start; one older is kept beside it.
+/// The log of the process in the background. It is new at each start; the previous one is kept beside it.
 pub(super) fn log_path(data_dir: &Path) -> PathBuf {
     data_dir.join("shef.log")
 }
@@ -30,14 +30,14 @@ pub(super) async fn start(config: &UpConfig, flags: &UpFlags) -> Result<Running,
     let copy = file.try_clone().map_err(failed)?;
     let mut child = Command::new(own_program()?)
         .args(arguments(config, flags))
-        // The URL may hold a password, and arguments are for everybody to read.
+        // The URL may hold a password, and every user of the host can read arguments.
         .envs(flags.redis.as_ref().map(|url| ("SHEF_REDIS_URL", url)))
         .stdin(Stdio::null())
         .stdout(file)
         .stderr(copy)
         .spawn()
         .map_err(|error| Failure::because("cannot start the process in the background", &error))?;
-    // What a process that was killed has left in its file is not what this one says.
+    // The file may still hold what a killed process has written.
     let own = i32::try_from(child.id()).ok();
     let ready = async {
         loop {

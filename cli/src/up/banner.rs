@@ -1,4 +1,4 @@
-//! The last thing `shef up` says: where what is, what to try next, how to stop.
+//! The last lines of `shef up`: addresses and paths, what to try next, how to stop.
 
 use std::path::Path;
 
@@ -50,7 +50,7 @@ pub(super) fn banner(running: &Running, data_dir: &Path, replicas: Option<&[Stri
     lines.join("\n")
 }
 
-/// What to type for this program: its name where the PATH leads to it, else where it lies.
+/// How to call this program: by its name if it is in the PATH, else by its path.
 fn own_name() -> String {
     let Ok(own) = std::env::current_exe() else { return "shef".into() };
     let path = std::env::var_os("PATH").unwrap_or_default();

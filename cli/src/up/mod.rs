@@ -167,7 +167,7 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
     let early = tokio::select! {
         outcome = ready_and_announced => match outcome {
             Ok(()) => None,
-            // What went wrong in the demo does not take down a cluster that runs.
+            // A failure of the demo does not end a running cluster.
             Err(failure) if running.ready && mode == Mode::Foreground => {
                 say::line(format_args!("shef: {failure}"));
                 None
@@ -195,8 +195,8 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
     Ok(())
 }
 
-/// Waits until the host has reported what runs there, so that a list right after is not empty. What keeps it
-/// from doing so for long, such as an engine that is away, is told by the API.
+/// Waits until the host has reported what runs there, so that a list right after is not empty. The API says
+/// why this takes long, for example because the engine is away.
 async fn wait_for_host(api: &Api, host: &str) {
     let reported = async {
         while !api.has_report_of(host).await {

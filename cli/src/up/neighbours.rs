@@ -1,4 +1,4 @@
-//! Whether another cluster of shef runs on the same engine: somebody may have meant that one.
+//! Whether another cluster of shef runs on the same engine: the user may have meant that one.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -29,8 +29,7 @@ pub(super) async fn warn(api: &Api, docker_host: &str, tls: &DockerTls) {
     }
 }
 
-/// What to say where containers are of these clusters, and `own` is the one that was started; `None`:
-/// nothing.
+/// A message if there are containers of clusters other than `own`, the one that was started.
 fn warning(own: &str, clusters: impl Iterator<Item = String>) -> Option<String> {
     let mut others: Vec<String> = clusters.filter(|cluster| cluster != own).collect();
     let containers = others.len();

@@ -1,9 +1,9 @@
-//! What has to be done until an engine answers: decided here, from what was
-//! found out, and carried out elsewhere. Nothing here touches the machine.
+//! The steps until an engine answers: decided here from the findings, carried out elsewhere. Nothing here
+//! touches the machine.
 
 use crate::engine::{Candidate, DEFAULT_URL, OLDEST_API, Probe};
 
-/// What was found out about the machine and who asks.
+/// The findings about the machine and the user.
 #[derive(Debug, Clone)]
 pub struct Situation {
     /// Each address that comes into question, with what it said, the first choice first.

@@ -119,7 +119,7 @@ fn find(program: &str, env: &BTreeMap<String, String>) -> Option<PathBuf> {
     dirs.map(|dir| Path::new(dir).join(program)).find(|file| file.is_file())
 }
 
-/// Shows what will be run, and asks where somebody sits at a terminal.
+/// Shows the commands to be run, and asks for consent at a terminal.
 fn agree(steps: &[Step], yes: bool) -> Result<(), Failure> {
     say::step("to change that, this will be run:");
     for step in steps {

@@ -113,7 +113,7 @@ impl Effective {
     /// This host's address, which has no default.
     ///
     /// # Errors
-    /// [`ConfigError::Missing`] where nobody set it.
+    /// [`ConfigError::Missing`] if no source sets it.
     pub fn host_ip(&self, name: &str) -> Result<Ipv4Addr, ConfigError> {
         self.text(name).parse().map_err(|_| ConfigError::Missing {
             key: name.into(),

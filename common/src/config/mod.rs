@@ -46,7 +46,7 @@ impl fmt::Display for Secret {
     }
 }
 
-/// What stands in the place of a secret.
+/// Printed instead of a secret.
 pub const HIDDEN: &str = "****";
 
 /// Why a program refuses its configuration.

@@ -23,7 +23,7 @@ pub use tls::InvalidTls;
 
 use self::{dial::Dial, ssh::SshTarget, tls::TlsFiles};
 
-/// What an engine's address may look like, for messages.
+/// The forms of an engine's address, for messages.
 pub const ADDRESS_RULE: &str = "unix:///PATH, tcp://HOST:PORT, http://HOST:PORT or \
                                 ssh://[USER@]HOST[:PORT][/PATH of the engine's socket there]";
 /// The port of an engine that speaks plain HTTP.

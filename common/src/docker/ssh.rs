@@ -86,7 +86,7 @@ impl SshTarget {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // What the terminal sends to us is not for it.
+            // Signals of the terminal, such as Ctrl-C, are meant for this process and not for ssh.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()

@@ -1,5 +1,5 @@
-//! How many lines one place of the program may log. What strangers send must not fill a disk, nor hide what
-//! else the log says: a library logs a line for each request that it cannot read.
+//! How many lines one place of the program may log. Requests of strangers must neither fill a disk with log
+//! lines nor hide other lines: a library logs a line for each request that it cannot read.
 
 use std::collections::HashMap;
 

@@ -33,7 +33,7 @@ pub enum Demand {
     VolumeDriver(String),
     /// A file system that the engine's own driver mounts.
     VolumeType(String),
-    /// An option of the engine's own driver that is none of those that are known.
+    /// An unknown option of the engine's own driver.
     VolumeOption(String),
     /// A logging driver.
     LoggingDriver(String),
@@ -43,7 +43,7 @@ pub enum Demand {
     Tag(String),
 }
 
-/// What of the host a container may have instead of its own.
+/// The namespaces of the host that a container may use instead of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostNamespace {
     /// Its network.
@@ -76,7 +76,7 @@ impl Demand {
     /// Everything that `template` asks of its host.
     #[must_use]
     pub fn of(template: &Template) -> Vec<Self> {
-        // Whoever adds a field says here whether a host may refuse it.
+        // A new field must be listed here: can a host refuse it?
         let Template {
             image,
             pull: _,
@@ -136,7 +136,7 @@ impl Demand {
         let of_host = of_host.into_iter().filter(|(is_asked_for, _)| *is_asked_for);
         demands.extend(of_host.map(|(_, namespace)| Self::HostNamespace(namespace)));
         demands.extend(privileged.then_some(Self::Privileged));
-        // What only takes away is harmless.
+        // Fields that only take rights away are harmless.
         let loosens =
             |option: &&String| !matches!(option.as_str(), "no-new-privileges" | "no-new-privileges=true");
         demands.extend(security_opt.iter().filter(loosens).cloned().map(Self::SecurityOption));

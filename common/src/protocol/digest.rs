@@ -1,4 +1,4 @@
-//! What an assignment is known by, and what a ledger full of them is.
+//! Fingerprints of assignments, and the digest of a ledger.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::{bounds, fields, spec::Template};
 /// Stands in an assignment of a push for a template that is elsewhere in it.
 const NUMBER_OF_TEMPLATE: &str = r#","template":1000000"#;
 
-/// Stands for all assignments that a host's ledger holds: how many they are, and the sum of their
-/// fingerprints. Whoever adds one and takes one away has the digest of what is left, in whatever order.
+/// Identifies all assignments of a host's ledger: their number, and the sum of their fingerprints. Adding and
+/// removing assignments one by one gives the same digest in any order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LedgerDigest {
     /// How many assignments.
@@ -61,7 +61,7 @@ fn read_sum<'de, D: Deserializer<'de>>(from: D) -> Result<u128, D::Error> {
     })
 }
 
-/// What tells one assignment from every other, and how many bytes it takes.
+/// Distinguishes an assignment from every other, and says how many bytes it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
     /// The first half of the SHA-256 of its JSON.
@@ -82,8 +82,8 @@ pub struct Fingerprints {
 }
 
 impl Fingerprints {
-    /// The fingerprint of `assignment`. It goes by the fields, and not by their order: so it is the same for
-    /// whoever understands all of them, and for an older version that keeps them as they came.
+    /// The fingerprint of `assignment`. It depends on the fields, not on their order. So it is the same for a
+    /// version that understands all of them and for an older one that keeps them as they came.
     pub fn of(&mut self, assignment: &Assignment) -> Fingerprint {
         let (template, template_bytes) = self.of_template(&assignment.template);
         let mut head = if assignment.template.not_understood.is_some() {
@@ -204,7 +204,7 @@ mod tests {
         }
     }
 
-    /// What a version that understands every field of `assignment` takes for its fingerprint.
+    /// The fingerprint of `assignment` as a version computes it that understands every field.
     fn fingerprint_of_text(assignment: &Value) -> u128 {
         let mut head = assignment.clone();
         let template = head.as_object_mut().unwrap().remove("template").unwrap().to_string();

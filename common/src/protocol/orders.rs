@@ -136,7 +136,7 @@ impl<'de> Deserialize<'de> for Assignment {
     }
 }
 
-/// What every version has of an assignment.
+/// The fields of an assignment that every version has.
 #[derive(Deserialize)]
 struct LeastAssignment {
     replica: ReplicaId,
@@ -151,7 +151,7 @@ impl LeastAssignment {
     fn into_assignment(self, raw: &str, unknown: &[String]) -> Assignment {
         let Self { replica, service, slot, generation, template } = self;
         let template = fields::of_a_newer_assignment(&template, raw, unknown).into();
-        // What is not known is the careful choice: to run on.
+        // An unknown value means the careful choice: the replica runs on.
         let on_disconnect = OnDisconnect::Keep;
         Assignment {
             replica,
@@ -171,10 +171,10 @@ impl LeastAssignment {
 pub struct PushRefused {
     /// The rule that refused.
     pub why: Refusal,
-    /// What the ledger holds, so that the master can mend its next push.
+    /// The digest of the ledger, so that the master can correct its next push.
     pub accepted: Option<Accepted>,
     /// For how long no master that knows this host has answered the agent, in milliseconds. A master that
-    /// does not lead any more goes by it. Agents of versions before 0.2 do not say.
+    /// does not lead any more learns from it who leads. Agents of versions before 0.2 do not say.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",

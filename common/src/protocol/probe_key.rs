@@ -1,5 +1,5 @@
-//! What an agent is shown to have it try the addresses of other hosts, by the master that it has
-//! registered with. Others would learn by it which ports of a network are open.
+//! The key with which the master of an agent has it probe the addresses of other hosts. Others would learn by
+//! it which ports of a network are open.
 
 use std::{fmt, sync::Arc};
 
@@ -15,7 +15,7 @@ const MAX_BYTES: usize = 64;
 pub struct ProbeKey(#[schemars(with = "String")] Arc<str>);
 
 impl ProbeKey {
-    /// One that nobody knows: 128 bits of the kernel's.
+    /// A new key that nobody else knows: 128 random bits.
     #[must_use]
     pub fn random() -> Self {
         Self(format!("{}{}", random_hex16(), random_hex16()).into())

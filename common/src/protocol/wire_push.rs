@@ -24,9 +24,9 @@ pub const MAX_PUSH_BYTES: usize = 1024 * 1024;
 /// writes them so. It is the bound on a push that shares none.
 pub const MAX_WRITTEN_OUT_BYTES: usize = 32 * 1024 * 1024;
 
-/// Stands for no base in a push with each template once. Agents of version 0.1, which may still get one right
-/// after a downgrade, take no base for a snapshot, and remove what that does not list; a base that they do
-/// not have they refuse.
+/// The value of `base` in a push with each template once and without a base. Agents of version 0.1, which may
+/// still get one right after a downgrade, take no base for a snapshot, and remove what that does not list; a
+/// base that they do not have they refuse.
 const NO_BASE: Revision = Revision::MAX;
 
 /// Stands in an assignment for a template that is elsewhere.
@@ -58,7 +58,7 @@ struct WirePush {
     credentials: BTreeMap<RegistryHost, Credentials>,
 }
 
-/// What of an assignment says where its template is.
+/// The part of an assignment that says where its template is.
 #[derive(Deserialize)]
 struct TemplateOf<'a> {
     #[serde(borrow)]

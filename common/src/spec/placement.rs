@@ -80,7 +80,7 @@ pub struct Constraint {
     pub key: String,
     /// The comparison.
     pub op: Operator,
-    /// With what: one value for `==` and `!=`, one or more for `in`, none for `exists`.
+    /// The values to compare with: one for `==` and `!=`, one or more for `in`, none for `exists`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
 }

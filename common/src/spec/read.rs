@@ -98,7 +98,7 @@ impl ServiceSpec {
             merged.remove("replicas");
         }
         let read = Self::read(merged, Some(&self.name));
-        // A number that somebody gave is not dropped without a word.
+        // A number that the user gave is never dropped silently.
         if is_global && self.mode.is_replicated() && !names_replicas {
             let mut errors = read.err().unwrap_or_default();
             let message = format!(
@@ -114,7 +114,7 @@ impl ServiceSpec {
             let template = Template { forced: self.template.forced, ..(*spec.template).clone() };
             spec.template = template.into();
         }
-        // What is equal is the same, so that records share it.
+        // Equal templates become the same value, so that records share it.
         if spec.template == self.template {
             spec.template = self.template.clone();
         }
@@ -212,7 +212,7 @@ fn stay_with_local_volumes(fields: &mut Map<String, Value>) {
 pub struct Fields {
     /// What was not asked for yet.
     left: Map<String, Value>,
-    /// What was asked for, whether it was there or not.
+    /// The requested fields, present or not.
     known: BTreeSet<String>,
     errors: Vec<FieldError>,
 }

@@ -12,7 +12,7 @@ pub const JOIN_PATH: &str = "/agent/v1/join";
 /// `POST` on the master, without a certificate: a [`Renew`], answered by [`Joined`].
 pub const RENEW_PATH: &str = "/agent/v1/renew";
 
-/// What a token is like, for people.
+/// The form of a token, for messages.
 pub const TOKEN_RULE: &str =
     "what `shef token join` prints: shef-, then 40, 8 and 32 hexadecimal digits with hyphens between them";
 
@@ -97,8 +97,8 @@ pub struct Join {
     pub node: NodeName,
     /// The identity that it is to have.
     pub uid: NodeUid,
-    /// A request for a certificate, as PEM, signed by the host's key. What it asks for is not looked at: the
-    /// certificate says who the master has let in.
+    /// A request for a certificate, as PEM, signed by the host's key. The request's contents are ignored: the
+    /// certificate says which host the master has admitted.
     pub csr: String,
 }
 

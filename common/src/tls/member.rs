@@ -1,5 +1,5 @@
 //! A member's certificate and the CAs that it trusts, and what follows from them for TLS. They can be
-//! replaced while connections are open: what is negotiated afterwards goes by the new ones.
+//! replaced while connections are open: connections made afterwards use the new ones.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -28,7 +28,7 @@ use crate::{clock::WallMs, ids::NodeUid};
 /// How long before it is signed a certificate begins to count, so that clocks may differ, in milliseconds.
 pub const BACKDATED_MS: u64 = 24 * 3_600_000;
 
-/// What a member shows, and whom it trusts, as PEM.
+/// A member's certificate and key, and the CAs that it trusts, as PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
     /// Its certificate.
@@ -184,7 +184,7 @@ impl Tls {
         })
     }
 
-    /// Goes by this one from now on. Open connections go on.
+    /// Uses this credential from now on. Open connections go on.
     ///
     /// # Errors
     /// [`InvalidCredential`]: the present one stays.
@@ -255,7 +255,7 @@ fn server(shown: Arc<Shown>) -> Arc<ServerConfig> {
     let mut config = builder(ServerConfig::builder_with_provider(PROVIDER.clone()))
         .with_client_cert_verifier(shown.clone())
         .with_cert_resolver(shown);
-    // What is resumed is not verified again.
+    // A resumed session is not verified again.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     Arc::new(config)

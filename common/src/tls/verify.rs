@@ -1,4 +1,4 @@
-//! What is looked at in a certificate, and the check of a master that only the digest of its CA is known of.
+//! What is read from a certificate, and the check of a master of whose CA only the digest is known.
 
 use std::sync::{Arc, LazyLock};
 

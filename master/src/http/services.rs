@@ -226,7 +226,7 @@ pub(super) async fn write(
                 ));
                 return None;
             }
-            // It may run what it ran before: then that was rolled back, or somebody has changed it since.
+            // It may run what it ran before: then it was rolled back, or another change came since.
             let as_asked = view.generation == accepted.generation;
             if !as_asked {
                 missing.push(instead(view, accepted.generation));

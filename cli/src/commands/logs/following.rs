@@ -25,7 +25,8 @@ use crate::{
 const MAX_ROW_BYTES: usize = 1024 * 1024;
 /// Lines of several replicas may come later than those of others, by so much at most.
 const LATENESS_NS: u64 = 10_000_000_000;
-/// A master that has just started does not know its services yet: for so long "there is none" is no answer.
+/// A master that has just started does not know its services yet: during this time, "there is none" is no
+/// answer.
 const GONE_PATIENCE: DurationMs = DurationMs(5_000);
 /// The time between two questions meanwhile.
 const GONE_PAUSE: Duration = Duration::from_millis(500);
@@ -58,7 +59,7 @@ impl Position {
     fn since(&self) -> Option<LogTime> {
         let latest = self.last.values().max()?;
         let safe = LogTime(latest.0.saturating_sub(LATENESS_NS));
-        // What was not read for a while goes on where it was.
+        // A log that was not read for a while goes on where it ended.
         self.missing.iter().filter_map(|replica| self.last.get(replica)).copied().chain([safe]).min()
     }
 
@@ -88,7 +89,7 @@ impl Position {
     }
 }
 
-/// Prints until the service is gone or nobody reads any more.
+/// Prints until the service is gone or the reader closes the output.
 pub(super) async fn follow(client: &Client, args: &Args) -> Result<(), Failure> {
     let mut position = Position::default();
     let mut stream = open(client, args, &position).await?;
@@ -128,7 +129,7 @@ async fn open(client: &Client, args: &Args, position: &Position) -> Result<Parts
     client.stream(&format!("{}?{query}", path(&args.service)), "application/x-ndjson").await
 }
 
-/// Prints what one stream brings; why it ended, unless nobody reads any more.
+/// Prints one stream. Returns why it ended; `None`: the reader has closed the output.
 async fn print(
     client: &Client,
     mut stream: Parts,
@@ -158,7 +159,7 @@ async fn print(
                 let _ = writeln!(text, "{shown}");
             }
         }
-        // Whoever has read enough, as `head` does, has not failed.
+        // A reader that closes the output early, as `head` does, is no failure.
         if !text.is_empty() && !say::try_line(text.trim_end_matches('\n')) {
             return Ok(None);
         }

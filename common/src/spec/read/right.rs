@@ -110,8 +110,8 @@ pub(super) fn tag(choice: &Value) -> Option<(&str, &str)> {
     fields.iter().find_map(|(name, field)| Some((name.as_str(), field["const"].as_str()?)))
 }
 
-/// An object of the choice whose key is `given`: somebody who writes `test = "http"` is to see what belongs
-/// below it.
+/// An object of the choice whose key is `given`: a user who writes `test = "http"` sees what belongs below
+/// it.
 pub(super) fn object_of(schema: &Value, given: &str, path: &str) -> Option<String> {
     let choices = choices(schema);
     let keyed = choices.iter().find(|choice| kind(choice) == "object" && word(choice) == Some(given));

@@ -109,7 +109,7 @@ pub(super) fn shown(text: &str, most: usize) -> String {
 /// The one of `known` that was meant by `given`, as a question; empty if none is like it.
 pub(super) fn near<'a>(known: impl Iterator<Item = &'a str>, given: &str) -> String {
     let most = |known: &str| 1 + known.len() / 5;
-    // Whoever asks says how long the name is: only with names of like length is it compared.
+    // The caller chooses how long the name is: it is compared only with names of similar length.
     let known: Vec<&str> = known.collect();
     let is_known = |ours: &str| ours.split('.').next().is_some_and(|first| known.contains(&first));
     let elsewhere = ELSEWHERE.iter().find(|(theirs, ours)| *theirs == given && is_known(ours));
@@ -120,7 +120,7 @@ pub(super) fn near<'a>(known: impl Iterator<Item = &'a str>, given: &str) -> Str
     let distance = |known: &str| strsim::damerau_levenshtein(known, given);
     let nearest = like.map(|known| (distance(known), known)).min();
     let meant = nearest.filter(|(distance, known)| *distance <= most(known));
-    // Of a short word nearly everything is like it.
+    // Nearly every name is similar to a short one.
     let meant = meant.filter(|(distance, known)| 2 * distance < known.len());
     meant.map(|(_, known)| format!(": did you mean {known}?")).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Who is let in, by which token, until when. A host that joins uses up a token, and gets its identity, in one
+//! Who is let in, by which token, until when. A host that joins uses up a token and gets its identity in one
 //! commit. Joins that meet while the token's record is on its way go into the next commit of it.
 
 use std::collections::{BTreeSet, VecDeque, btree_map::Entry};

@@ -103,8 +103,8 @@ fn other_calls() -> Vec<Call> {
             "Streams events of services, replicas and hosts, as server-sent events",
         )
         .query(&[
-            Param { name: "service", about: "Only what concerns this service.", example: "web" },
-            Param { name: "host", about: "Only what concerns this host.", example: "h0" },
+            Param { name: "service", about: "Only events of this service.", example: "web" },
+            Param { name: "host", about: "Only events of this host.", example: "h0" },
             Param { name: "after", about: "Resumes after the event with this id.", example: "1-0" },
         ])
         .header(Param { name: "Last-Event-ID", about: "As `after`; it wins.", example: "1-0" })
