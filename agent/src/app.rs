@@ -117,7 +117,7 @@ impl AgentHandle {
         &self.node
     }
 
-    /// What a master shows to have it try other hosts' addresses.
+    /// The key with which a master has it probe other hosts' addresses.
     #[must_use]
     pub const fn probe_key(&self) -> &ProbeKey {
         &self.probe_key
@@ -129,8 +129,8 @@ impl AgentHandle {
         self.server.address()
     }
 
-    /// Stops the agent and leaves the containers running. What was in flight is
-    /// finished by the next start.
+    /// Stops the agent and leaves the containers running. The next start finishes the work that was in
+    /// progress.
     pub async fn stop(self) {
         self.cleaner.abort();
         self.renewal.inspect(tokio::task::JoinHandle::abort);

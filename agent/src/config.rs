@@ -105,17 +105,17 @@ const KEYS: &[Key] = &[
         kind: Kind::Secret,
         default: "",
         env: &["JOIN_TOKEN"],
-        doc: "What lets the host join its cluster, as `shef token join` prints it on a master. It is not \
-              looked at once the\nhost is a member.",
+        doc: "Lets the host join its cluster: `shef token join` on a master prints it. Ignored once the host \
+              is a member.",
     },
     Key {
         name: "tls",
         kind: Kind::Choice(&["auto", "off", "optional", "required"]),
         default: "auto",
         env: &["SHEF_TLS"],
-        doc: "auto, required: the agent and its masters prove who they are to each other. optional: they do \
-              once the host has a join\ntoken, and until then anyone who reaches the agent's port commands \
-              the host. off: never, for a network of the hosts\nalone.",
+        doc: "auto, required: the agent and its masters prove to each other who they are. optional: they do \
+              so once the host has a\njoin token; until then anyone who reaches the agent's port controls \
+              the host. off: they never do; only for a network\nthat the hosts alone use.",
     },
     Key {
         name: "docker_host",
@@ -131,15 +131,15 @@ const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: "",
         env: &["DOCKER_TLS_VERIFY"],
-        doc: "Any value but the empty one: tcp:// is spoken over TLS, and the engine's certificate is \
-              checked.",
+        doc: "Any value but the empty one: the agent speaks TLS to tcp:// and checks the engine's \
+              certificate.",
     },
     Key {
         name: "docker_cert_path",
         kind: Kind::Path,
         default: "",
         env: &["DOCKER_CERT_PATH"],
-        doc: "The directory of ca.pem, cert.pem and key.pem for that. Empty: DOCKER_CONFIG, or else \
+        doc: "The directory with ca.pem, cert.pem and key.pem for that. Empty: DOCKER_CONFIG, else \
               ~/.docker.",
     },
     Key {
@@ -154,8 +154,7 @@ const KEYS: &[Key] = &[
         kind: Kind::Map,
         default: "",
         env: &[],
-        doc: "What the host says of itself to the scheduler, such as { zone = \"a\", disk = \"ssd\" }; at \
-              most 64.",
+        doc: "Labels of the host for the scheduler, such as { zone = \"a\", disk = \"ssd\" }; at most 64.",
     },
     Key {
         name: "engine_concurrency",
@@ -183,8 +182,8 @@ const KEYS: &[Key] = &[
         kind: Kind::Integer { min: 1, max: 100, unit: "percent" },
         default: "85",
         env: &[],
-        doc: "When more of the engine's disk is used, images are removed that shef pulled and that no \
-              kept generation needs.\n100: never.",
+        doc: "When more of the engine's disk is used, the agent removes images that shef pulled and no kept \
+              generation needs.\n100: never.",
     },
     Key {
         name: "engine_disk_dir",
@@ -200,7 +199,7 @@ const KEYS: &[Key] = &[
         kind: Kind::Integer { min: 100, max: 86_400_000, unit: "ms" },
         default: "60000",
         env: &[],
-        doc: "How often the disk is looked at for that.",
+        doc: "How often that disk is measured.",
     },
     Key {
         name: "report_debounce_ms",

@@ -69,8 +69,7 @@ const KEYS: &[Key] = &[
         kind: Kind::Choice(&["false", "true"]),
         default: "false",
         env: &["SLAVE"],
-        doc: "\"true\" on every host but the first: it gets the agent alone. master_host has to be given \
-              then.",
+        doc: "\"true\" on every host but the first: only an agent is started. It needs master_host.",
     },
     Key {
         name: "master_host",
@@ -84,7 +83,7 @@ const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: "",
         env: &["REDIS_HOST"],
-        doc: "A Redis that is there already; none is started then. Empty: one is started, which only this \
+        doc: "A Redis that exists already: the bootstrap starts none. Empty: it starts one that only this \
               host can reach.",
     },
     Key {
@@ -92,7 +91,7 @@ const KEYS: &[Key] = &[
         kind: Kind::Integer { min: 1, max: 65_535, unit: "port" },
         default: "6379",
         env: &["REDIS_PORT"],
-        doc: "The port of the Redis, ours or the one of redis_host.",
+        doc: "The port of that Redis, or of our own.",
     },
     Key {
         name: "redis_password_file",
@@ -108,8 +107,8 @@ const KEYS: &[Key] = &[
         kind: Kind::Secret,
         default: "",
         env: &["JOIN_TOKEN"],
-        doc: "What lets a further host join the cluster: the first host's bootstrap prints one, and so does \
-              `shef token join` there.\nThe first host itself needs none.",
+        doc: "Lets a further host join the cluster. The first host's bootstrap prints it, and so does `shef \
+              token join` there.\nThe first host needs none.",
     },
     Key {
         name: "port",
@@ -123,8 +122,8 @@ const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: "",
         env: &[],
-        doc: "The image of master and agent. Empty: the one that the bootstrap's own container runs from; \
-              has to be given to a\nbootstrap outside of a container.",
+        doc: "The image of master and agent. Empty: the image of the bootstrap's own container. A bootstrap \
+              outside a container\nneeds it.",
     },
     Key {
         name: "redis_image",
@@ -162,16 +161,16 @@ const KEYS: &[Key] = &[
         kind: Kind::Choice(&["false", "true"]),
         default: "false",
         env: &[],
-        doc: "\"true\": this host becomes the first host of the cluster that it belongs to, whose master \
-              is lost for good. Without\nit, the first host's line is refused on a host of another cluster.",
+        doc: "\"true\": this host becomes the first host of its cluster, whose master is lost for good. \
+              Without it, the bootstrap\nrefuses to start a master on a host of another cluster.",
     },
     Key {
         name: "reconcile_interval_ms",
         kind: Kind::Integer { min: 1_000, max: 3_600_000, unit: "ms" },
         default: "30000",
         env: &[],
-        doc: "How often the system containers are looked at to repair what the engine's events missed, \
-              and the host is announced.",
+        doc: "How often the bootstrap checks the system containers, to repair what the engine's events \
+              missed, and announces the\nhost to the masters.",
     },
     logging::KEYS[0],
     logging::KEYS[1],

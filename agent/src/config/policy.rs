@@ -14,7 +14,7 @@ use shef_common::{
 
 /// Nothing is asked of a policy.
 const OPEN: &str = "open";
-/// What the policy does not allow is refused.
+/// The agent refuses what the policy does not allow.
 const RESTRICTED: &str = "restricted";
 /// The keys that say where something lies.
 const PLACES: [&str; 2] = ["policy.off_limits", "policy.host_root"];
@@ -28,16 +28,17 @@ pub(super) const KEYS: [Key; 19] = [
         kind: Kind::Choice(&[RESTRICTED, OPEN]),
         default: RESTRICTED,
         env: &[],
-        doc: "Whether what the other keys here do not allow is refused to every master; open: nothing is. \
-              What runs already\nis never stopped by a policy. A host of an earlier version without any key \
-              here is open, and says so at each start.",
+        doc: "restricted: the agent refuses what the keys below do not allow, whichever master asks. open: \
+              it refuses nothing.\nA policy never stops what already runs. A host of an earlier version \
+              without any key here is open, and logs so at\neach start.",
     },
     Key {
         name: "policy.privileged",
         kind: Kind::Switch,
         default: "false",
         env: &[],
-        doc: "Whether containers may be privileged: then nothing else here keeps them from taking the host.",
+        doc: "Whether containers may be privileged. A privileged container can take over the host, whatever \
+              the other keys say.",
     },
     Key {
         name: "policy.host_namespaces",
@@ -81,8 +82,8 @@ pub(super) const KEYS: [Key; 19] = [
         default: "AUDIT_WRITE,CHOWN,DAC_OVERRIDE,FOWNER,FSETID,KILL,MKNOD,NET_BIND_SERVICE,NET_RAW,SETFCAP,\
                   SETGID,SETPCAP,SETUID,SYS_CHROOT",
         env: &[],
-        doc: "Capabilities that cap_add may name, without CAP_. The default are those that Docker gives \
-              anyway.",
+        doc: "Capabilities that cap_add may name, without CAP_. The default is the set that Docker gives to \
+              every container.",
     },
     Key {
         name: "policy.sysctls",
@@ -96,9 +97,8 @@ pub(super) const KEYS: [Key; 19] = [
         kind: Kind::List,
         default: "/srv,/mnt,/data",
         env: &[],
-        doc: "Directories of the host that may be mounted with all below them: by bind mounts, and by \
-              options of volumes.\nSymbolic links are followed first. No mount leads to the engine's socket, \
-              whatever stands here.",
+        doc: "Directories of the host that bind mounts and options of volumes may use, with everything below \
+              them.\nSymbolic links are followed first. The engine's socket can never be mounted.",
     },
     Key {
         name: "policy.volume_drivers",
@@ -112,7 +112,7 @@ pub(super) const KEYS: [Key; 19] = [
         kind: Kind::List,
         default: "nfs,nfs4,cifs",
         env: &[],
-        doc: "File systems that volumes of the engine's own driver may be made of by their options.",
+        doc: "File systems that options of volumes of the engine's own driver may name.",
     },
     Key {
         name: "policy.logging_drivers",
@@ -147,24 +147,24 @@ pub(super) const KEYS: [Key; 19] = [
         kind: Kind::Integer { min: 0, max: 1 << 50, unit: "bytes" },
         default: "0",
         env: &[],
-        doc: "How much memory all replicas together may take, by their limits; 0: as much as there is. Above \
-              0 each replica has\nto have a limit.",
+        doc: "How much memory the limits of all replicas may add up to; 0: no bound. Above 0, each replica \
+              must have a limit.",
     },
     Key {
         name: "policy.off_limits",
         kind: Kind::List,
         default: "",
         env: &[],
-        doc: "Paths of the host beside the usual ones of Docker and shef (such as another data-root of \
-              Docker): no mount leads\nto them, lies below them, or holds them.",
+        doc: "More paths of the host that no mount may lead to, lie below or contain (such as another \
+              data-root of Docker). The\nusual paths of Docker and shef need not be named.",
     },
     Key {
         name: "policy.host_root",
         kind: Kind::Path,
         default: "/",
         env: &[],
-        doc: "Where the host's own root directory is seen, to follow symbolic links of mounts: another one \
-              than / for an agent\nin a container.",
+        doc: "Where the agent sees the host's root directory, to follow symbolic links of mounts. It is not \
+              / for an agent in a\ncontainer.",
     },
 ];
 
@@ -283,7 +283,7 @@ fn namespaces(names: Vec<String>, effective: &Effective) -> Result<Vec<String>, 
     }
 }
 
-/// What is the engine's and shef's own, as paths of the host.
+/// The engine's and shef's own paths on the host.
 fn off_limits(effective: &Effective, further: Vec<String>) -> Vec<String> {
     const USUAL: [&str; 8] = [
         "/run/containerd",

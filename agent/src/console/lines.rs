@@ -1,4 +1,4 @@
-//! From what the engine hands out to whole lines. Pure.
+//! Makes whole lines of what the engine sends. Pure.
 
 use shef_common::logs::{LogLine, LogTime, MAX_LINE_BYTES, Output};
 
@@ -40,7 +40,7 @@ impl Lines {
         let mut whole = Vec::new();
         while !rest.is_empty() {
             let slot = &mut self.begun[index(piece.stream)];
-            // What has no time of its own goes on with the line before, or is as old as can be.
+            // A line without a time has that of the line before, or else the oldest possible one.
             let begun =
                 slot.get_or_insert_with(|| Begun { time: time.unwrap_or_default(), text: Vec::new() });
             let room = MAX_LINE_BYTES - begun.text.len();

@@ -51,16 +51,16 @@ pub trait Console: 'static {
 
 /// A command that runs in a container. Nothing of it is stopped when it is dropped but the way to it.
 pub struct Command {
-    /// What it writes; ends when it does.
+    /// Its output; ends when the command does.
     pub output: LocalBoxStream<'static, Result<Written, EngineError>>,
-    /// What it reads; to be shut down at the input's end.
+    /// Its input; to be shut down at the end of the input.
     pub input: Pin<Box<dyn AsyncWrite>>,
     /// What else is done with it.
     pub control: Box<dyn CommandControl>,
 }
 
 impl Command {
-    /// A command that runs on by itself: it is through once it has begun.
+    /// A detached command: it is done once it has begun.
     #[must_use]
     pub fn detached() -> Self {
         Self {
@@ -71,7 +71,7 @@ impl Command {
     }
 }
 
-/// A command that runs on by itself.
+/// A detached command.
 struct Detached;
 
 impl CommandControl for Detached {
@@ -89,13 +89,13 @@ impl CommandControl for Detached {
 /// What a command wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// By which output; with a terminal always the standard one.
+    /// The output that it came by; with a terminal always the standard one.
     pub stream: Output,
     /// What.
     pub bytes: Bytes,
 }
 
-/// What is done with a command beside reading and writing.
+/// Control of a command besides its input and output.
 pub trait CommandControl {
     /// Its terminal has another size.
     fn resize(&self, rows: u16, cols: u16) -> EngineFuture<'_, ()>;
@@ -154,7 +154,7 @@ pub struct Consoles {
 }
 
 impl Consoles {
-    /// Of the replicas on `engine`, whose `console` shows them.
+    /// The console of the replicas on `engine`, as `console` shows them.
     pub fn new(engine: Rc<dyn Engine>, console: Rc<dyn Console>, cluster: Recipient<WhichCluster>) -> Self {
         Self { engine, console, cluster }
     }
@@ -180,7 +180,7 @@ impl Consoles {
     /// The container of `replica`, if it is one of this cluster's.
     ///
     /// # Errors
-    /// [`Hidden`]: there is none, or it is not ours, or the engine does not answer.
+    /// [`Hidden`]: there is no such container, it is not ours, or the engine does not answer.
     pub async fn find(&self, replica: &ReplicaId) -> Result<Container, Hidden> {
         let Some(cluster) = self.cluster.send(WhichCluster).await.ok().flatten() else {
             return Err(Hidden::NoCluster(replica.clone()));

@@ -49,7 +49,7 @@ pub struct LastLines {
     asked: u64,
     entries: u64,
     ends: u64,
-    /// By output, if it has written: whether its last entry ended a line.
+    /// For each output that has written: whether its last entry ended a line.
     ended: [Option<bool>; 2],
 }
 
@@ -82,7 +82,7 @@ impl LastLines {
     /// When all entries are counted: how many lines of them are too many.
     ///
     /// # Errors
-    /// They are too few: the count is to be made anew, of more entries.
+    /// The entries are too few: count again, with more of them.
     pub fn skip(self) -> Result<u64, Self> {
         let open = self.ended.iter().filter(|ended| **ended == Some(false)).count() as u64;
         let begins_with_the_log = self.entries < self.asked;

@@ -1,8 +1,7 @@
 //! Docker through bollard, at any address that the docker command knows.
 //!
-//! Paths are sent without a version, so an engine speaks the newest API it has.
-//! What is sent needs nothing newer than API 1.41 (engine 20.10): a container
-//! is made in its first network and joined to the others before its start.
+//! Paths are sent without a version, so an engine speaks the newest API it has. All calls work with API 1.41
+//! (engine 20.10): a container is made in its first network and joined to the others before its start.
 
 mod console;
 mod create;
@@ -89,8 +88,8 @@ impl DockerEngine {
         })
     }
 
-    /// The client. What keeps it from being made, such as a missing certificate, may be mended while the
-    /// agent runs.
+    /// The client. If it cannot be made, for example for want of a certificate, that may be repaired while
+    /// the agent runs.
     fn client(&self) -> Result<Docker, EngineError> {
         if let Some(client) = self.client.get() {
             return Ok(client.clone());

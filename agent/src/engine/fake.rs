@@ -49,7 +49,7 @@ pub struct FakeEngineOptions {
     pub images: Option<BTreeSet<String>>,
     /// The images that a pull brings; `None`: every image.
     pub registry: Option<BTreeSet<String>>,
-    /// The host's containers, shared by whoever holds this; `None`: a host of its own.
+    /// The host's containers, shared by all holders; `None`: a host of its own.
     pub host: Option<FakeHost>,
 }
 
@@ -144,12 +144,12 @@ impl FakeHost {
         self.state().root_dir = root_dir;
     }
 
-    /// Puts a container there, as somebody else would.
+    /// Creates a container from outside of shef.
     pub fn put(&self, container: Container) {
         self.state().containers.insert(container.name.clone(), container);
     }
 
-    /// Takes a container away, as somebody else would.
+    /// Removes a container from outside of shef.
     pub fn destroy(&self, name: &str) {
         let mut state = self.state();
         if let Some(container) = state.containers.remove(name) {
@@ -157,7 +157,7 @@ impl FakeHost {
         }
     }
 
-    /// Gives a container another name, as somebody else would.
+    /// Renames a container from outside of shef.
     pub fn rename(&self, name: &str, new: &str) {
         let mut state = self.state();
         if let Some(container) = state.containers.remove(name) {
@@ -211,7 +211,7 @@ impl FakeHost {
 impl State {
     fn emit(&self, container: &Container, kind: EventKind) {
         if let Some(events) = &self.events {
-            // Nobody listening is no error.
+            // It is no error if no receiver is left.
             let replica = labels::replica(&container.name, &container.labels);
             let _ = events.send(EngineEvent { id: container.id.clone(), replica, kind, emitted: None });
         }
@@ -326,7 +326,7 @@ impl Engine for FakeEngine {
             }
             state.next_id += 1;
             let id = format!("{:064x}", state.next_id);
-            // What the engine chooses is told apart from what was asked for, and never the same twice.
+            // Chosen ports are marked as such, and are never the same twice.
             let chosen = FIRST_CHOSEN_PORT.saturating_add(u16::try_from(state.next_id).unwrap_or(u16::MAX));
             let ports = order.template.ports.iter().map(|port| PublishedPort {
                 target: port.target,

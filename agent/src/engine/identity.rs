@@ -1,8 +1,8 @@
 //! Which container is a replica's.
 //!
-//! A container's identity is the label with the replica's id, not its name: anybody can rename a container. A
-//! copy carries the same labels (`docker commit` writes them into an image), so a container under another
-//! name counts only if it was made of the image that its labels name.
+//! A container's identity is the label with the replica's id, not its name, which any user can change. A copy
+//! carries the same labels (`docker commit` writes them into an image), so a container under another name
+//! counts only if it was made of the image that its labels name.
 
 use shef_common::{
     ids::{ClusterId, ReplicaId},

@@ -87,8 +87,8 @@ pub trait Engine: 'static {
     fn events(&self, since: WallMs) -> LocalBoxStream<'static, Result<EngineEvent, EngineError>>;
 }
 
-/// A pull without any progress for this long has failed. Below 30 s, so that
-/// the reason reaches whoever waits that long for a deployment.
+/// A pull without any progress for this long has failed. Below 30 s, so that the reason reaches a user who
+/// waits that long for a deployment.
 pub const PULL_IDLE_LIMIT_MS: u64 = 25_000;
 
 /// The most lines of a container's log that are kept, and the most characters of each.
@@ -170,7 +170,7 @@ pub struct EngineFacts {
     pub id: Option<EngineId>,
 }
 
-/// What is pulled: of two that are equal one pull is enough.
+/// A pull: for two that are equal, one pull is enough.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WantedImage {
     /// Its name, with the digest if that is known.
@@ -262,7 +262,7 @@ pub struct Container {
     pub exit_code: Option<i64>,
     /// What the engine's health check says of it.
     pub check: Check,
-    /// What its last health check came to, if that failed: its output, or the code it ended with.
+    /// The output of its last health check if that failed, or its exit code.
     pub check_output: Option<String>,
     /// The networks that it is joined to; `None`: unknown.
     pub networks: Option<BTreeSet<String>>,
@@ -401,7 +401,7 @@ pub enum EventKind {
         /// With this code.
         exit_code: i64,
     },
-    /// Somebody had the engine send its process this signal: a person, a tool, or this agent.
+    /// The engine has sent its process this signal, on request of a user, a tool or this agent.
     Signalled {
         /// Its number.
         signal: u8,

@@ -13,7 +13,7 @@ use super::{CheckFailure, Probe, Target, Verdict};
 /// The most checks under way at once on a host.
 pub const MAX_CHECKS: usize = 32;
 /// No replica is checked more often than this, whatever its spec says: the API takes no shorter interval, but
-/// a push may bring one. With none at all, an agent would do nothing but one check after the other.
+/// a push may bring one. Without any interval, an agent would run one check after the other.
 const LEAST: DurationMs = DurationMs(100);
 /// A replica that has not passed yet is checked so often at least, as what waits for it waits long enough.
 const EAGER: DurationMs = DurationMs(1_000);
@@ -84,7 +84,7 @@ impl Checks {
             Some(at) => {
                 self.due.remove(&(at, replica.clone()));
             }
-            // Its answer will find nobody.
+            // Its answer will be ignored.
             None => self.under_way -= 1,
         }
     }
@@ -111,9 +111,9 @@ impl Checks {
         probes
     }
 
-    /// A check has passed, or has failed for a reason. Returns what the checks of the replica say
-    /// now, and why its last has failed; nothing if nobody waits for this one, if it was not made, or if its
-    /// failure is excused.
+    /// A check has passed, or has failed for a reason. Returns what the checks of the replica say now, and
+    /// why its last one has failed; `None` if this one is not awaited, was not made, or has an excused
+    /// failure.
     pub fn answered(
         &mut self,
         replica: &ReplicaId,

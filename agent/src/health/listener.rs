@@ -1,4 +1,4 @@
-//! Whose process listens on a port of the host's network.
+//! Which process listens on a port of the host's network.
 //!
 //! Containers on the host's network share its ports: a check of `127.0.0.1` may reach the process that the
 //! container is to replace. So before such a check the agent looks in `/proc` for the socket that listens

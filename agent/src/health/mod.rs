@@ -57,8 +57,8 @@ pub enum CheckFailure {
     Failed(WrongAnswer),
     /// The agent had no socket for the check.
     NotMade,
-    /// It failed while the process may be shutting down because somebody has signalled it: neither this nor
-    /// an earlier failure counts.
+    /// It failed while the process may be shutting down because a user has signalled it: neither this nor an
+    /// earlier failure counts.
     Excused,
 }
 

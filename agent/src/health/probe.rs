@@ -34,7 +34,7 @@ async fn ask(target: &Target) -> Result<(), CheckFailure> {
     let address = target.address.ok_or(WrongAnswer::NoAddress)?;
     if let Some(container) = target.shares.clone() {
         let port = address.port();
-        // What cannot be read is no answer.
+        // An answer that cannot be read does not count.
         let found = tokio::task::spawn_blocking(move || listener(Path::new("/proc"), &container, port)).await;
         match found.unwrap_or(Listener::Unknown) {
             Listener::Own | Listener::Unknown => {}

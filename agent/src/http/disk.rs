@@ -1,4 +1,4 @@
-//! `POST /v1/disk`: what images take, and what of it is given back.
+//! `POST /v1/disk`: the disk space of images, and its release.
 
 use std::rc::Rc;
 

@@ -69,7 +69,7 @@ pub async fn get(
             Ok((command, tty)) => converse(command, tty, session.clone(), messages).await,
             Err(error) => Some(Control::Error(error.to_string())),
         };
-        // Whoever has gone needs no telling.
+        // A client that has gone is not told.
         if let Some(ended) = ended {
             let _ = session.text(serde_json::to_string(&ended).unwrap_or_default()).await;
         }
@@ -208,7 +208,7 @@ fn framed(stream: u8, bytes: &[u8]) -> Bytes {
 enum InputEnd {
     /// The other side has closed the connection: it does not read either.
     HungUp,
-    /// What came in cannot be read, or nothing came in for too long: the other side may still read.
+    /// The input cannot be read, or was silent for too long; the other side may still read.
     Broken,
 }
 

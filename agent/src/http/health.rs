@@ -1,5 +1,5 @@
-//! `GET /health`, as docker-shef's agents answer it, and whose agent it is. Anybody may ask: it is no secret,
-//! and nothing is believed for it.
+//! `GET /health`, as docker-shef's agents answer it, and whose agent it is. Every caller may ask: the answer
+//! is no secret, and no decision rests on it.
 
 use actix_web::{HttpResponse, web};
 use shef_common::protocol::Alive;

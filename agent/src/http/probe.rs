@@ -45,8 +45,8 @@ impl Prober {
         Self { key, client: HostClient::new(security), slots: Rc::new(Semaphore::new(MAX_PROBES)) }
     }
 
-    /// Why nothing is tried for whoever shows `key`. Earlier masters show none, and know this answer as one
-    /// that says nothing of the other host.
+    /// Why no address is probed for a caller with `key`. Earlier masters show none, and know this answer as
+    /// one that says nothing of the other host.
     fn refuses(&self, key: Option<&ProbeKey>) -> Option<HttpResponse> {
         let detail = "this agent tries other hosts' addresses only for the master that it has registered \
                       with, which shows it the key of its registration; upgrade the master if it is of \
@@ -60,8 +60,8 @@ pub async fn alive(sign: web::Data<SignOfLife>) -> HttpResponse {
     HttpResponse::Ok().json(Alive { follows: sign.followed.get(Now::read().mono), ..sign.alive.clone() })
 }
 
-/// `POST`: 200 `ProbeOutcome` of another agent; 400 for an address that is none, 503 for another key, when
-/// too many are under way or no socket is left: nothing was found out then.
+/// `POST`: 200 `ProbeOutcome` of another agent; 400 for an invalid address; 503 for another key, too many
+/// probes at once, or no free socket: then nothing was learned.
 pub async fn through(body: web::Json<ProbeThrough>, prober: web::Data<Prober>) -> HttpResponse {
     if let Some(refusal) = prober.refuses(body.key.as_ref()) {
         return refusal;

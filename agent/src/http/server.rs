@@ -42,7 +42,7 @@ use crate::{
     supervisor::ApplyPush,
 };
 
-/// Where anybody may ask whether the agent's process is up.
+/// The path at which every caller may ask whether the agent's process is up.
 const HEALTH_PATH: &str = "/health";
 /// The most connections at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 256;

@@ -39,7 +39,7 @@ impl std::fmt::Debug for IdentityFile {
 }
 
 impl IdentityFile {
-    /// What a master has answered to a request that was signed by `key`.
+    /// A master's answer to a request that was signed by `key`.
     #[must_use]
     pub fn of(uid: NodeUid, key: String, joined: Joined) -> Self {
         let Joined { cluster, node, certificate, roots } = joined;

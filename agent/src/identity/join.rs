@@ -23,7 +23,7 @@ const KEY_FILE: &str = "identity.key";
 /// How long one try to join may take.
 const JOIN_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a host has to become a member with.
+/// What a host needs to become a member.
 #[derive(Debug)]
 pub struct Asked<'a> {
     /// Whether it speaks TLS. A host without identity and token does not, if that is optional, or if it came
@@ -56,7 +56,7 @@ pub enum IdentityError {
         /// What the system says, or the file's format.
         source: io::Error,
     },
-    /// What the file or the master gave is no certificate for this host.
+    /// The certificate of the file or of the master is not one of this host.
     #[error("the host's certificate cannot be used: {0}")]
     Credential(#[from] InvalidCredential),
     /// The file is of another host than the ledger.
@@ -118,7 +118,7 @@ pub async fn establish(asked: Asked<'_>) -> Result<Option<(IdentityFile, Tls)>, 
         }
         let tls = Tls::new(&file.credential())?;
         note_member(asked.data_dir).map_err(in_file)?;
-        // A token of a CA that this host does not know is one of a cluster that has begun anew.
+        // A token of an unknown CA belongs to a cluster that was set up again.
         let cas = file.credential().cas();
         let Some(token) = tokens.into_iter().find(|token| !cas.contains(&token.ca)) else {
             _ = fs::remove_file(&laid);
@@ -184,8 +184,8 @@ fn note_member(data_dir: &Path) -> io::Result<()> {
     if path.exists() { Ok(()) } else { files::replace(&path, files::PRIVATE, b"") }
 }
 
-/// The host's key, kept before anybody is asked: an answer that gets lost is asked for again with the same
-/// one.
+/// The host's key, stored before the first request: after a lost answer the host asks again with the same
+/// key.
 fn key_to_join_with(data_dir: &Path) -> Result<KeyPair, IdentityError> {
     let path = data_dir.join(KEY_FILE);
     let in_file = |source| IdentityError::File { path: path.display().to_string(), source };

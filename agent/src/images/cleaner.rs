@@ -37,7 +37,7 @@ pub enum CleanError {
     /// The agent has no master.
     #[error("there is no master to ask")]
     NoMaster,
-    /// No master answers; this is what came of the last one.
+    /// No master answers; this is the outcome of the last call.
     #[error(transparent)]
     Master(#[from] CallError),
 }
@@ -84,7 +84,7 @@ impl Cleaner {
         Ok(())
     }
 
-    /// What images take; with `prune`, those that nothing needs are removed first.
+    /// The disk space of images; with `prune`, unneeded images are removed first.
     ///
     /// # Errors
     /// [`CleanError`]: the usage is not known.

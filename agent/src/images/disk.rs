@@ -7,7 +7,7 @@ use std::{
 
 use crate::engine::Engine;
 
-/// What is known of the engine's disk from the configuration.
+/// The configuration of the engine's disk.
 #[derive(Debug)]
 pub struct EngineDisk {
     /// The directory to measure, if one is configured.
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(used_percent(Path::new("/nowhere")), None);
     }
 
-    /// What is measured for an engine that keeps its images in `root`.
+    /// The directory to measure for an engine that keeps its images in `root`.
     async fn directory(root: Option<&str>, configured: Option<&str>, is_here: bool) -> Option<PathBuf> {
         let host = FakeHost::default();
         host.set_root_dir(root.map(PathBuf::from));

@@ -20,7 +20,7 @@ pub struct Pulled {
 }
 
 impl Pulled {
-    /// Reads what is in `directory`. What cannot be read is taken for nothing: then no image is removed.
+    /// Reads what is in `directory`. An unreadable file counts as empty: then no image is removed.
     #[must_use]
     pub fn open(directory: &Path) -> Self {
         let path = directory.join(FILE);

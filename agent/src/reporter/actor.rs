@@ -27,7 +27,7 @@ use crate::{
     supervisor::{Acknowledged, ApplyPush, Describe, Joined, MasterAnswered, Shutdown},
 };
 
-/// What may wait in the mailbox; the supervisor gathers what does not fit.
+/// The bound of the mailbox; the supervisor collects what does not fit.
 const MAILBOX: usize = 64;
 const REGISTER_LIMIT: Duration = Duration::from_secs(10);
 // Short, so that one call that hangs does not make the host look down.
@@ -116,8 +116,8 @@ impl Reporter {
     }
 }
 
-/// What the core is told of a failed call. Of the client's errors three pass by themselves: the master, or
-/// what stands before it, takes the same message when it has time or room again.
+/// The event for a failed call. Three of the client's errors are temporary: the master, or a proxy before it,
+/// takes the same message when it has time or room again.
 fn failure_of(error: &CallError) -> Failure {
     const PASSING: [StatusCode; 3] =
         [StatusCode::REQUEST_TIMEOUT, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::TOO_MANY_REQUESTS];
@@ -228,7 +228,7 @@ where
     }
 }
 
-/// What can be said of a host whose engine is away.
+/// The facts about a host whose engine is away.
 fn unknown_engine() -> EngineFacts {
     EngineFacts {
         version: "unknown".to_owned(),

@@ -22,7 +22,8 @@ const ENGINE_GRACE: DurationMs = DurationMs(2_000);
 const REFUSED_WAIT: DurationMs = DurationMs(5_000);
 /// Between calls to masters that do not answer: 100 ms doubling to 1 s.
 const UNREACHABLE: Backoff = Backoff { first: Backoff::CALL.first, most: DurationMs(1_000) };
-/// What the master has not taken goes out again after this: 1 s doubling to 30 s, while heartbeats go on.
+/// Reports that the master has not taken go out again after this: 1 s doubling to 30 s, while heartbeats go
+/// on.
 const NOT_TAKEN: Backoff = Backoff { first: DurationMs(1_000), most: DurationMs(30_000) };
 /// The most reports in flight.
 const MAX_IN_FLIGHT: usize = 2;
@@ -76,7 +77,7 @@ pub struct Core {
     /// Since when a change waits to be reported.
     changed_at: Option<MonoMs>,
     accepted: Option<Accepted>,
-    /// What stands for the assignments that the ledger holds since then.
+    /// The digest of the assignments that the ledger holds since then.
     ledger: Option<LedgerDigest>,
     engine_error: Option<String>,
     facts: Option<EngineFacts>,
@@ -253,9 +254,9 @@ impl Core {
     fn report(&mut self, cluster: ClusterId, now: Now) -> Report {
         self.seq += 1;
         let (mut statuses, mut full) = (Vec::new(), false);
-        // What passes a report that hangs is a mere heartbeat, unless the other is one.
+        // A report that overtakes a hanging one is a mere heartbeat, unless the hanging one is a heartbeat.
         if self.in_flight.iter().all(Sent::is_heartbeat) && self.heartbeats_until <= now.mono {
-            // Before the engine has shown its containers, what is missing here says nothing.
+            // Before the engine has shown its containers, a missing status says nothing.
             full = self.want_full && self.listed;
             statuses = if full {
                 self.latest.values().cloned().collect()
@@ -385,7 +386,7 @@ impl Core {
         self.master = (self.master + 1) % self.settings.masters.max(1);
         let wait = match failure {
             Failure::Unreachable => UNREACHABLE.after(self.failures),
-            // A member is silent for no longer than its interval, whatever somebody on the way asks for.
+            // A member is silent for no longer than its interval, whatever a proxy on the way asks for.
             Failure::Later { retry_after } => {
                 let most = match &self.registration {
                     Registration::Done(member) => member.interval,

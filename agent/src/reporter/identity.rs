@@ -28,7 +28,7 @@ pub struct Identity {
     pub labels: BTreeMap<String, String>,
     /// What services may ask of the host; `None`: everything.
     pub policy: Option<Policy>,
-    /// What a master shows to have it try other hosts' addresses.
+    /// The key with which a master has it probe other hosts' addresses.
     pub probe_key: ProbeKey,
 }
 

@@ -19,7 +19,7 @@ pub struct Observed {
     pub statuses: BTreeMap<ReplicaId, ReplicaStatus>,
     /// What the ledger has accepted, where that changed. It never becomes nothing.
     pub accepted: Option<Accepted>,
-    /// What stands for the assignments that the ledger holds, where that changed.
+    /// The digest of the assignments in the ledger, if it changed.
     pub ledger: Option<LedgerDigest>,
     /// Why the engine does not answer, where that changed.
     pub engine_error: Option<Option<String>>,
@@ -28,7 +28,7 @@ pub struct Observed {
     /// Whether it is known what the host holds, where that changed: the engine has shown its containers, and
     /// the host knows which of them are its cluster's.
     pub listed: Option<bool>,
-    /// What the host holds has become known only now.
+    /// The host has learned only now which replicas it holds.
     pub reregister: bool,
 }
 

@@ -50,7 +50,7 @@ pub struct Supervisor {
     binds: Option<Binds>,
     file: Arc<LedgerFile>,
     reporter: Recipient<Observed>,
-    /// What did not fit into the reporter's mailbox.
+    /// Messages that did not fit into the reporter's mailbox.
     unsent: Observed,
     retry: Option<SpawnHandle>,
     tickets: HashMap<u64, oneshot::Sender<Result<Accepted, PushRefused>>>,

@@ -95,8 +95,8 @@ fn is_out_of_bounds(accepted: Option<&Accepted>, push: &Push) -> bool {
         || !fits(push.revision.0, same_fence.map(|accepted| accepted.revision.0))
 }
 
-/// What a push sets is to run, what it removes is to go, and everything else stays as it is. What the ledger
-/// says already is no part of the change.
+/// Replicas that a push sets are to run, replicas that it removes are to go, and all others stay as they are.
+/// Entries that the ledger has already are no part of the change.
 fn change(ledger: &Ledger, replicas: &BTreeMap<ReplicaId, Replica>, push: &Push) -> LedgerChange {
     let removed: BTreeSet<&ReplicaId> = push.remove.iter().collect();
     let is_news = |assignment: &&Assignment| {
@@ -114,10 +114,9 @@ fn change(ledger: &Ledger, replicas: &BTreeMap<ReplicaId, Replica>, push: &Push)
     }
 }
 
-/// A master of before removal by name leaves out of a snapshot what is to go, and
-/// also what it has not read from its store yet. What it leaves out waits: see
-/// [`super::core::Core`]. A master that names removals says nothing by leaving out, nor does a push that
-/// builds on what the ledger holds.
+/// A master without removal by name leaves out of a snapshot the replicas to remove, and also those that it
+/// has not read from its store yet. Such replicas wait: see [`super::core::Core`]. For a master that names
+/// removals, and for a push with a base, an omission means nothing.
 fn snapshot(ledger: &Ledger, replicas: &BTreeMap<ReplicaId, Replica>, push: &Push) -> LedgerChange {
     let mut change = change(ledger, replicas, push);
     let mut unlisted = BTreeSet::new();

@@ -54,7 +54,7 @@ impl Binds {
     }
 
     /// Follows every path that `template` mounts, also by those of its volumes that exist, whatever they were
-    /// made with. What exists already is refused only if a link leads it elsewhere: the policy may have been
+    /// made with. An existing volume is refused only if a link leads it elsewhere: the policy may have been
     /// another one when it was made.
     ///
     /// # Errors

@@ -90,7 +90,8 @@ impl Core {
         let mut replicas = BTreeMap::new();
         for assignment in ledger.assignments.values() {
             let id = assignment.replica.clone();
-            // It may have been stopped for want of a master: one that runs is left running, none is started.
+            // It may have been stopped for want of a master. A running container goes on; a stopped one is
+            // not started.
             let desired = if assignment.on_disconnect.is_keep() {
                 DesiredState::Run
             } else {
@@ -139,7 +140,7 @@ impl Core {
         self.ledger.ledger()
     }
 
-    /// What stands for the assignments that the ledger holds.
+    /// The digest of the assignments in the ledger.
     #[must_use]
     pub const fn ledger_digest(&self) -> LedgerDigest {
         self.ledger.digest()

@@ -69,7 +69,7 @@ pub(super) struct Replica {
     end_counts: bool,
     /// Why it is not healthy, since its process ended.
     crash: Option<Crash>,
-    /// What others than the agent have done to its process.
+    /// Outside actions on its process.
     outside: Outside,
     runtime_info: RuntimeInfo,
     shown_run: ShownRun,
@@ -184,8 +184,8 @@ impl Replica {
         }
     }
 
-    /// Whether its next step makes way for those of other replicas: what is no haste, and what
-    /// crash-loops and would take their places again and again.
+    /// Whether its next step has low priority: steps that are not urgent, and crash loops, which would take
+    /// the places of other replicas again and again.
     pub fn makes_way(&self, step: Step) -> bool {
         match step {
             Step::Start => self.restarts.is_ours(),
@@ -282,7 +282,7 @@ impl Replica {
                     self.restart_at = (!self.rule().is_default()).then_some(now.mono);
                     self.status.reason = None;
                 } else if before != DesiredState::Hold {
-                    // Ordered to run after it was ordered away: its life begins anew.
+                    // Ordered to run after its removal was ordered: it begins again from the start.
                     self.enter(ReplicaState::Assigned, now);
                 }
                 self.update_status(now);

@@ -26,7 +26,7 @@ pub(super) const QUICK: DurationMs = DurationMs(10_000);
 const QUICK_ENDS: u32 = 2;
 /// A container that was taken over and has been up for so long is handed back.
 const HANDED_BACK_AFTER: DurationMs = DurationMs(10 * 60_000);
-/// The most restarts of a crash-looping container, whoever makes them, within [`WINDOW`].
+/// The most restarts of a crash-looping container within [`WINDOW`], by the agent and the engine together.
 const MOST_RESTARTS: usize = 15;
 /// An hour, and a second for what starts take.
 const WINDOW: DurationMs = DurationMs(3_601_000);
@@ -86,7 +86,7 @@ pub(super) struct Restarts {
 }
 
 impl Restarts {
-    /// Of a container that nobody has looked at yet.
+    /// For a container that has not been inspected yet.
     pub const fn new() -> Self {
         Self {
             owner: Owner::Unknown,
@@ -170,7 +170,7 @@ impl Restarts {
         self.up_since.take().is_some_and(|since| now - since >= QUICK)
     }
 
-    /// Somebody has stopped it past the agent: neither that end nor the next start counts.
+    /// It was stopped past the agent: neither that end nor the next start counts.
     pub const fn stopped_from_outside(&mut self) {
         (self.up_since, self.was_up) = (None, false);
     }

@@ -39,10 +39,9 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Path,
         default: "",
         env: &[],
-        doc: "The file with the key (32 bytes) that registry credentials and the CA's key are encrypted \
-              with;\n\
-              made where there is none.\n\
-              Empty: secret.key in data_dir. Keep a copy of it: it is not in backups.",
+        doc: "The file with the key (32 bytes) that encrypts registry credentials and the CA's key. The \
+              master makes it if it is\nmissing.\nEmpty: secret.key in data_dir. Keep a copy: backups do not \
+              contain it.",
     },
     Key {
         name: "report_interval_ms",
@@ -66,9 +65,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: milliseconds(200, 600_000),
         default: "850",
         env: &[],
-        doc: "How long every probe of a suspect host has to bring nothing before it is down and its \
-              replicas are placed anew;\n\
-              four times the round trip that the host has reported comes on top.",
+        doc: "How long all probes of a suspect host must fail before it is down and its replicas are placed \
+              anew; four times the\nround trip that the host has reported is added.",
     },
     Key {
         name: "brake_share_percent",
@@ -92,13 +90,11 @@ pub(super) const KEYS: &[Key] = &[
         kind: milliseconds(0, 86_400_000),
         default: "60000",
         env: &[],
-        doc: "How long a host that is there may have no agent, and none of its replicas' ports may take a \
-              connection from\n\
-              the master and from other hosts, before it counts as down: published ports, and those of HTTP \
-              and TCP checks\n\
-              in the host's own network. 0: never; then, and where the master has never reached such a \
-              port, the host keeps\n\
-              its replicas until an operator drains or forgets it.",
+        doc: "How long a host without an agent is kept while none of its replicas' ports takes a connection \
+              from the master or\nfrom other hosts; then it is down. Published ports count, and ports of \
+              HTTP and TCP checks in the host's own\nnetwork.\n0: for ever. Where the master has never \
+              reached such a port, or with 0, the host keeps its replicas until an\noperator drains or \
+              forgets it.",
     },
     Key {
         name: "flap_hold_ms",
@@ -120,8 +116,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Integer { min: 1, max: 10_000, unit: "replicas" },
         default: "1000",
         env: &[],
-        doc: "How many replicas one host may have, of all services. Further ones go to other hosts, or wait; \
-              those that are there stay.\nA network of Docker holds 1,023 containers of a host.",
+        doc: "How many replicas one host may have, of all services. Further ones go to other hosts or wait; \
+              existing ones stay.\nA network of Docker holds 1,023 containers of a host.",
     },
     Key {
         name: "push_timeout_ms",
@@ -163,42 +159,35 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: "",
         env: &[],
-        doc: "Host names, separated by commas, by which requests may name this master; *.example.com stands \
-              for all\n\
-              below it. Its addresses, localhost and names without a dot are known anyway. Requests that \
-              read, and\n\
-              those of web pages, are answered 421 if they use another name.",
+        doc: "Host names by which requests may name this master, separated by commas; *.example.com stands \
+              for all names below it.\nIts addresses, localhost and names without a dot always count. \
+              Requests that read, and those of web pages, get 421\nif they use another name.",
     },
     Key {
         name: "insecure",
         kind: Kind::Switch,
         default: "true",
         env: &["SHEF_INSECURE"],
-        doc: "Whether the API serves everybody who reaches it. false: callers need a token (`shef token \
-              create`) or the\n\
-              socket. Agents' calls need none yet.",
+        doc: "Whether the API serves every caller who reaches it. false: callers need a token (`shef token \
+              create`) or the socket.\nAgents need neither.",
     },
     Key {
         name: "tls",
         kind: Kind::Choice(&["auto", "off", "optional", "required"]),
         default: "auto",
         env: &["SHEF_TLS"],
-        doc: "How masters and agents speak with each other. required: with TLS and certificates of the \
-              cluster's own\n\
-              CA alone, which hosts get with a token (`shef token join`). optional: plainly too, for the \
-              time of an\n\
-              upgrade. off: plainly. auto: required where the cluster has a CA or is new, else off. The CA's \
-              key is\n\
-              kept in the store, encrypted with the key in secret_key_file.",
+        doc: "How masters and agents speak with each other. required: only with TLS and certificates of the \
+              cluster's own CA,\nwhich hosts get with a token (`shef token join`). optional: also without \
+              TLS, during an upgrade. off: without TLS.\nauto: required if the cluster has a CA or is new, \
+              else off. The store keeps the CA's key, encrypted with the key in\nsecret_key_file.",
     },
     Key {
         name: "api_socket",
         kind: Kind::Path,
         default: "",
         env: &[],
-        doc: "The socket by which whoever may open it is an administrator: its owner, and the group docker. \
-              Empty:\n\
-              shef.sock in data_dir; none: there is none.",
+        doc: "The API's socket. Its users are administrators: its owner, and the group docker. Empty: \
+              shef.sock in data_dir; none:\nno socket.",
     },
     Key {
         name: "http_workers",

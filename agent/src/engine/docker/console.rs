@@ -31,7 +31,7 @@ use crate::{
 
 /// How often and how far apart the agent looks whether a command has ended after a signal.
 const END_LOOKS: (u32, Duration) = (40, Duration::from_millis(50));
-/// What a registry is asked for to see whether it takes credentials.
+/// The image that is requested from a registry to check credentials.
 const LOOKED_FOR: &str = "shef/login-check:latest";
 
 impl Console for DockerEngine {
@@ -57,7 +57,7 @@ impl Console for DockerEngine {
                     vec![Ok(LogPiece { stream: Output::Stderr, bytes: message })]
                 }
                 Ok(LogOutput::StdOut { message } | LogOutput::StdIn { message }) => vec![stdout(message)],
-                // What a terminal shows comes as bytes, and not entry by entry.
+                // Output of a terminal comes as bytes, not entry by entry.
                 Ok(LogOutput::Console { message }) => parts(message).into_iter().map(stdout).collect(),
                 Err(error) => vec![Err(generic(&error))],
             })
@@ -194,7 +194,7 @@ async fn end_session(container: &str, leader: i32) -> bool {
                 return was_seen;
             }
             was_seen = true;
-            // Killed again and again: what is being killed may start more.
+            // Repeated, because processes that are being killed may start others.
             if look == 0 || signal == Signal::KILL {
                 for pid in left.into_iter().filter_map(Pid::from_raw) {
                     // One that has just ended is no failure.

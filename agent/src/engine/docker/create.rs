@@ -1,4 +1,4 @@
-//! From a replica's template to the engine's create body.
+//! Makes the engine's create body of a replica's template.
 
 use std::collections::HashMap;
 
@@ -260,7 +260,7 @@ fn device_request(request: &shef_common::spec::DeviceRequest) -> DeviceRequest {
     }
 }
 
-/// The engine's part of a health check: what the agent checks itself, the engine does not.
+/// The engine's part of a health check. The engine does not run checks that the agent makes itself.
 fn health(check: &HealthCheck) -> HealthConfig {
     let nanos = |ms: u32| Some(i64::from(ms) * 1_000_000);
     let test = match &check.test {
@@ -378,8 +378,8 @@ mod tests {
         ]
     }
 
-    /// What is no word to the engine: the agent itself pulls, checks and restarts, the scheduler reserves and
-    /// keeps slots on their hosts, a forced restart changes nothing.
+    /// Fields that the engine is not told: the agent itself pulls, checks and restarts; the scheduler
+    /// reserves resources and keeps slots on their hosts; a forced restart changes nothing.
     fn is_of_no_concern_to_the_engine(path: &str) -> bool {
         ["image", "pull", "restart", "forced", "resources.reserve", "mounts[].sticky", "health.on_unhealthy"]
             .iter()

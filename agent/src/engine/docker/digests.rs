@@ -9,7 +9,7 @@ use std::{
 
 use bollard::Docker;
 
-/// How long a list may ask about images: what it does not come to, the next one asks.
+/// How long a list may inspect images. The next list inspects the remaining ones.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 /// By the images' ids. An engine that cannot show them counts as one that knows none.
@@ -30,7 +30,7 @@ impl Digests {
         let _ = tokio::time::timeout(LOOK_LIMIT, ask).await;
     }
 
-    /// What is known already of the image with this id.
+    /// The known facts about the image with this id.
     pub(super) fn known(&self, image: Option<&str>) -> Arc<[String]> {
         image.and_then(|image| self.0.borrow().get(image).cloned()).unwrap_or_default()
     }

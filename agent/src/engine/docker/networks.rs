@@ -1,8 +1,7 @@
 //! Networks, found by exactly their name.
 //!
 //! An engine that is asked for a network by name also answers with one whose id begins with that name. So a
-//! name is looked up in the engine's list, compared letter by letter, and everything that follows goes by the
-//! full id.
+//! name is looked up in the engine's list, compared letter by letter, and all later calls use the full id.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -77,7 +76,7 @@ impl DockerEngine {
         {
             match self.client()?.remove_network(&id).await {
                 Ok(()) => removed.push(name),
-                // Somebody has joined it, or removed it.
+                // Another container has joined it, or it has been removed.
                 Err(Error::DockerResponseServerError { status_code: 403 | 404 | 409, .. }) => {}
                 Err(error) => return Err(generic(&error)),
             }
@@ -97,8 +96,8 @@ fn named_networks(container: ContainerSummary) -> impl Iterator<Item = String> {
     )
 }
 
-/// Of the networks that the engine found, the id of the one with exactly this name. Older engines can hold
-/// two of one name: then it is always the same one.
+/// The id of the network with exactly this name, among those that the engine has found. Older engines can
+/// hold two of one name: then it is always the same one.
 fn id_of(name: &str, found: Vec<Found>) -> Option<String> {
     found
         .into_iter()

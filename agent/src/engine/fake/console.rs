@@ -165,7 +165,7 @@ impl Console for FakeEngine {
                     ["exit" | "reset", code] => code.parse().unwrap_or(1),
                     _ => {
                         let bytes = format!("{}\n", words.join(" ")).into();
-                        // Nobody listening is no error.
+                        // It is no error if no receiver is left.
                         let _ = say.send(Written { stream: Output::Stderr, bytes }).await;
                         0
                     }

@@ -31,7 +31,7 @@ pub(super) struct DisconnectTimer {
     now: MonoMs,
     /// The times after which replicas are to be stopped, in seconds, each once.
     limits: BTreeSet<u32>,
-    /// Of those, up to which it has been done since the last answer.
+    /// The last of these deadlines that has been handled since the last answer.
     done: u32,
     /// Whether replicas are stopped or not started for want of a master.
     rests: bool,

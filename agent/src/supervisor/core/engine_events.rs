@@ -128,7 +128,7 @@ impl Core {
     pub(super) fn happened(&mut self, event: &EngineEvent, now: Now) {
         let is_its = |replica: &Replica| replica.container_id() == Some(event.id.as_str());
         let named = event.replica.clone().filter(|id| self.replicas.get(id).is_some_and(is_its));
-        // One of before the label may have another name.
+        // A container of a version without the label may have another name.
         let id = named
             .or_else(|| self.replicas.iter().find(|(_, replica)| is_its(replica)).map(|(id, _)| id.clone()));
         let Some(id) = id else { return };
@@ -198,7 +198,7 @@ impl Core {
         }
         self.consider(id, now);
         if first {
-            // What has begun is finished first, so that the first replicas run while the last are made.
+            // Replicas in progress are finished first, so that the first run while the last are being made.
             self.work.hasten(id);
         }
     }

@@ -18,7 +18,7 @@ const RECONNECT: Backoff = Backoff { first: DurationMs(100), most: DurationMs(1_
 /// above about 1.5 s after it went. One that is merely slow answers them, however late.
 const FAILED_LOOKS: u32 = 4;
 
-/// What is known of the engine itself, and of the look at it that is under way.
+/// The state of the engine, and of the inspection that is under way.
 #[derive(Debug)]
 pub(in crate::supervisor) struct EngineLink {
     relist_interval: DurationMs,
@@ -26,9 +26,9 @@ pub(in crate::supervisor) struct EngineLink {
     look: Option<Look>,
     /// Whether it has shown its containers since the host knows which are its own.
     has_shown: bool,
-    /// Of a host that knows no cluster: those of its containers.
+    /// On a host that knows no cluster: the clusters of its containers.
     found: BTreeSet<ClusterId>,
-    /// Containers that no ledger names, of which the environment has still to be read.
+    /// Containers that no ledger names and whose environment is still to be read.
     unread: BTreeSet<ReplicaId>,
     /// Numbers the engine's events and answers: a list is older than events with a higher number.
     sequence: u64,
@@ -214,7 +214,7 @@ impl EngineLink {
         &self.found
     }
 
-    /// From now on it is known which of the engine's containers are this host's.
+    /// The host now knows which of the engine's containers are its own.
     pub const fn shows_anew(&mut self) {
         self.has_shown = false;
     }

@@ -1,4 +1,4 @@
-//! What goes into the core and what comes out of it.
+//! Events and effects of the core.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -103,7 +103,7 @@ pub enum Outcome {
     Remove(Result<(), EngineError>),
     /// The engine knows who starts it again.
     SetPolicy(Result<(), EngineError>),
-    /// What there is of its name or its label.
+    /// The containers that have its name or its label.
     Inspect(Result<Vec<Container>, EngineError>),
 }
 
@@ -161,7 +161,7 @@ pub enum Effect {
     Check(Probe),
     /// Fetch an image.
     Pull(WantedImage),
-    /// Nobody waits for this image any more.
+    /// No replica waits for this image any more.
     CancelPull(WantedImage),
     /// Note durably that shef has brought this image here: it may be removed once nothing needs it.
     NotePulled(ImageRef),
@@ -234,7 +234,7 @@ impl Effect {
     }
 }
 
-/// What a registration says of the host: what it belongs to, has accepted and holds.
+/// The contents of a registration: the host's cluster, the accepted push and the assignments that it holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Description {
     /// The cluster, once joined.
@@ -243,11 +243,11 @@ pub struct Description {
     pub accepted: Option<Accepted>,
     /// Everything it holds.
     pub holds: Vec<Assignment>,
-    /// What stands for the assignments that its ledger holds.
+    /// The digest of the assignments in its ledger.
     pub ledger: LedgerDigest,
     /// Whether that is known: the engine has shown its containers since.
     pub complete: bool,
-    /// Of a host without a cluster: those that its containers belong to, two of them at most.
+    /// On a host without a cluster: the clusters of its containers, two at most.
     pub found: Vec<ClusterId>,
     /// For how long no master that knows this host has answered, in milliseconds.
     pub leader_silent_ms: u64,

@@ -1,4 +1,4 @@
-//! What replicas wait for their images, and what registries ask for.
+//! Images that replicas wait for, and credentials of registries.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ impl Core {
         self.pulls.wait(WantedImage::of(assignment), id);
     }
 
-    /// What the registry of `image` is to be shown, if a master has said.
+    /// The credentials for the registry of `image`, if a master has sent any.
     #[must_use]
     pub fn credentials(&self, image: &ImageRef) -> Option<&Credentials> {
         if self.credentials.is_empty() { None } else { self.credentials.get(&image.registry()) }
@@ -66,7 +66,7 @@ impl Core {
             }
             return;
         }
-        // An image that was there, or may have been there, is somebody else's: it is never removed.
+        // An image that was there before, or may have been, is not shef's: it is never removed.
         if outcome.is_ok() && matches!(before, Ok(None)) {
             self.effects.push(Effect::NotePulled(wanted.image.clone()));
         }

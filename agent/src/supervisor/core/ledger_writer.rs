@@ -1,7 +1,7 @@
 //! The ledger in memory, and its way to the disk: one write at a time, and what waits for it.
 //!
-//! What is in memory is what is on disk, with one exception: removals of which the master knows that they are
-//! done are dropped at once, and from the disk with the next write.
+//! Memory and disk hold the same, with one exception: completed removals that the master knows of leave the
+//! memory at once, and the disk with the next write.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -25,7 +25,7 @@ const REMOVE_UNLISTED_AFTER: DurationMs = DurationMs(60_000);
 /// A log below this is not replaced, however little of it is still true.
 const LEAST_TO_REPLACE: u64 = 256 * 1024;
 
-/// The ledger, what is being written of it, and what waits for that.
+/// The ledger, the change that is being written, and the events that wait for it.
 #[derive(Debug)]
 pub(in crate::supervisor) struct LedgerWriter {
     ledger: Ledger,
@@ -46,7 +46,7 @@ pub(in crate::supervisor) struct LedgerWriter {
     remove_unlisted_at: Option<MonoMs>,
 }
 
-/// What is known of the log on disk.
+/// The state of the log on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Log {
     /// Nothing was written yet by this agent.
@@ -69,7 +69,7 @@ struct InFlight {
 pub(in crate::supervisor) enum Written {
     /// The ledger has changed.
     Changed {
-        /// What shall run since, or otherwise than before.
+        /// Replicas that are to run now, or to run otherwise than before.
         set: Vec<ReplicaId>,
         /// What shall be removed since.
         removed: Vec<ReplicaId>,
@@ -103,7 +103,7 @@ impl LedgerWriter {
         &self.ledger
     }
 
-    /// What stands for the assignments that the ledger holds.
+    /// The digest of the assignments in the ledger.
     pub const fn digest(&self) -> LedgerDigest {
         self.digest.digest()
     }
@@ -249,8 +249,8 @@ impl LedgerWriter {
         !self.confirmed.is_empty() || self.joining.is_some()
     }
 
-    /// Time has passed: what is to be written that no push waits for. `held_grace_s`: the grace of what the
-    /// host holds beside its ledger.
+    /// Time has passed: returns changes to write that no push waits for. `held_grace_s`: the grace of what
+    /// the host holds beside its ledger.
     pub fn tick(
         &mut self,
         held_grace_s: impl Fn(&ReplicaId) -> Option<u32>,
@@ -271,7 +271,7 @@ impl LedgerWriter {
     fn tidy(&mut self, now: MonoMs) -> Option<LedgerWrite> {
         self.tidy_at.take_if(|at| *at <= now)?;
         if self.is_writing() {
-            // What is being written is followed by this.
+            // This follows the change that is being written.
             self.tidy_at = Some(now + TIDY_AFTER);
             return None;
         }

@@ -1,4 +1,4 @@
-//! Orders: what masters push, and what follows once it is in the ledger.
+//! Orders: pushes of masters, and their effects once they are in the ledger.
 
 use shef_common::{
     clock::Now,

@@ -1,4 +1,4 @@
-//! What the host's policy, or the agent's own version, keeps from being made.
+//! Containers that the host's policy, or the agent's version, does not allow.
 
 use shef_common::{
     clock::Now,
@@ -17,7 +17,7 @@ impl Core {
         self
     }
 
-    /// A replica of which nothing may be made fails. Returns whether it does.
+    /// A replica whose container may not be made has failed. Returns whether it does.
     pub(super) fn refuses_to_make(&mut self, id: &ReplicaId, now: Now) -> bool {
         let Some(replica) = self.replicas.get(id) else { return false };
         if replica.next() != Some(Step::Create) {

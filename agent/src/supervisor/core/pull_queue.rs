@@ -6,7 +6,7 @@ use shef_common::ids::ReplicaId;
 
 use crate::engine::WantedImage;
 
-/// Which images are pulled, which are to be, and for whom.
+/// The images that are pulled, those that wait, and the replicas that wait for them.
 #[derive(Debug)]
 pub(in crate::supervisor) struct PullQueue {
     /// The most pulls at once.

@@ -1,11 +1,11 @@
-//! Reports to the reporter, after each step, what changed in it.
+//! After each step, tells the reporter what has changed.
 
 use shef_common::protocol::{Accepted, LedgerDigest};
 
 use super::{Core, Description, Effect};
 use crate::supervisor::Followed;
 
-/// What was last reported of the supervisor itself. Statuses are compared replica by replica.
+/// The supervisor's own state as last reported. Statuses are compared replica by replica.
 #[derive(Debug, Default)]
 pub(super) struct Reported {
     engine_error: Option<String>,

@@ -1,4 +1,4 @@
-//! The order of the work: what is due, what stands in line, what the bounds let out.
+//! The order of work: the steps that are due, those in the queue, and those that the bounds let begin.
 
 use shef_common::{
     clock::Now,

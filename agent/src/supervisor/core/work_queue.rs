@@ -9,10 +9,10 @@ use crate::supervisor::replica::Lane;
 /// The most stops at once: a stop mostly waits for the process, so it has a bound of its own.
 /// With 64, removing 30 replicas took 1.2 times as long as with 12: the engine thrashes.
 const MAX_STOPS: usize = 12;
-/// The most steps at once that make way for others: crash loops, and what is no haste.
+/// The most steps of low priority at once: crash loops, and steps that are not urgent.
 const MAX_BACKGROUND: usize = 2;
 
-/// What waits, and how much is under way.
+/// The waiting steps, and the number in progress.
 #[derive(Debug)]
 pub(in crate::supervisor) struct WorkQueue {
     /// The most steps at once that are no stops.
@@ -47,7 +47,7 @@ impl WorkQueue {
         }
     }
 
-    /// Moves a replica that was just pushed to the front of its lane, unless that is one that makes way.
+    /// Moves a replica that was just pushed to the front of its lane, unless it is in a lane of low priority.
     pub fn hasten(&mut self, id: &ReplicaId) {
         if self.work.back() == Some(id)
             && let Some(id) = self.work.pop_back()
@@ -96,7 +96,7 @@ impl WorkQueue {
         }
     }
 
-    /// What waits in the lane that makes way for none.
+    /// The steps that wait in the lane of high priority.
     pub fn waiting(&self) -> impl Iterator<Item = &ReplicaId> {
         self.work.iter()
     }

@@ -36,7 +36,7 @@ pub enum LedgerError {
         /// The system's error.
         source: io::Error,
     },
-    /// What is there is not a ledger. It is never replaced by an empty one.
+    /// The file is not a ledger. It is never replaced by an empty one.
     #[error(
         "the ledger {path} is damaged ({why}): restore {HEAD} and {LOG} of one moment, or move both away to \
          have the host join anew"
@@ -76,7 +76,7 @@ pub enum LedgerError {
     Identity(#[from] InvalidId),
 }
 
-/// A write of the ledger has failed, and nobody knows what the log ends with. Why, the log of the agent says.
+/// A write of the ledger has failed, and the end of the log is unknown. Why, the log of the agent says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the ledger could not be written")]
 pub struct NotWritten;
@@ -106,7 +106,7 @@ impl LedgerFile {
     }
 
     /// Takes the directory (made if need be) and reads its ledger. A new host gets its identity here, durable
-    /// before anybody hears of it. A ledger of an older format is rewritten.
+    /// before any master learns of it. A ledger of an older format is rewritten.
     ///
     /// # Errors
     /// [`LedgerError`]; a damaged ledger is an error, never an empty one.
@@ -252,7 +252,7 @@ impl LedgerFile {
         Ok(ledger)
     }
 
-    /// A log without a head is none: whoever has the host join anew moves the head away.
+    /// A log without a head does not count: to have a host join again, its operator moves the head away.
     fn put_aside(&self) -> Result<(), LedgerError> {
         let (path, aside) = (self.path(LOG), self.path("agent-ledger.log.old"));
         match fs::rename(&path, &aside) {

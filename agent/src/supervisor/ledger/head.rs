@@ -51,7 +51,7 @@ struct FormatOnly {
 }
 
 impl Ledger {
-    /// What an agent of a version before the log takes for its ledger: the head beside the log.
+    /// The head beside the log: an agent of a version before the log reads it as its ledger.
     #[must_use]
     pub fn as_older_agents_read_it(&self) -> Self {
         Head::of(self).document("").into_ledger()
@@ -99,7 +99,7 @@ impl Document {
     }
 }
 
-/// What a head says: as long as that stays the same, it need not be written anew.
+/// The contents of a head. While they stay the same, it is not written again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     uid: NodeUid,
@@ -113,7 +113,7 @@ impl Head {
         Self::new(ledger.uid.clone(), ledger.cluster.clone(), ledger.accepted.as_ref())
     }
 
-    /// What a document says as a head.
+    /// The contents of a document that is a head.
     pub fn read(document: &Document) -> Self {
         Self::new(document.uid.clone(), document.cluster.clone(), document.accepted.as_ref())
     }
@@ -126,7 +126,8 @@ impl Head {
     }
 
     fn new(uid: NodeUid, cluster: Option<ClusterId>, accepted: Option<&Accepted>) -> Self {
-        // No master has pushed this revision, so it sends a snapshot to whoever says to have accepted it.
+        // No master has pushed this revision, so it sends a snapshot to an agent that claims to have accepted
+        // it.
         let accepted = accepted.map(|of| Accepted { fence: of.fence.clone(), revision: Revision(0) });
         Self { uid, cluster, accepted }
     }

@@ -157,7 +157,7 @@ fn whole_line(bytes: &[u8], after: Option<LogEnd>) -> Result<Line<'_>, LogError>
     if length + 1 == rest.len() { Ok(Line::Torn) } else { Err(damaged(at, "its checksum is another")) }
 }
 
-/// What a record says whose checksum is right: what cannot be read in it was not torn.
+/// The contents of a record with a valid checksum: if it cannot be read, it was not torn.
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], at: u64) -> Result<T, LogError> {
     serde_json::from_slice(json).map_err(|error| damaged(at, &error.to_string()))
 }

@@ -27,8 +27,8 @@ pub struct Ledger {
     /// the master has confirmed that it knows: absence authorises nothing, so a
     /// removal that was interrupted must be found here.
     pub removals: BTreeMap<ReplicaId, u32>,
-    /// What a snapshot of an older master has left out, and no push has named
-    /// since. After a while it is removed: that is what the master means by it.
+    /// Replicas that a snapshot of an older master has left out and that no push has named since. After a
+    /// while it is removed: that is what the master means by it.
     pub unlisted: BTreeSet<ReplicaId>,
 }
 
@@ -52,8 +52,8 @@ pub struct LedgerChange {
     /// What shall be stopped and removed from now on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<Removal>,
-    /// What is left out from now on by a snapshot of an older master, if that changes otherwise than by `set`
-    /// and `remove`.
+    /// The replicas that a snapshot of an older master leaves out from now on, if they change otherwise than
+    /// by `set` and `remove`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unlisted: Option<BTreeSet<ReplicaId>>,
 }

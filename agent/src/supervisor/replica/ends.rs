@@ -7,11 +7,11 @@ use crate::engine::{Container, ContainerState, EngineError, RestartPolicy};
 
 /// The code of a process that was killed.
 const KILLED: i64 = 137;
-/// What is said of a process that the kernel has killed for want of memory.
+/// The message about a process that the kernel has killed for want of memory.
 const OUT_OF_MEMORY: &str = "ran out of memory and was killed (exited with code 137)";
 
 impl Replica {
-    /// Its process ended; whoever owns its restarts starts it again.
+    /// Its process ended; the owner of its restarts starts it again.
     pub(super) fn ended(&mut self, exit_code: i64, now: Now) {
         if !self.rule().is_default() {
             if matches!(self.status.state, ReplicaState::Running | ReplicaState::Starting) {

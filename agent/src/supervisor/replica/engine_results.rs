@@ -1,4 +1,4 @@
-//! What the answers to a replica's operations mean for it.
+//! The effects of the engine's answers on a replica.
 
 use shef_common::{
     backoff::Backoff,
@@ -32,7 +32,7 @@ impl Replica {
         match outcome {
             Ok(digest) => {
                 self.pulled = true;
-                // What was asked for by digest is news to nobody.
+                // An image that was requested by its digest is nothing new.
                 let by_name =
                     self.order.assignment().is_some_and(|assignment| !assignment.image().has_digest());
                 self.status.image_digest = digest.clone().filter(|_| by_name);
@@ -213,9 +213,9 @@ impl Replica {
             self.looked_at_run(look);
         }
         if event_seen {
-            // What was stopped since may have been shown as it ran before.
+            // A container that was stopped since may be shown as still running.
             self.outside = outside;
-            // It may have been started anew since, with other addresses.
+            // It may have been started again since, with other addresses.
             self.runtime_info.look_again();
             self.update_status(now);
         }

@@ -41,7 +41,7 @@ impl Replica {
 
     /// The engine shows its container. If it ran when it was shown last, and was started anew since, that
     /// counts as a restart: its run has other ends of its networks, and began after it is known to run.
-    /// Somebody who connects it to a network changes the first alone.
+    /// Connecting it to a network changes only the first of these.
     pub(super) fn compares_runs(&mut self, container: &Container) {
         let runs = |state| matches!(state, ContainerState::Running | ContainerState::Paused);
         if !runs(container.state) || container.endpoints.is_empty() {

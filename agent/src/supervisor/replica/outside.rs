@@ -1,4 +1,4 @@
-//! Somebody else than the agent stops a replica's container, as with `docker stop`, `docker kill` or
+//! A user or a tool stops a replica's container past the agent, as with `docker stop`, `docker kill` or
 //! `docker rm -f`. The engine tells of the signal before it tells of the end. Such an end is no failure of
 //! the program: the container is started again, and the end does not count as a restart. Neither is a check
 //! that fails between the signal and the end: a program that shuts down stops to listen first.
@@ -12,8 +12,8 @@ use shef_common::{
 use super::{Replica, Restarts, Seen, Step, signals};
 use crate::engine::{Container, ContainerState};
 
-/// A process that runs on for so long after a signal was not ended by the signal. One that was told to end
-/// has its grace besides.
+/// A process that runs on for so long after a signal was not ended by the signal. A replica that was told to
+/// end has its grace in addition.
 const ENDS_WITHIN: DurationMs = DurationMs(10_000);
 /// The code of a process that a signal has ended: this, and the signal's number.
 const BY_SIGNAL: i64 = 128;
@@ -58,7 +58,7 @@ impl Signal {
     }
 }
 
-/// What others than the agent have done to a replica's process.
+/// Outside actions on a replica's process.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Outside {
     /// A signal that may end the process.
@@ -82,7 +82,7 @@ impl Outside {
         self.is_counted = false;
     }
 
-    /// What is done from now on is another incident, with a repair of its own.
+    /// Outside actions from now on are another incident, with a repair of its own.
     pub const fn ends_incident(&mut self) {
         self.is_counted = false;
     }
@@ -123,7 +123,7 @@ impl Outside {
         self.stopped_by.is_some()
     }
 
-    /// What is said of a replica that was stopped and has not run since.
+    /// The message about a replica that was stopped and has not run since.
     pub fn reason(&self) -> Option<String> {
         let signal = self.stopped_by?;
         Some(format!("it was stopped from outside shef (signal {signal}) and is started again"))
@@ -131,8 +131,7 @@ impl Outside {
 }
 
 impl Replica {
-    /// Whether its process may be shutting down because of somebody's signal: then a failing check is no
-    /// failure.
+    /// Whether its process may be shutting down after an outside signal: then a failing check is no failure.
     pub fn may_be_shutting_down(&self, now: Now) -> bool {
         self.outside.excuses_checks_until(now.mono).is_some()
     }
@@ -162,7 +161,7 @@ impl Replica {
         }
     }
 
-    /// Its process has ended. Returns whether somebody else has stopped it: then that is dealt with.
+    /// Its process has ended. Returns whether it was stopped past the agent: then that is handled here.
     pub(super) fn ends_from_outside(&mut self, exit_code: i64, at: EventTime, now: Now) -> bool {
         let is_own = matches!(self.step(), Some(Step::Stop { .. } | Step::Remove));
         let signal = self.outside.ends(exit_code, at).filter(|_| !is_own && self.desired.is_to_run());
@@ -191,7 +190,7 @@ impl Replica {
         self.status.last_log_lines.clear();
         self.status.reason = self.outside.reason();
         if rule.is_default() {
-            // Whoever stopped it may be about to remove or start it: a look shows what became of it.
+            // The user who stopped it may be about to remove or start it: an inspection shows the outcome.
             self.attempts.exit_checks = 0;
             self.check_later(now);
         } else {

@@ -57,7 +57,7 @@ impl Replica {
             *state = ContainerState::Exited;
         }
         self.runtime_info.ended();
-        // Of one with a restart policy of its own the code would say that it has ended for good.
+        // For a replica with a restart policy of its own, the code would mean that it has ended for good.
         self.status.exit_code = Some(exit_code).filter(|_| self.rule().is_default());
         self.wants_logs = true;
         true

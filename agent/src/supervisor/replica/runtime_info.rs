@@ -1,5 +1,4 @@
-//! What is known of a running container beside that it runs: its addresses,
-//! and whether it is healthy.
+//! Facts about a running container: its addresses, and whether it is healthy.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -28,7 +27,7 @@ pub(in crate::supervisor) struct RuntimeInfo {
     ports: Vec<PublishedPort>,
     /// Its address on its first network.
     address: Option<IpAddr>,
-    /// What it lacks of the networks that it is to be joined to.
+    /// The networks of its template that it is not joined to.
     cut_off: Option<String>,
     /// Whether its image has a check of its own; `None`: not known.
     image_check: Option<bool>,
@@ -36,7 +35,7 @@ pub(in crate::supervisor) struct RuntimeInfo {
     run: u64,
 }
 
-/// What the check of a running container has said.
+/// The outcome of a running container's check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum CheckState {
     /// It has none.
@@ -49,7 +48,7 @@ enum CheckState {
     Unhealthy(Output),
 }
 
-/// What a check that fails has put out.
+/// The output of a failing check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Output {
     /// The engine is to be asked.
@@ -188,7 +187,7 @@ impl RuntimeInfo {
     }
 }
 
-/// What a running container lacks of the networks of its template.
+/// The networks of its template that a running container is not joined to.
 fn cut_off(template: &Template, container: &Container) -> Option<String> {
     let joined = container.networks.as_ref().filter(|_| container.state == ContainerState::Running)?;
     if joined.is_empty() {
@@ -198,7 +197,7 @@ fn cut_off(template: &Template, container: &Container) -> Option<String> {
     Some(format!("it is not joined to its network {}: somebody has disconnected it", lacks.name))
 }
 
-/// What says whether a replica is healthy.
+/// Who checks whether a replica is healthy.
 enum Checker<'a> {
     /// The image's own check, if it has one.
     Image,
@@ -229,8 +228,8 @@ impl Replica {
         self.runtime_info.image_check
     }
 
-    /// Its process has begun, and that was missed: a check of the agent's begins anew, those of the run
-    /// before do not count. What the engine checks, its list shows.
+    /// Its process has begun, and the event was missed. The agent's check starts again; checks of the run
+    /// before do not count. The engine's list shows the engine's own check.
     pub(super) fn runs_anew(&mut self) {
         let is_ours =
             self.order.assignment().is_some_and(|of| matches!(checker(&of.template), Checker::Agent(..)));
@@ -346,7 +345,7 @@ impl Replica {
         enough
     }
 
-    /// What the agent is to check, and in which run; `None`: nothing now.
+    /// The check that the agent is to make, and of which run; `None`: none now.
     pub fn to_check(&self) -> Option<(u64, Target, &HealthCheck)> {
         let template = &self.order.assignment()?.template;
         let Checker::Agent(health, port) = checker(template) else { return None };

@@ -1,4 +1,4 @@
-//! What lists and events show of a replica's container, outside of our own operations.
+//! A replica's container as lists and events show it, outside of our own operations.
 
 use shef_common::{
     clock::{MonoMs, Now, WallMs},
@@ -12,7 +12,7 @@ impl Replica {
     /// The engine shows this container, or that there is none, outside of any operation of ours.
     pub fn show(&mut self, container: Option<&Container>, now: Now) {
         let had = self.container_id().map(str::to_owned);
-        // Whether it was up for a while: then most likely the engine or somebody has stopped it.
+        // Whether it was up for a while: then most likely the engine or a user has stopped it.
         let mut was_steady = false;
         match container {
             Some(container) => {
@@ -31,7 +31,7 @@ impl Replica {
                         self.shows_it_running(container);
                         self.restarts.up(now.mono);
                     }
-                    // Somebody else has stopped it: that end is dealt with.
+                    // It was stopped past the agent: that end is handled.
                     ContainerState::Restarting | ContainerState::Exited if self.outside.has_stopped_it() => {}
                     ContainerState::Restarting | ContainerState::Exited => {
                         was_steady = self.restarts.down(now.mono);
@@ -128,7 +128,7 @@ impl Replica {
             EventKind::Started => {
                 let began = std::mem::replace(state, ContainerState::Running) != ContainerState::Running;
                 self.restart_at = None;
-                // What it waited for is a start: nothing holds back a look at what runs now.
+                // It waited for a start: the inspection of the running container need not wait.
                 self.not_before = now.mono;
                 self.end_counts = false;
                 self.outside.begins();

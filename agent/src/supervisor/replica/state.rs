@@ -1,4 +1,4 @@
-//! What can be true of a replica: each fact a type, so that what cannot be cannot be written.
+//! The state of a replica: one type for each fact, so that impossible states cannot be written.
 
 use shef_common::{clock::MonoMs, ids::ClusterId, protocol::Assignment};
 
@@ -15,7 +15,7 @@ pub(in crate::supervisor) enum DesiredState {
     Remove { grace_s: u32 },
     /// It shall be stopped within the grace and kept, until a master answers.
     Rest { grace_s: u32 },
-    /// Nobody has said: it is kept as it is.
+    /// No order is known: it is kept as it is.
     Hold,
 }
 
@@ -64,7 +64,7 @@ pub(in crate::supervisor) enum Look<'a> {
 pub(in crate::supervisor) enum Lane {
     /// Creates, starts, removes and looks.
     Work,
-    /// Those among them that make way for the others. They count against both bounds.
+    /// Those among them with low priority. They count against both bounds.
     Background,
     /// Stops.
     Stops,
@@ -89,7 +89,7 @@ pub(in crate::supervisor) enum Work {
     },
 }
 
-/// What is known of the order to run it.
+/// The state of the order to run it.
 #[derive(Debug, Clone)]
 pub(in crate::supervisor) enum KnownOrder {
     /// Nothing: it is to be removed, and was never seen here.
@@ -109,7 +109,7 @@ pub(super) struct Crash {
     pub settles_at: Option<MonoMs>,
 }
 
-/// What was tried in vain, and so how long to wait with the next try.
+/// Failed attempts, and the wait before the next one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Attempts {
     /// Looks after a process that ended.
@@ -123,7 +123,7 @@ pub(super) struct Attempts {
 }
 
 impl Crash {
-    /// Of a process that has not come back yet.
+    /// The end of a process that has not come back yet.
     pub const fn new(words: String) -> Self {
         Self { words, settles_at: None }
     }

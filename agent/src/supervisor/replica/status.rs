@@ -24,7 +24,7 @@ impl Replica {
             {
                 use ContainerState::{Created, Dead, Exited, Other, Paused, Removing, Restarting, Running};
                 match state {
-                    // What somebody has stopped is not up, whoever starts it again.
+                    // A process that was stopped past the agent is not up, even if it is started again.
                     Restarting if self.outside.has_stopped_it() => {}
                     Running | Restarting | Paused | Other if !self.is_busy() => {
                         self.enter(ReplicaState::Running, now);
@@ -114,8 +114,8 @@ impl Replica {
         self.status.turns = turn;
     }
 
-    /// Its next status supersedes the reported one, and counts as a restart: once for each end that nobody
-    /// has brought about.
+    /// Its next status supersedes the reported one, and counts as a restart: once for each end that no user
+    /// has caused.
     pub(super) fn goes_back(&mut self) {
         self.status.turns += 1;
         if !std::mem::take(&mut self.end_counts) && !self.outside.has_stopped_it() {
@@ -139,12 +139,12 @@ impl Replica {
         self.status.reason = Some(reason);
     }
 
-    /// What ran is gone or stopped, though it shall run: at once the first time, with back-off if it happens
-    /// again soon.
+    /// A running container is gone or stopped, though it shall run: it is repaired at once the first time,
+    /// with back-off if this happens again soon.
     pub(super) fn repair(&mut self, reason: &str, now: Now) {
         let waits = self.attempts.repairs.is_some_and(|(_, at)| at > now.mono);
         let repaired_at = self.next_repair(now);
-        // Its spec may name a delay between an end and the start after it, whatever became of its container.
+        // Its spec may name a delay between an end and the start after it, even if its container is gone.
         let by_rule = self.restart_at.filter(|_| self.outside.has_stopped_it());
         self.not_before = by_rule.map_or(repaired_at, |at| at.max(repaired_at));
         if waits && self.status.state == ReplicaState::Starting {

@@ -9,14 +9,14 @@ use crate::engine::NamedVolume;
 const LOCAL: &str = "local";
 
 impl Replica {
-    /// The engine tells which named volumes there are: what its user should know of them.
+    /// The engine lists its named volumes: sets the warnings for the user.
     pub(super) fn learns_volumes(&mut self, found: &[NamedVolume]) {
         let Some(assignment) = self.order.assignment() else { return };
         self.status.warning = warning(&assignment.template.mounts, found);
     }
 }
 
-/// What is to be said of volumes that are used though they are defined otherwise.
+/// The warnings about volumes that are used though they are defined otherwise.
 fn warning(mounts: &[Mount], found: &[NamedVolume]) -> Option<String> {
     let others: Vec<String> =
         mounts.iter().filter_map(|mount| found.iter().find_map(|volume| difference(mount, volume))).collect();
