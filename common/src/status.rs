@@ -149,8 +149,8 @@ pub struct ReplicaStatus {
     /// The container's id, 64 hexadecimal digits, once there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_id: Option<String>,
-    /// How often the container was made or started anew since the agent's start, other than after somebody
-    /// stopped it past shef.
+    /// How often the container was made or started again since the agent's start, except after it was stopped
+    /// past shef.
     #[serde(default)]
     pub restarts: u32,
     /// Orders the statuses of one run of an agent where their states go back, restart or not: at least
@@ -168,7 +168,7 @@ pub struct ReplicaStatus {
     /// says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
-    /// The code with which its process ended last; absent if somebody stopped it past shef.
+    /// The code with which its process ended last; absent if it was stopped past shef.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,
     /// The last lines that it wrote before that: at most 10, of at most 200 characters.

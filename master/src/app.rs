@@ -144,7 +144,7 @@ impl MasterHandle {
     /// its store was restored from a backup, or the other leader is gone. Until then it only answers reads.
     pub async fn must_start_again(&mut self) {
         if self.again.wait_for(Option::is_some).await.is_err() {
-            // The actors' thread has ended: nobody will say so any more.
+            // The actors' thread has ended, so no actor reports this any more.
             std::future::pending::<()>().await;
         }
     }

@@ -64,11 +64,11 @@ pub struct MasterConfig {
     pub max_body_bytes: u64,
     /// The names by which web pages and readers may name this master.
     pub api_names: KnownNames,
-    /// Whether the API asks nobody who they are.
+    /// Whether the API serves callers without a token.
     pub insecure: bool,
     /// How masters and agents speak with each other; `None`: by what the store holds.
     pub tls: Option<TlsMode>,
-    /// The socket by which whoever may open it is an administrator; `None`: none.
+    /// The API's socket, whose users are administrators; `None`: no socket.
     pub api_socket: Option<PathBuf>,
     /// Threads that serve HTTP.
     pub http_workers: u32,

@@ -22,7 +22,7 @@ pub enum RestoreError {
         /// The store that was to be restored.
         store: String,
     },
-    /// Nobody knows whether it came about.
+    /// It is unknown whether it was carried out.
     #[error("{store} did not confirm: {why}; look at it, and restore again with --replace")]
     Unconfirmed {
         /// The store that was to be restored.

@@ -32,7 +32,7 @@ pub struct AccessOutlets {
     pub store: Recipient<Commit>,
     /// Where the HTTP handlers find the tokens and identities that count.
     pub view: Arc<ClusterView>,
-    /// Whose digest stands in tokens to join with; `None`: hosts need none.
+    /// The CA whose digest is part of join tokens; `None`: hosts need no token.
     pub authority: Option<Arc<Authority>>,
 }
 

@@ -27,7 +27,7 @@ pub const MAX_TOKENS: usize = 1_000;
 
 #[derive(Debug)]
 struct Change {
-    /// To be answered; `None`: nobody has asked.
+    /// The caller to answer; `None`: the change was not requested.
     ticket: Option<Ticket>,
     /// `None`: revoked.
     to: Option<(TokenRecord, Token)>,
@@ -92,7 +92,7 @@ impl AccessCore {
         }
     }
 
-    /// Tokens to join with that have expired are deleted: nobody revokes them.
+    /// Deletes expired join tokens, which no user revokes.
     fn sweep_tokens(&mut self, now: WallMs) -> Vec<Effect> {
         let is_over =
             |record: &TokenRecord| matches!(record.kind, TokenKind::Join { .. }) && record.is_expired(now);

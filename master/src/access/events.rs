@@ -28,7 +28,7 @@ pub struct RecoveredToken {
     pub record: TokenRecord,
 }
 
-/// What the store remembers, and what follows from the hosts that it knows.
+/// Tokens and identities from the store, and the hosts that were forgotten.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveredAccess {
     /// Tokens.
@@ -97,7 +97,7 @@ pub enum Event {
         /// Its name.
         name: TokenName,
     },
-    /// What became of the commit of this token's record.
+    /// The outcome of the commit of this token's record.
     Committed(TokenName, Result<(), CommitError>),
     /// A host asks to be let in.
     Join(Joining),
@@ -114,7 +114,7 @@ pub enum Event {
     },
     /// A host was forgotten.
     RevokeIdentity(NodeUid, WallMs),
-    /// What became of a commit of identities.
+    /// The outcome of a commit of identities.
     IdentitiesCommitted(BatchNumber, Result<(), CommitError>),
     /// The time for what has failed has come.
     Wake,
@@ -145,13 +145,13 @@ pub enum Effect {
     AnswerJoin(Ticket, Result<NodeName, JoinRefused>),
     /// Answer a host that wants another certificate: its name.
     AnswerRenewal(Ticket, Result<NodeName, RenewRefused>),
-    /// Show this to readers, and go by it from now on.
+    /// Show this to readers, and use it from now on.
     PublishIdentities(Arc<IdentityTable>),
     /// Send [`Event::Wake`] in a while.
     RetryLater,
     /// Answer a request.
     Answer(Ticket, Result<Option<Created>, TokenRefused>),
-    /// Show this to readers, and go by it from now on.
+    /// Show this to readers, and use it from now on.
     Publish(Arc<[TokenView]>, Arc<TokenTable>),
 }
 
@@ -173,6 +173,6 @@ pub struct TokenWrite {
     pub name: TokenName,
     /// The version it builds on.
     pub expect: Version,
-    /// With the uses that are left; `None`: it is used up.
+    /// The record with its remaining uses; `None`: it is used up.
     pub record: Option<TokenRecord>,
 }

@@ -31,7 +31,7 @@ pub(super) enum Whose {
     Joins(TokenWrite, Vec<Joining>),
     /// Hosts that are known again.
     Readmissions(Vec<Readmitting>),
-    /// Nobody: hosts are revoked, or their records deleted.
+    /// No caller: hosts are revoked, or their records deleted.
     Nobody,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Identities {
     pub(super) using: BTreeSet<TokenName>,
     /// Hosts that wait for their token's record.
     pub(super) waiting: BTreeMap<TokenName, VecDeque<Joining>>,
-    /// Whose revocation is not durable yet: it counts already.
+    /// Hosts whose revocation is not durable yet, but counts already.
     pub(super) revoking: BTreeMap<NodeUid, WallMs>,
     /// Hosts that are known again.
     pub(super) readmissions: Readmissions,

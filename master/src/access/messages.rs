@@ -30,7 +30,7 @@ pub struct TokenRequest {
 pub struct TokenAsked {
     /// What it is for.
     pub kind: TokenKind,
-    /// From when on it does not count; `None`: it always does.
+    /// When it expires; `None`: never.
     pub expires: Option<WallMs>,
 }
 
@@ -96,7 +96,7 @@ pub enum JoinRefused {
     /// The store did not take it.
     #[error(transparent)]
     Store(#[from] CommitError),
-    /// Nobody will answer.
+    /// The master is stopping and does not answer.
     #[error("the master is stopping")]
     Stopping,
 }
@@ -120,7 +120,7 @@ pub enum RenewRefused {
          (`shef token join`)"
     )]
     Unknown(NodeUid),
-    /// Nobody will answer.
+    /// The master is stopping and does not answer.
     #[error("the master is stopping")]
     Stopping,
 }
@@ -153,7 +153,7 @@ pub struct TokenView {
     pub uses_left: Option<u32>,
     /// When it was made, in milliseconds since 1970.
     pub created: WallMs,
-    /// From when on it does not count, in milliseconds since 1970; `null`: it always does.
+    /// When it expires, in milliseconds since 1970; `null`: never.
     pub expires: Option<WallMs>,
 }
 
@@ -204,7 +204,7 @@ pub enum TokenRefused {
     /// It was sent to the store, and no answer came in time.
     #[error("the store has not confirmed ({0}); look before trying again")]
     Unconfirmed(String),
-    /// Nobody will answer.
+    /// The master is stopping and does not answer.
     #[error("the master is stopping")]
     Stopping,
 }

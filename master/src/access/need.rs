@@ -50,7 +50,7 @@ pub enum Need {
     Nothing,
     /// This role.
     Role(Role),
-    /// To change the service that it names: a deployer may have some services alone.
+    /// A change of the service that the call names: a deployer may be limited to some services.
     Service,
 }
 
@@ -114,7 +114,7 @@ impl MayChange {
 /// The caller of the API, as its token or the socket shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
-    /// Whoever may open the master's socket, or anybody where the API is open.
+    /// A caller who may open the master's socket, or any caller if the API is open.
     Administrator,
     /// The holder of a token.
     Token {

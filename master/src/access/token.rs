@@ -40,7 +40,7 @@ pub struct TokenRecord {
     pub kind: TokenKind,
     /// When it was made.
     pub created: WallMs,
-    /// From when on it does not count; `None`: it always does.
+    /// When it expires; `None`: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<WallMs>,
 }
@@ -117,7 +117,7 @@ impl<'a> Presented<'a> {
     }
 }
 
-/// A token of the API, of which nothing else is known to those who ask it for its caller.
+/// A presented token of the API.
 #[derive(Debug)]
 struct Holder {
     name: TokenName,

@@ -99,7 +99,7 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
     }
 }
 
-/// The master's own socket. Without it the API is reached all the same, if somebody has a token.
+/// The master's own socket. Without the socket, holders of a token still reach the API.
 pub(super) fn own_socket(config: &MasterConfig, has_administrator: bool) -> io::Result<Option<UnixListener>> {
     let is_needed = !config.insecure && !has_administrator;
     let Some(path) = config.api_socket.as_ref() else {
@@ -180,7 +180,7 @@ pub(super) fn serve(
         HttpService::build()
             .keep_alive(KEEP_ALIVE)
             .client_request_timeout(HEAD_LIMIT)
-            // What is written last arrives, also while the client still writes.
+            // The last bytes of an answer arrive even while the client still writes.
             .client_disconnect_timeout(Duration::from_millis(shef_common::exec::DRAIN_MS))
             // A client that has gone is noticed, and whatever waited for it gives its place back.
             .h1_allow_half_closed(false)

@@ -1,5 +1,4 @@
-//! The socket by which whoever may open it is an administrator, as Docker's own socket is root's and its
-//! group's.
+//! The API's socket, whose users are administrators, as Docker's own socket is for root and its group.
 
 use std::{
     fs,
@@ -15,7 +14,7 @@ use shef_common::files;
 
 /// Owner and group may connect.
 const MODE: u32 = 0o660;
-/// Whoever is in it is root by Docker's socket already.
+/// Its members are root by Docker's socket already.
 const GROUP: &str = "docker";
 
 /// Listens at `path`. One that an earlier master has left is replaced.
@@ -32,7 +31,7 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    // Until its mode is set nobody but its owner connects: that takes the right to write.
+    // Until its mode is set only its owner can connect, as that takes the right to write.
     let listener = UnixListener::bind(path)?;
     if let Some(group) = fs::read_to_string("/etc/group").ok().and_then(|groups| id_of(GROUP, &groups)) {
         // A master that is not root leaves it to its own group.

@@ -23,7 +23,7 @@ const MAX_LEADS: u8 = 3;
 pub enum Event {
     /// The host has come.
     Began,
-    /// The leadership was taken anew, or why not.
+    /// The leadership was claimed again, or the error.
     LeadershipClaimed(Result<(), StoreError>),
     /// The agent was asked that was known so far.
     Asked(Answer),
@@ -36,7 +36,7 @@ pub enum Event {
 /// What an admission needs next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Take the leadership anew; comes back as [`Event::LeadershipClaimed`].
+    /// Claim the leadership again; comes back as [`Event::LeadershipClaimed`].
     ClaimLeadership {
         /// The epoch to exceed.
         above: Epoch,
@@ -311,7 +311,7 @@ mod tests {
         }
         assert!(matches!(answers(&mut admission, 1, &mut cluster), Some(Step::Forward(_))));
         assert_eq!(cluster.uid(&admission.registration().node), Some(&admission.registration().uid));
-        // One that was refused is in nobody's way.
+        // A refused one blocks no other registration.
         let mut refused_one = Admission::new(registration(2, &["b"]));
         refused_one.registration.node = NodeName::parse("h3").unwrap();
         refused_one.registration.uid = NodeUid::parse("00000000000000c3").unwrap();

@@ -29,7 +29,7 @@ use crate::{
     store::Leadership,
 };
 
-/// How long an operator's word holds that a master leads, whoever leads besides.
+/// How long an operator's command counts that this master leads even if another one leads too.
 const TAKE_OVER_HOLDS: DurationMs = DurationMs(120_000);
 
 /// What the cluster is made with.
@@ -43,8 +43,8 @@ pub struct ClusterOptions {
     pub wave: usize,
     /// How many forgotten hosts are remembered.
     pub forgotten_limit: usize,
-    /// Whether an operator wants this master to lead, whoever leads besides: it restored the store, or said
-    /// so.
+    /// Whether an operator wants this master to lead even if another one leads too: by restoring the store,
+    /// or by a command.
     pub takes_over: bool,
     /// Where the services' own randomness comes from.
     pub seed: u64,
@@ -68,7 +68,7 @@ pub struct ClusterCore {
     /// Admissions that wait for a leadership.
     pub(super) claims: BTreeMap<ClaimNumber, AdmissionNumber>,
     pub(super) next_admission: u64,
-    /// Until when an operator's word holds that this master leads, whoever leads besides.
+    /// Until when an operator's command counts that this master leads even if another one leads too.
     pub(super) takes_over_until: Option<MonoMs>,
     last_ticket: Ticket,
     options: ClusterOptions,
@@ -122,7 +122,7 @@ impl ClusterCore {
         self.end_take_over(now);
         self.members.set_now(now.mono);
         match (&mut self.phase, event) {
-            // A service that is not there yet must not be made anew, and no host may get orders.
+            // A service that is not recovered yet must not be created again, and no host may get orders.
             (
                 Phase::Recovering(recovery),
                 event @ (Event::Ask { .. }
@@ -362,7 +362,7 @@ impl ClusterCore {
                 effects,
             );
         }
-        // Its runner shows it to readers, who may count on what they see: it comes last.
+        // This comes last: its runner shows it to readers, who rely on what they see.
         if self.runners.contains(node) {
             effects.push(Effect::ToRunner(node.clone(), RunnerEvent::HostChanged(change)));
         }

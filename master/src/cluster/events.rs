@@ -63,7 +63,7 @@ pub enum Event {
         call: Call,
         /// Of which service.
         name: ServiceName,
-        /// Whether a service that is not there is copied as one of which nothing is stored.
+        /// Whether a missing service is copied as a new one.
         or_new: bool,
     },
     /// An agent introduces itself.
@@ -128,7 +128,7 @@ pub enum Event {
     StaleFence(NodeName, HigherFence),
     /// The store is led under this fence, and not by us.
     Fenced(Fence),
-    /// An operator says that this master is to lead, whoever leads besides.
+    /// An operator says that this master is to lead even if another one leads too.
     TakeOver,
     /// A service answers a request.
     Answered {
@@ -155,7 +155,7 @@ pub enum Event {
         /// The leadership from now on, or why it was not taken.
         result: Result<Leadership, StoreError>,
     },
-    /// What became of [`Effect::AskFirstLife`]: it comes back exactly once.
+    /// The outcome of [`Effect::AskFirstLife`]: it comes back exactly once.
     FirstLifeAnswered {
         /// Which admission.
         number: AdmissionNumber,
@@ -169,7 +169,7 @@ pub enum Event {
 /// How a master starts anew in the place of one that another had deposed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Succession {
-    /// Whether an operator wants it to lead, whoever leads besides.
+    /// Whether an operator wants it to lead even if another one leads too.
     pub takes_over: bool,
     /// The epoch that hosts follow, which the store may not know of: it leads above that one.
     pub above: Epoch,
@@ -220,7 +220,7 @@ pub enum Effect {
     ToMembership(MembershipEvent),
     /// Have no certificate of this host count any more: it was forgotten.
     RevokeIdentity(NodeUid),
-    /// Take the leadership anew; comes back as [`Event::LeadershipClaimed`].
+    /// Claim the leadership again; comes back as [`Event::LeadershipClaimed`].
     ClaimLeadership {
         /// Names it.
         number: ClaimNumber,

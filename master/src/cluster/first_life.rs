@@ -23,7 +23,7 @@ pub struct Life {
     boot: Option<BootId>,
 }
 
-/// What the agent at the address of a first life has answered.
+/// The answer of the agent at the address of a first life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Which address was asked.
@@ -77,7 +77,7 @@ impl Life {
             return Claim::Follows;
         }
         let Some(Answer { outcome, .. }) = answer.filter(|answer| answer.asked == self.address()) else {
-            // Where the address stays, whoever is there may show another certificate by now.
+            // Even at the same address, the other side may show another certificate by now.
             return Claim::Ask(if is_here { new.endpoint } else { self.endpoint.clone() });
         };
         let (node, address) = (registration.node.clone(), self.address());
@@ -105,7 +105,7 @@ impl Life {
     }
 
     /// The first life does not answer at its address. The membership says whether it is gone: it may report,
-    /// or answer others. Where the address stays, nobody else is sent anything: it is enough that no reports
+    /// or answer others. At the same address no other host is sent anything: it is enough that no reports
     /// come.
     fn unless_it_may_be_there(
         &self,

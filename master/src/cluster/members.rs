@@ -26,7 +26,7 @@ use crate::{
     runner::NodeRecord,
 };
 
-/// The members of the cluster, what is true of them, and who may join.
+/// The members of the cluster, their state, and which hosts may join.
 #[derive(Debug)]
 pub struct Members {
     cluster: ClusterId,
@@ -46,9 +46,9 @@ pub struct Members {
     /// Those of them that have joined without a ledger, with an agent of version 0.1, and may have found
     /// containers of this cluster since.
     unlisted: BTreeSet<NodeName>,
-    /// Hosts that an operator has forgotten, until they join anew.
+    /// Hosts that an operator has forgotten, until they join again.
     forgotten: Forgotten,
-    /// What is true of hosts, members or not.
+    /// The state of hosts, members or not.
     conditions: BTreeMap<NodeName, HostCondition>,
     /// What members are.
     described: Hosts,
@@ -60,7 +60,7 @@ pub struct Members {
     now: MonoMs,
     /// On which hosts services have data that their replicas are to find again.
     data_on: BTreeMap<ServiceName, BTreeSet<NodeName>>,
-    /// Orders for hosts that nobody knows yet.
+    /// Orders for hosts that have no runner yet.
     kept: BTreeMap<NodeName, Orders>,
 }
 
@@ -211,8 +211,8 @@ impl Members {
         }
     }
 
-    /// A host is no member any more: what it holds should it come back is not taken over.
-    /// Returns the host whose record is one too many.
+    /// A host is no member any more: if it comes back, its replicas are not taken over. Returns the host
+    /// whose record is one too many.
     pub fn host_forgotten(&mut self, node: NodeName, uid: NodeUid) -> Option<NodeName> {
         self.hosts.remove(&node);
         self.newcomers.is_known(&node);

@@ -27,7 +27,6 @@ pub struct AskService {
 pub struct CopyService {
     /// Of which.
     pub name: ServiceName,
-    /// Whether the copy of one that is not there is one of which nothing is stored; otherwise that is
-    /// refused.
+    /// Whether a missing service is copied as a new one; otherwise the copy is refused.
     pub or_new: bool,
 }

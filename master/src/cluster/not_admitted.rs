@@ -128,7 +128,7 @@ pub enum NotAdmitted {
     AgentUrl {
         /// The host.
         node: NodeName,
-        /// What it says, at most 200 characters of it.
+        /// Its message, at most 200 characters.
         shown: String,
     },
     /// The run of the host's agent that this master knows is there.

@@ -1,4 +1,4 @@
-//! What a master starts from, and what is left of it to be taken.
+//! The records that a master starts from, and those that are still to be recovered.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -85,7 +85,7 @@ impl Recovery {
     #[must_use]
     pub fn new(recovered: Recovered) -> Self {
         let Recovered { services, mut nodes, .. } = recovered;
-        // Of the forgotten, the one that was forgotten first goes first; members come before all services.
+        // Forgotten hosts come in the order in which they were forgotten; members come before all services.
         nodes.sort_by_key(|(_, record)| record.forgotten);
         Self {
             nodes: nodes.into(),
@@ -99,7 +99,7 @@ impl Recovery {
     /// Keeps an event until all services are there. Who asks again takes the place of what was asked before.
     pub fn defer(&mut self, event: Event, effects: &mut Vec<Effect>) {
         if let Event::Register { registration, .. } = &event {
-            // Another host may call itself the same: it takes nobody's place.
+            // Another host may have the same name: it does not take this one's place.
             let own = (&registration.node, &registration.uid);
             let is_same = |other: &&mut Event| match other {
                 Event::Register { registration: earlier, .. } => (&earlier.node, &earlier.uid) == own,

@@ -13,9 +13,9 @@ use super::{
 pub enum Phase {
     /// Services are still to say what follows from their records: hosts and users wait.
     Recovering(Box<Recovery>),
-    /// Everybody is served.
+    /// All requests are served.
     Leading,
-    /// Another master leads: nobody is served.
+    /// Another master leads: no request is served.
     Deposed(Deposed),
 }
 
@@ -41,6 +41,6 @@ pub struct Deposed {
 pub struct Joining {
     pub(super) call: Call,
     pub(super) admission: Admission,
-    /// Until when what it holds has to be durable.
+    /// The deadline by which its replicas must be durable.
     pub(super) until: Option<MonoMs>,
 }

@@ -110,7 +110,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// With its kind and its subject only.
+    /// An event with its kind and its subject only.
     #[must_use]
     pub const fn new(event: EventKind, subject: Subject) -> Self {
         Self { event, subject, state: None, health: None, generation: None, message: None }

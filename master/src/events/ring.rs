@@ -66,12 +66,12 @@ pub struct Event {
     pub change: Change,
 }
 
-/// What a reader gets who has read up to an event.
+/// The answer to a reader who has read up to an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
     /// How many events between are not known any more; `None` within: it cannot be said how many.
     pub skipped: Option<Option<u64>>,
-    /// What is known after that, the oldest first.
+    /// The later events, the oldest first.
     pub events: Vec<Arc<Event>>,
     /// Up to where the reader has read with this.
     pub at: EventId,
@@ -94,7 +94,7 @@ impl Ring {
         Self { capacity, epoch: Epoch(0), last: 0, events: VecDeque::new() }
     }
 
-    /// A leadership begins: what was before is of another one.
+    /// A leadership begins: earlier events belong to another one.
     pub fn begin(&mut self, epoch: Epoch) {
         if self.epoch != epoch {
             self.events.clear();

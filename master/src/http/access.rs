@@ -22,8 +22,8 @@ use crate::{
     cluster::PhaseView,
 };
 
-/// `route`, for those callers alone who may make the call. What is asked for goes by the route that was
-/// found: another way of writing an address leads to the same question.
+/// `route`, for those callers alone who may make the call. The needed role depends on the matched route:
+/// other spellings of an address lead to the same check.
 pub fn guarded(route: Route, needs: Need) -> Route {
     route.wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| async move {
         authorise(&request, needs)?;
@@ -44,7 +44,7 @@ fn authorise(request: &ServiceRequest, needs: Need) -> Result<(), ApiError> {
     } else {
         match api.view.token_table().caller(presented(), Now::read().wall) {
             _ if needs == Need::Nothing => return Ok(()),
-            // What another master has revoked since is not known here.
+            // This master does not know what another master has revoked since.
             _ if matches!(api.view.cluster().phase, PhaseView::Deposed(_)) => {
                 let detail = "another master leads the cluster and knows which tokens count; ask that one";
                 return Err(Problem::new(Code::NotLeader, detail).into());
@@ -65,7 +65,7 @@ fn authorise(request: &ServiceRequest, needs: Need) -> Result<(), ApiError> {
 /// That the caller of `request` may change `service`.
 ///
 /// # Errors
-/// 403, or 401 where nobody was recognised.
+/// 403, or 401 if the caller was not recognised.
 pub fn may_change(request: &HttpRequest, service: &ServiceName) -> Result<MayChange, ApiError> {
     let extensions = request.extensions();
     let caller = extensions.get::<Caller>().ok_or(Denied::Unknown)?;

@@ -38,10 +38,10 @@ async fn read<T: DeserializeOwned>(
     })
 }
 
-/// Whoever calls; `None`: the cluster's members have no identities.
+/// The calling member; `None`: the cluster's members have no identities.
 ///
 /// # Errors
-/// 403 or 400: nobody who may call here.
+/// 403 or 400: the caller may not make this call.
 fn speaks(request: &HttpRequest, api: &Api) -> Result<Option<Speaker>, ApiError> {
     let Some(authority) = &api.authority else { return Ok(None) };
     let peer = request.conn_data::<Peer>().unwrap_or(&Peer::Plain);
@@ -90,7 +90,7 @@ pub async fn register(request: HttpRequest, payload: web::Payload, api: web::Dat
     }
 }
 
-/// Records a host that the store does not know. While another master leads, that one does.
+/// Records a host that the store does not know. While another master leads, that one answers.
 async fn readmit(api: &Api, request: ReadmitRequest) -> Result<(), ApiError> {
     if matches!(api.view.cluster().phase, PhaseView::Deposed(_)) {
         return Ok(());

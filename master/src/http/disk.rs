@@ -29,7 +29,7 @@ const PAGE: usize = 1_000;
 /// The disk usage of shef's images.
 #[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct SystemUsage {
-    /// By host, in the order of their names.
+    /// The hosts, in the order of their names.
     pub hosts: Vec<HostUsage>,
 }
 
@@ -38,7 +38,7 @@ pub struct SystemUsage {
 pub struct HostUsage {
     /// The host.
     pub host: NodeName,
-    /// What is there; absent if that is not known.
+    /// The images there; absent if they are not known.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub usage: Option<DiskUsage>,
     /// Why nothing is known of this host.

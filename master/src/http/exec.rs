@@ -95,8 +95,8 @@ enum CutOff {
     Silent(Duration),
 }
 
-/// Hands frames on both ways until the command's last frame; what the user is still to be told.
-/// When the way to the agent or from the user has failed, what the agent has written is still handed on.
+/// Hands frames on both ways until the command's last frame; what the user is still to be told. When the
+/// connection to the agent or from the user has failed, output of the agent is still passed on.
 async fn relay<E>(
     user: Session,
     messages: AggregatedMessageStream,
@@ -132,7 +132,7 @@ async fn relay<E>(
 /// Why nothing more goes up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UpEnd {
-    /// The user has closed the connection: nobody is left to tell anything.
+    /// The user has closed the connection: no message can reach them.
     UserGone,
     /// The user's frames cannot be read, or the agent takes none: the user may still read.
     Broken,
@@ -192,7 +192,7 @@ async fn hand_down<E>(
                 () = &mut drained => return late(),
             },
             Ok(Some(Ok(Frame::Text(bytes)))) => {
-                // The last frame says how the command ended. Whoever has gone needs no telling.
+                // The last frame says how the command ended. A user who has gone is not told.
                 let _ = user.text(String::from_utf8_lossy(&bytes).into_owned()).await;
                 return None;
             }

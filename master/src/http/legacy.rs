@@ -70,7 +70,7 @@ fn answer(api: &Api, outcome: Outcome) -> HttpResponse {
             }
         }
         Err(error) => {
-            // What never was a request of the API is not counted, as in the original.
+            // Only requests of the API are counted, as in docker-shef.
             if error.status != StatusCode::BAD_REQUEST {
                 api.stats.request(false);
             }

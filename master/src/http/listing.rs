@@ -239,8 +239,7 @@ mod tests {
         while let Some(part) = parts.next() {
             assert!(part.len() <= PART_BYTES + longest, "a part of {} bytes", part.len());
             bytes += part.len();
-            // What it has written so far is all it has looked at: services after that are read when their
-            // turn comes.
+            // Nothing beyond the written part is read yet: later services are read when their turn comes.
             let seen = 20 - parts.cluster.services(parts.after.as_ref(), 1_000).len();
             assert!(seen <= bytes / (500 * 100) + 1, "{seen} services read after {bytes} bytes");
         }

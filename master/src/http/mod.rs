@@ -97,7 +97,7 @@ pub struct Api {
     pub registries: Recipient<RegistryRequest>,
     /// The cluster's CA; `None`: its members speak plainly.
     pub authority: Option<Arc<Authority>>,
-    /// Whether nobody is asked who they are.
+    /// Whether callers without a token are served.
     pub insecure: bool,
     /// Takes who may call.
     pub tokens: Recipient<TokenRequest>,
@@ -131,13 +131,13 @@ pub struct Api {
     pub requests: Permits,
     /// The bound on answers that go on.
     pub streams: Permits,
-    /// Whether the master stops: what goes on ends.
+    /// Whether the master stops: then streams end.
     pub stopping: watch::Receiver<bool>,
     /// The bound on plans that are made at once.
     pub plans: Arc<Semaphore>,
     /// How many bytes of large answers are not sent yet.
     pub unsent_bytes: AtomicUsize,
-    /// What is kept of users' bodies while they come.
+    /// The memory for users' bodies while they arrive.
     pub bodies: BodyBudget,
     /// The same of agents' bodies.
     pub agents_bodies: BodyBudget,
@@ -197,7 +197,8 @@ impl Permits {
         self.most - self.free.available_permits()
     }
 
-    /// Takes one for whoever has sent `request`, or says what is too many; `whose`: the bound is a client's.
+    /// Takes a permit for the sender of `request`, or says which bound is reached; `whose`: the bound is a
+    /// client's.
     fn take(
         &self,
         request: &HttpRequest,
@@ -230,13 +231,13 @@ impl RequestPermit {
     }
 }
 
-/// Whether `request` may be answered: what web pages of other sites have browsers send is not. Checks of
-/// health say nothing that a page could use, and come by any name.
+/// Whether `request` may be answered. Requests that a browser sends for web pages of other sites are refused.
+/// Checks of health say nothing that a page could use, and come by any name.
 pub fn admit(request: &ServiceRequest, names: &KnownNames) -> Result<(), ApiError> {
     if matches!(request.path(), "/healthz" | "/readyz") {
         return Ok(());
     }
-    // No browser makes the calls of a member, who shows a certificate.
+    // Calls with a member's certificate do not come from a browser.
     let is_members = request.path().starts_with("/agent/");
     if is_members && matches!(request.conn_data::<Peer>(), Some(Peer::Member(_))) {
         return Ok(());

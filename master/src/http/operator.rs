@@ -140,7 +140,7 @@ pub async fn resume(request: HttpRequest, api: web::Data<Api>) -> Answer {
     }
 }
 
-/// `POST /v1/cluster/take-over`: this master leads, whoever led instead of it.
+/// `POST /v1/cluster/take-over`: this master leads, whichever master led before.
 pub async fn take_over(request: HttpRequest, api: web::Data<Api>) -> Answer {
     let _permit = RequestPermit::take(&api, &request)?;
     params::query(&request, &[])?;

@@ -37,7 +37,7 @@ pub async fn plan(request: HttpRequest, payload: web::Payload, api: web::Data<Ap
 /// processor.
 pub const MAX_PLANS: usize = 2;
 
-/// Says that nobody waits for a plan any more, when it is dropped.
+/// When dropped, says that no client waits for the plan any more.
 struct CancelOnDrop(Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
@@ -58,7 +58,7 @@ pub(super) async fn preview(api: &Api, name: &ServiceName, asked: Request) -> An
     let cancelled = Arc::new(AtomicBool::new(false));
     let waits = CancelOnDrop(cancelled.clone());
     let preview = web::block(move || {
-        // It counts until the thread is done, also if nobody waits for it.
+        // It counts until the thread is done, even if the client has gone.
         let _permit = permit;
         service.dry_run(*scheduler, &asked, Now::read(), &|| cancelled.load(Relaxed))
     })

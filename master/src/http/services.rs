@@ -161,7 +161,7 @@ pub(super) fn find(api: &Api, name: &ServiceName) -> Result<Arc<ServiceView>, Ap
     }
 }
 
-/// That there is no such service, or that it is not known yet whether there is.
+/// The error that there is no such service, or that this is not known yet.
 pub(super) fn missing<T>(api: &Api, name: &ServiceName) -> Result<T, ApiError> {
     api.knows_all()?;
     Err(Problem::new(Code::ServiceNotFound, format!("there is no service {name}")).into())
@@ -206,7 +206,7 @@ pub(super) async fn write(
             if view.version < accepted.version {
                 return None;
             }
-            // It may be tried again, but whoever waits is told now.
+            // It may be tried again, but waiting callers are told now.
             if let Some(why) = view.trial_failed.as_ref().filter(|_| view.generation == accepted.generation) {
                 missing.insert(0, format!("the trial has failed: {why}"));
                 return Some(false);
@@ -258,7 +258,7 @@ pub(super) async fn write(
     ))
 }
 
-/// What became of a generation that is not the one in place.
+/// The fate of a generation that is not in place.
 fn instead(view: &ServiceView, asked: Generation) -> String {
     let ended = view.last_rollout.as_ref().filter(|ended| ended.generation == asked);
     match ended.and_then(|ended| ended.rolled_back.as_ref()) {

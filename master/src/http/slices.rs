@@ -18,7 +18,7 @@ use shef_common::problem::{Code, Problem};
 
 use super::{Api, ApiError};
 
-/// What a connection's buffer takes at once.
+/// The size of a connection's buffer.
 const SLICE_BYTES: usize = 32 * 1024;
 /// The most bytes of large bodies on their way at once, however many readers there are.
 pub const MAX_UNSENT_BYTES: usize = 128 * 1024 * 1024;

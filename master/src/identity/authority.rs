@@ -1,4 +1,4 @@
-//! What a master begins with: whether it speaks TLS, and the cluster's CA, which the first master makes.
+//! The start of a master: whether it speaks TLS, and the cluster's CA, which the first master makes.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     store::{Key, LeadOutcome, Record, Store, StoreError, Write, WriteOutcome},
 };
 
-/// What the CA's key is bound to where it is encrypted.
+/// The label that the CA's key is bound to when it is encrypted.
 pub(super) const LABEL: &str = "authority";
 /// How often, and how far apart, a store that does not confirm is tried.
 const TRIES: (u32, Duration) = (10, Duration::from_millis(500));
@@ -56,7 +56,7 @@ pub enum AuthorityError {
     Store(#[from] StoreError),
 }
 
-/// What a master that starts has found.
+/// The findings of a starting master.
 #[derive(Debug)]
 pub struct Found<'a> {
     /// What the configuration says of TLS.

@@ -97,7 +97,7 @@ impl Ca {
         Ok(Self { issuer, certificate: certificate.to_owned(), digest })
     }
 
-    /// What stands for it in tokens to join with.
+    /// The digest that join tokens contain.
     #[must_use]
     pub const fn digest(&self) -> &CaDigest {
         &self.digest
@@ -115,8 +115,7 @@ impl Ca {
         self.issuer.key().serialized_der()
     }
 
-    /// A certificate, as PEM, for the agent of a host. Of the request its public key is taken, and nothing
-    /// else.
+    /// A certificate, as PEM, for the agent of a host. Only the public key of the request is used.
     ///
     /// # Errors
     /// [`CaError::Request`] says what is wrong with the request.

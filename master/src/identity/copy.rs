@@ -13,7 +13,7 @@ use crate::registries::{KeyError, Vault};
 pub const COPY: &str = "authority.json";
 /// The file beside it that says that members speak plainly.
 const PLAIN: &str = "plain-members";
-/// What the name of a copy gets when another one takes its place.
+/// The suffix of a copy's name when another one replaces it.
 const OLD: &str = ".old";
 
 /// A cluster and its CA.
@@ -65,8 +65,8 @@ impl AuthorityCopy {
         self.kept.as_ref().filter(|kept| kept.cluster == *cluster).map(|kept| &kept.record)
     }
 
-    /// Keeps this one, which the store holds. What the file held before goes into another one: a master may
-    /// have been started on the wrong store.
+    /// Keeps this one, which the store holds. The file's former contents are kept in another file: a master
+    /// may have been started on the wrong store.
     pub async fn keep(self, authority: KeptAuthority) {
         if self.kept.as_ref() == Some(&authority) {
             return;
@@ -118,7 +118,7 @@ async fn read(path: PathBuf) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// What is kept, if the key opens it; otherwise why it cannot be used.
+/// The kept CA, if the key opens it; otherwise why it cannot be used.
 fn usable(bytes: &[u8], vault: &Result<Vault, KeyError>) -> Result<KeptAuthority, String> {
     let kept: KeptAuthority = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let vault = vault.as_ref().map_err(ToString::to_string)?;

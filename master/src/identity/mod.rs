@@ -4,7 +4,7 @@
 //!
 //! - The CA's key is in the memory of masters and, encrypted, in the store and in the data directory: not in
 //!   a log, an answer or, in the clear, a backup.
-//! - A certificate says who the master has let in. What a request asks for is not looked at.
+//! - A certificate says who the master has let in. Everything else that a request asks for is ignored.
 //! - A host has one key under one identity. A revoked identity comes back only as another one.
 
 mod authority;

@@ -22,7 +22,7 @@ pub struct IdentityRecord {
     pub node: NodeName,
     /// The SHA-256 of the host's public key: 64 hexadecimal digits.
     pub key: String,
-    /// From when on its certificates do not count; `None`: they count.
+    /// When its certificates were revoked; `None`: they count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<WallMs>,
 }

@@ -89,7 +89,7 @@ pub enum NotASpeaker {
 /// Who has made a call by a connection with `peer` at its other end, which has shown that it holds `key`.
 ///
 /// # Errors
-/// [`NotASpeaker`]: nobody who may.
+/// [`NotASpeaker`]: the caller may not speak for the host.
 pub fn speaker(
     mode: TlsMode,
     cluster: &ClusterId,

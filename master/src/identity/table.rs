@@ -12,7 +12,7 @@ use super::IdentityRecord;
 /// For how long a revoked identity is remembered: a day longer than its certificates live.
 pub const REVOKED_KEPT: DurationMs = DurationMs(8 * 24 * 3_600_000);
 
-/// Which hosts are members by their identities, and which are none any more.
+/// The hosts that are members by their identities, and those that were revoked.
 #[derive(Debug, Default)]
 pub struct IdentityTable {
     members: BTreeMap<NodeUid, NodeName>,

@@ -118,7 +118,7 @@ impl Brake {
 
     /// Goes off. Returns whether it was on.
     pub fn release(&mut self) -> bool {
-        // Whoever was down by now does not set it again.
+        // Hosts that are down by now do not set it again.
         self.recent.clear();
         self.on.take().is_some()
     }

@@ -1,5 +1,4 @@
-//! What the others need to know of a host: whether it is there, and what the
-//! operator wants of it.
+//! The condition of a host: whether it is there, and the operator's intent.
 
 use serde::{Deserialize, Serialize};
 use shef_common::clock::{DurationMs, WallMs};
@@ -20,12 +19,12 @@ pub enum Standing {
     AgentDown,
     /// The agent reports that the engine does not answer. What runs there may run on.
     EngineDown,
-    /// Neither reports nor probes reach it, ours or other agents'.
+    /// No report comes from it, and no probe of the master or of other agents reaches it.
     Down,
 }
 
 impl Standing {
-    /// What is true of such a host: "which ...".
+    /// The condition in words that follow "which".
     #[must_use]
     pub const fn is(self) -> &'static str {
         match self {
@@ -42,8 +41,8 @@ impl Standing {
 /// A master that starts leaves a drain at least this part of the time that was asked for: its wall clock may
 /// be ahead of that of the master before it.
 const LEAST_PART: u64 = 4;
-/// What it leaves at least of a drain of which it is not known how much time was asked for: records of
-/// versions before 0.2 do not say.
+/// The least time that a master leaves for a drain of unknown length: records of versions before 0.2 do not
+/// hold the length.
 const LEAST_LEFT: DurationMs = DurationMs(60_000);
 
 /// What the operator wants of a host.
@@ -55,9 +54,9 @@ pub enum Intent {
     Active,
     /// The host keeps its replicas and takes no new ones.
     Cordoned,
-    /// What it runs is to run elsewhere first, and then to be removed.
+    /// Its replicas are to run elsewhere first, and then to be removed.
     Drained {
-        /// What still runs then is removed, replaced or not.
+        /// Replicas that still run then are removed, replaced or not.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deadline: Option<WallMs>,
         /// How much time the operator gave it. Records of versions before 0.2 do not say.

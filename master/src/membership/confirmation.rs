@@ -12,9 +12,9 @@ use shef_common::{clock::MonoMs, ids::NodeName, protocol::ProbeOutcome};
 #[derive(Debug)]
 pub struct Confirmation {
     round: u64,
-    /// It is over then, whoever has not answered.
+    /// It is over then, whether or not all have answered.
     until: MonoMs,
-    /// How many hosts may be lost, for all that was known before anybody was asked.
+    /// How many hosts may be lost, by what was known before hosts were asked.
     in_doubt: usize,
     /// Hosts that have shown no sign of life since it began.
     silent: BTreeSet<NodeName>,
@@ -72,7 +72,7 @@ impl Confirmation {
         self.in_doubt + self.silent.len()
     }
 
-    /// Whether nobody is waited for any more.
+    /// Whether no answer is awaited any more.
     pub fn is_over(&self, now: MonoMs) -> bool {
         self.to_ask.is_empty() && self.asked.is_empty() || self.until <= now
     }

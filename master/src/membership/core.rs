@@ -35,8 +35,7 @@ const LATE: DurationMs = DurationMs(150);
 const CALL_IN: DurationMs = DurationMs(5_000);
 /// How often the words about a host change while its condition does not.
 const WORDS_EVERY: DurationMs = DurationMs(1_000);
-/// What a report costs the master at most, as the part of its time it is given: one host, one report in so
-/// long.
+/// The bound on the cost of reports: the master takes one report of one host in this time.
 const REPORT_SHARE: DurationMs = DurationMs(2);
 /// Report intervals above the configured one are multiples of this.
 const INTERVAL_STEP: u64 = 250;
@@ -50,9 +49,9 @@ pub struct Settings {
     pub suspect_after: DurationMs,
     /// How long a suspect that is close is probed before it is down.
     pub probe_window: DurationMs,
-    /// Of which share of all hosts down together on replacement stops.
+    /// The share of hosts that go down together above which replacement stops.
     pub brake_share_percent: u32,
-    /// After how long it goes on by itself.
+    /// After how long replacement goes on by itself.
     pub brake_release_after: DurationMs,
     /// How long the agent and every published port of a host may be silent, though the host is there, before
     /// it is down. 0: it is never called down for that.
@@ -70,7 +69,7 @@ struct Host {
     drained_by: Option<MonoMs>,
     overdue: bool,
     liveness: Liveness,
-    /// What its agent is to be shown when it is to try other hosts' addresses.
+    /// The key with which its agent probes other hosts' addresses.
     probe_key: Option<ProbeKey>,
     /// When it reported last, by the master's clock.
     last_report: Option<WallMs>,
@@ -130,7 +129,7 @@ impl MembershipCore {
             Event::HostReported(report) => {
                 let node = report.node.clone();
                 self.on_report(&report, now);
-                // Reports are many: they mind nobody but their own host.
+                // Reports are frequent: each concerns its own host only.
                 if !self.release_brake_if_due(now) && !self.is_confirmed(now) {
                     self.notify(&node, now, &mut effects);
                     self.show_brake(&mut effects);
@@ -142,7 +141,7 @@ impl MembershipCore {
                 let rounds_wait = self.is_full();
                 self.probes = self.probes.saturating_sub(1);
                 self.probed(&node, round, via, outcome, now, &mut effects);
-                // When many hosts are suspect, probes are many: they mind nobody but their own host.
+                // When many hosts are suspect, probes are frequent: each concerns its own host only.
                 if !rounds_wait && !self.is_confirmed(now) {
                     self.notify(&node, now, &mut effects);
                     self.look_again_for(&node, now, &mut effects);
@@ -187,9 +186,8 @@ impl MembershipCore {
         DurationMs(patience.suspect_after.0 + patience.window.0)
     }
 
-    /// A master that comes to it later than it asked for was stopped, or had no
-    /// processor: it blames nobody for that time (Lifeguard's local health,
-    /// arXiv 1707.00788).
+    /// A master whose tick comes late was stopped, or had no processor: that time counts against no host
+    /// (Lifeguard's local health, arXiv 1707.00788).
     fn excuse_lateness(&mut self, now: Now) {
         let late = now.mono - self.asked;
         if late > LATE {
@@ -197,7 +195,7 @@ impl MembershipCore {
                 host.liveness.excuse(late);
                 host.ports.iter_mut().for_each(|ports| ports.excuse(late));
             }
-            // What did not come back meanwhile says nothing.
+            // A probe without an answer in that time means nothing.
             self.confirmation = None;
             self.asked = now.mono;
         }
@@ -288,7 +286,7 @@ impl MembershipCore {
             let is_gone = host.liveness.standing() == Standing::AgentDown;
             host.ports.iter_mut().for_each(|ports| ports.agent_is_gone(is_gone, now.mono));
         }
-        // Who goes down when its time is over sets it anew.
+        // A host that goes down when its time is over sets it again.
         self.release_brake_if_due(now);
         self.call_down(patience, now);
         self.fit_interval(now, effects);
@@ -332,7 +330,7 @@ impl MembershipCore {
         effects.push(Effect::Interval(interval));
     }
 
-    /// Tells everybody of `node` if there is something to tell.
+    /// Tells all actors about `node` if its condition has changed.
     fn notify(&mut self, node: &NodeName, now: Now, effects: &mut Vec<Effect>) {
         let braking = self.brake.is_on();
         let Some(host) = self.hosts.get_mut(node) else { return };

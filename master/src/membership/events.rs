@@ -35,7 +35,7 @@ pub enum Event {
         /// TCP ports, at most [`MAX_PROBED_PORTS`](shef_common::protocol::MAX_PROBED_PORTS).
         addresses: Vec<SocketAddrV4>,
     },
-    /// What a look at a host's ports brought. Every [`Effect::ProbePorts`] comes back so exactly once.
+    /// The outcome of trying a host's ports. Every [`Effect::ProbePorts`] comes back so exactly once.
     PortsProbed {
         /// The host.
         node: NodeName,
@@ -68,7 +68,7 @@ pub struct Helper {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Tell everybody.
+    /// Tell all actors.
     Changed(HostChanged),
     /// See whether an agent answers; comes back as [`Event::ProbeDone`] in any case.
     Probe {

@@ -1,4 +1,4 @@
-//! What a host is, as far as placement goes by it.
+//! The facts about a host that placement uses.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,5 +40,5 @@ impl From<&HostInfo> for HostFacts {
     }
 }
 
-/// All members, and what each of them is: one map that whoever needs it shares.
+/// All members and their facts: one map that all its readers share.
 pub type Hosts = Arc<BTreeMap<NodeName, Arc<HostFacts>>>;

@@ -7,8 +7,8 @@
 //!     +------------------+--+------------- a report ----------------+
 //! ```
 //!
-//! A probe that could not be made, because whoever should have made it had no socket,
-//! is no silence. A round counts only if the master's own probe was made.
+//! A probe that could not be made because the prober had no free socket is no silence. A round counts only if
+//! the master's own probe was made.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ const ROUND_TRIPS: u64 = 4;
 /// … and at most this much.
 const MOST_ALLOWANCE: DurationMs = DurationMs(3_000);
 
-/// For how long nobody minds silence.
+/// How long a host may go without a report before it is suspect.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
     /// Without reports.
@@ -130,7 +130,7 @@ impl Liveness {
         }
     }
 
-    /// What probes brought last, while reports do not come.
+    /// The latest outcomes of probes, while reports are missing.
     pub const fn evidence(&self) -> Option<&Evidence> {
         match &self.phase {
             Phase::Doubted(doubt) => doubt.evidence.as_ref(),
@@ -183,7 +183,7 @@ impl Liveness {
         self.phase = Phase::Reporting { last_report: now, engine_ok };
     }
 
-    /// The master was late by `by`: nobody is blamed for that time.
+    /// The master was late by `by`: that time counts against no host.
     pub fn excuse(&mut self, by: DurationMs) {
         match &mut self.phase {
             Phase::Awaited { until } => *until = *until + by,
@@ -199,7 +199,7 @@ impl Liveness {
         }
     }
 
-    /// What time allows for a slow way to the host.
+    /// The extra time for a slow connection to the host.
     fn allowance(&self) -> DurationMs {
         DurationMs(self.round_trip.0.saturating_mul(ROUND_TRIPS)).min(MOST_ALLOWANCE)
     }
@@ -298,7 +298,7 @@ impl Liveness {
         if let Some(found) = found {
             doubt.quiet_since = now;
             doubt.silent_rounds = 0;
-            // In one round, an answer outweighs a refusal that somebody else met.
+            // In one round, an answer outweighs a refusal that another prober met.
             let outweighed = ours.as_ref().is_some_and(|round| round.brought)
                 && matches!(doubt.evidence, Some(Evidence::Answers { .. }));
             if !outweighed {

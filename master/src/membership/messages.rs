@@ -46,7 +46,7 @@ pub struct HostReported {
     pub engine_ok: bool,
     /// How long its last report took to be answered.
     pub round_trip: Option<DurationMs>,
-    /// What its agent is to be shown when it is to try other hosts' addresses.
+    /// The key with which its agent probes other hosts' addresses.
     pub probe_key: Option<ProbeKey>,
 }
 

@@ -7,7 +7,7 @@
 //!   and then a whole window of probes, ours and other agents', brought nothing.
 //! - Nor before all others were asked for a sign of life: the brake counts those that
 //!   were cut off up to that moment.
-//! - A master that was late itself blames nobody for what it did not hear.
+//! - A master that was late itself counts missing reports against no host.
 //! - While the brake is on, no host counts as lost.
 
 mod actor;

@@ -1,9 +1,8 @@
 //! Whether the replicas of a host whose agent is gone still answer at their published ports.
 //!
-//! The host is there, but nobody says what runs on it. Its published ports are
-//! tried by the master and by other hosts, round after round. A port that takes
-//! a connection shows that replicas run. If no port does for long enough, in at
-//! least [`CLOSED_ROUNDS`] rounds, nothing runs there for all that anybody can see.
+//! The host is there, but no agent reports what runs on it. Its published ports are tried by the master and
+//! by other hosts, round after round. A port that takes a connection shows that replicas run. If no port does
+//! for long enough, in at least [`CLOSED_ROUNDS`] rounds, no visible replica runs there.
 //!
 //! Only ports that the master has reached while the agent was there say anything:
 //! a firewall may keep it from them for good.

@@ -43,7 +43,7 @@ pub struct RegistriesActor {
 }
 
 impl RegistriesActor {
-    /// What the store remembers, under the key, or without it.
+    /// The records of the store, with the key or without it.
     #[must_use]
     pub fn new(
         recovered: Vec<RecoveredRegistry>,

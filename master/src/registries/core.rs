@@ -1,4 +1,4 @@
-//! Which credentials are kept and handed out. Pure: what is encrypted comes with the event.
+//! Which credentials are kept and handed out. Pure: encrypted passwords come with the event.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -43,7 +43,7 @@ pub struct RegistriesCore {
 }
 
 impl RegistriesCore {
-    /// What the store remembers, decrypted by `open`, which says why it cannot be.
+    /// The records of the store, decrypted by `open`, which says why one cannot be.
     #[must_use]
     pub fn recover(
         recovered: Vec<RecoveredRegistry>,

@@ -58,7 +58,7 @@ pub enum Event {
         /// Of which registry.
         host: RegistryHost,
     },
-    /// What became of the commit of this registry's record.
+    /// The outcome of the commit of this registry's record.
     Committed(RegistryHost, Result<(), CommitError>),
 }
 

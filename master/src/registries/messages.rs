@@ -16,7 +16,7 @@ use crate::store::CommitError;
 /// What every registry is shown.
 pub type Known = Arc<BTreeMap<RegistryHost, Credentials>>;
 
-/// From now on this is what registries are shown.
+/// The credentials that registries get from now on.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct CredentialsChanged(pub Known);
@@ -27,7 +27,7 @@ pub struct CredentialsChanged(pub Known);
 pub struct RegistryRequest {
     /// Of which registry.
     pub host: RegistryHost,
-    /// What it is shown from now on; `None`: nothing.
+    /// Its credentials from now on; `None`: they are removed.
     pub credentials: Option<Credentials>,
 }
 
@@ -61,7 +61,7 @@ pub enum RegistryRefused {
     /// It was sent to the store, and no answer came in time.
     #[error("the store has not confirmed ({0}); look before trying again")]
     Unconfirmed(String),
-    /// Nobody will answer.
+    /// The master is stopping and does not answer.
     #[error("the master is stopping")]
     Stopping,
 }
@@ -75,7 +75,7 @@ pub struct RegistryView {
     pub username: String,
     /// When this was set, in milliseconds since 1970.
     pub updated: WallMs,
-    /// Whether the password can be decrypted: without it, images are fetched as nobody.
+    /// Whether the password can be decrypted: without it, images are pulled without credentials.
     pub readable: bool,
     /// Why the credentials cannot be read.
     pub reason: Option<String>,

@@ -1,4 +1,4 @@
-//! What registries are shown: kept encrypted in the store, handed to agents with what needs it.
+//! Credentials of registries: kept encrypted in the store, sent to agents with the replicas that need them.
 //!
 //! One actor. Invariants:
 //!
@@ -6,7 +6,7 @@
 //!   in an answer, a log, a record or a backup.
 //! - The key lies in a file beside the store, never in it. Without it what is
 //!   stored cannot be read, is said to be so, and nothing else suffers.
-//! - Nothing is handed to agents, and nobody is answered, before it is durable.
+//! - Nothing is sent to agents, and no request is answered, before it is durable.
 
 mod actor;
 mod core;

@@ -34,8 +34,8 @@ struct Link {
     full_seen: bool,
 }
 
-/// An agent has at most two reports on their way. So many in a row with a number below the last one say that
-/// the last one was not this agent's: it registers anew, and its reports count again.
+/// An agent has at most two reports on their way. After this many reports in a row with a number below the
+/// last one, the last one was not this agent's: it registers again, and its reports count again.
 const IGNORED_UNTIL_REGISTRATION: u32 = 3;
 
 /// One host's runner.
@@ -62,7 +62,7 @@ pub struct RunnerCore {
     last_report: Option<WallMs>,
     round_trip: Option<DurationMs>,
     engine_error: Option<String>,
-    /// What the agent that registered is to be shown when it is to try other hosts' addresses.
+    /// The key with which the registered agent probes other hosts' addresses.
     probe_key: Option<ProbeKey>,
     link: Option<Link>,
     outbox: Outbox,
@@ -123,7 +123,7 @@ impl RunnerCore {
         match event {
             Event::Register(call, registration) => self.register(call, *registration, now, &mut effects),
             Event::Report(call, report) => show = self.report(call, *report, now, &mut effects),
-            // What is ordered of a host that is forgotten was on its way when it was.
+            // Orders for a forgotten host were on their way when it was forgotten.
             Event::Order { .. } if self.is_forgotten() => show = false,
             Event::Order { set, remove } => self.outbox.order(set, remove, now.mono),
             Event::Operate(ticket, operation) => self.operate(ticket, operation, now, &mut effects),
@@ -179,13 +179,13 @@ impl RunnerCore {
         }
         self.commit_if_changed(now, &mut effects);
         self.push_if_needed(now, &mut effects);
-        // What is on its way to the store may yet make another of it.
+        // The record that is on its way to the store may still change it.
         let settled = self.commit_in_flight.is_none() && self.durable.as_ref() == Some(&self.record);
         if settled && !self.operations.is_empty() {
             self.operations.answer(&Ok(()), &mut effects);
         }
         if show && !self.is_forgotten() {
-            // Before anybody is answered.
+            // Before any request is answered.
             effects.insert(0, Effect::Publish(Box::new(self.view())));
         }
         effects
@@ -257,7 +257,7 @@ impl RunnerCore {
         }
         let same_boot = self.link.as_ref().is_some_and(|link| link.boot == registration.boot);
         if !same_boot {
-            // Another run of the agent may begin anew with every status.
+            // Another run of the agent may report every status from the beginning.
             self.statuses.clear();
             self.link =
                 Some(Link { boot: registration.boot, last_seq: 0, ignored: (0, 0), full_seen: false });

@@ -37,7 +37,7 @@ pub enum Event {
         /// To remove.
         remove: Vec<ReplicaId>,
     },
-    /// What became of the push of `revision`.
+    /// The outcome of the push of `revision`.
     PushDone {
         /// Which push.
         revision: Revision,
@@ -50,7 +50,7 @@ pub enum Event {
     Erase,
     /// We lead under another fence now.
     FenceChanged(Fence),
-    /// What is true of the host, from the membership.
+    /// The host's condition, from the membership.
     HostChanged(HostChanged),
     /// Registries are shown this from now on.
     Credentials(Known),

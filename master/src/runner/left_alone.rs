@@ -1,5 +1,5 @@
-//! What a host holds and no service takes over, as it breaks the rules of specs: it may be known to run
-//! nowhere else. Its containers are left alone.
+//! Replicas of a host that no service takes over because they break the rules of specs. Its containers are
+//! left alone.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ impl LeftAlone {
         }
     }
 
-    /// What readers are told of the host.
+    /// The message about the host for readers.
     pub fn reason(&self) -> Option<String> {
         let (id, violation) = self.0.first_key_value()?;
         let others = match self.0.len() - 1 {

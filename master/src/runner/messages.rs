@@ -50,9 +50,9 @@ pub enum NodeIntent {
     Activate,
     /// It keeps what it runs and takes nothing new.
     Cordon,
-    /// What it runs is to run elsewhere first, and then to be removed.
+    /// Its replicas are to run elsewhere first, and then to be removed.
     Drain {
-        /// What still runs after this long is removed, replaced or not.
+        /// Replicas that still run after this time are removed, replaced or not.
         within: Option<DurationMs>,
     },
 }

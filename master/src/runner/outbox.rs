@@ -4,8 +4,8 @@
 //! Removals are named, in snapshots too. Agents of before that remove what a
 //! snapshot does not list: to them an outbox that is not complete must not be sent.
 //!
-//! To other agents a push has at most so many bytes. What has no room goes with the next one, as a change: a
-//! snapshot's rest as well. A host whose ledger has the digest of what is wanted is sent no snapshot.
+//! To other agents a push has at most so many bytes. The rest, also of a snapshot, follows with the next push
+//! as a change. A host whose ledger has the digest of what is wanted is sent no snapshot.
 
 mod replies;
 
@@ -23,7 +23,7 @@ use shef_common::{
 use super::wanted::{Room, Wanted, WantedReplica};
 use crate::registries::Known;
 
-/// What a push has room for, beside names and numbers of its own.
+/// The room in a push, besides its own names and numbers.
 pub(super) const ROOM_BYTES: usize = MAX_PUSH_BYTES - 4_096;
 
 /// After this long without a report of a removal, a full report is asked for.
@@ -74,7 +74,7 @@ pub struct Outbox {
     accepted: Option<Revision>,
     in_flight: Option<InFlight>,
     failures: u32,
-    /// What registries are shown: goes with what comes from them.
+    /// Credentials of registries, which are sent with images that come from them.
     credentials: Known,
     /// Pushes in a row that brought no answer.
     unanswered: u32,
@@ -141,7 +141,7 @@ impl From<Follows> for HigherFence {
     }
 }
 
-/// What follows from a push that came back.
+/// The consequence of a push's answer.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Aftermath {
     /// The agent follows a higher fence than ours.
@@ -186,7 +186,7 @@ impl Outbox {
         self.removing.contains_key(id)
     }
 
-    /// What is wrong with the way to the agent, if anything is.
+    /// Why the agent cannot be reached, if it cannot.
     pub fn error(&self) -> Option<&str> {
         self.error.as_deref()
     }
@@ -299,15 +299,15 @@ impl Outbox {
             .collect()
     }
 
-    /// Registries are shown this from now on: what comes from those for which it is
-    /// another than before is pushed again.
+    /// New credentials of registries: assignments with images of registries whose credentials have changed
+    /// are pushed again.
     pub fn credentials_are(&mut self, known: Known) {
         let before = std::mem::replace(&mut self.credentials, known);
         let now = self.credentials.clone();
         self.push_again(|registry| before.get(registry) != now.get(registry));
     }
 
-    /// The agent began anew, and has no credentials in memory: what needs some is pushed again.
+    /// The agent has restarted and has no credentials in memory: assignments that need some are pushed again.
     pub fn credentials_are_lost(&mut self) {
         let now = self.credentials.clone();
         self.push_again(|registry| now.contains_key(registry));

@@ -35,7 +35,7 @@ pub struct NodeRecord {
 }
 
 impl NodeRecord {
-    /// What the others need to know of the host.
+    /// The host's facts for other actors.
     #[must_use]
     pub fn known(&self) -> HostKnown {
         HostKnown {

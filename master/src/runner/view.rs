@@ -67,7 +67,7 @@ pub struct NodeView {
     /// Whether its replicas are not replaced for now though it is down: see `GET /v1/cluster`.
     #[serde(default)]
     pub held: bool,
-    /// What led to that, or what is wrong with its engine or with the way to its agent.
+    /// The reason, or what is wrong with its engine or with the connection to its agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What it is.

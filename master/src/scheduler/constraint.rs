@@ -62,7 +62,7 @@ pub(super) fn runs(platform: &Platform, host: &HostFacts) -> bool {
         || named.any(|(os, arch)| platform.is_native_to(os, arch.split('/').next().unwrap_or_default()))
 }
 
-/// What of a host keeps a template off it.
+/// The property of a host that keeps a template off it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unfit {
     /// It does not meet this constraint.

@@ -58,7 +58,7 @@ pub struct Refusal {
     pub for_room: bool,
 }
 
-/// How many replicas a host may have, if nobody says otherwise: a bridge of Linux has 1,023 ports.
+/// How many replicas a host may have by default: a bridge of Linux has 1,023 ports.
 const MAX_REPLICAS_PER_HOST: u32 = 1_000;
 
 /// The load of all hosts, and the choice between them.
@@ -191,7 +191,8 @@ impl SchedulerCore {
             self.keep_failed(service, demand, &placed);
         }
         let free: Vec<&Demand> = wanted.iter().filter(|demand| demand.bound_node.is_none()).collect();
-        // What failed is in the way of every other: each that takes such a place is seen to alone.
+        // A failed replica's claim blocks all others. So each replacement of a failed replica is placed by
+        // itself.
         let is_alike = |one: &&Demand, next: &&Demand| {
             one.requires == next.requires && one.replaces.is_empty() && next.replaces.is_empty()
         };
@@ -240,7 +241,7 @@ impl SchedulerCore {
         })
     }
 
-    /// What failed is not in the way of what takes its place.
+    /// Placing a replacement ignores the failed replica's claim.
     fn without_failed(&mut self, service: &ServiceName, demand: &Demand) {
         for gone in &demand.replaces {
             self.load(service, &LoadChange::Release(gone.replica.clone(), gone.node.clone()));

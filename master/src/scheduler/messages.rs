@@ -53,7 +53,7 @@ pub struct Demand {
     pub replica: ReplicaId,
     /// What it takes.
     pub requires: Requirements,
-    /// What failed, and is retired as soon as this one is placed.
+    /// Failed replicas that are retired as soon as this one is placed.
     pub replaces: Vec<Claim>,
     /// The slot's replicas that run beside it and could be stopped first.
     pub beside: Vec<Claim>,
@@ -67,7 +67,7 @@ impl Demand {
     }
 }
 
-/// What takes the place of a replica that moves.
+/// The replacement of a replica that moves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mover {
     /// The replica that is to be.

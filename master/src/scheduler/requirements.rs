@@ -36,7 +36,7 @@ pub struct Requirements {
     pub cpu_millis: u64,
     /// Bytes of memory that are kept for it.
     pub memory_bytes: u64,
-    /// Ports that are given; those that the engine chooses are in nobody's way.
+    /// Fixed ports; ports that the engine chooses conflict with no other.
     pub ports: Vec<HostPort>,
     /// The bytes of its assignment, as JSON: of all that a host holds, registrations and snapshots are made.
     pub assignment_bytes: u64,
@@ -115,7 +115,7 @@ pub enum LoadChange {
     Occupy(Claim),
     /// It is to be gone: it counts no more, and holds what it takes until it is.
     Vacate(ReplicaId, NodeName),
-    /// It is gone, or never came about.
+    /// It is gone, or was never created.
     Release(ReplicaId, NodeName),
 }
 

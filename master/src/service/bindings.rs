@@ -32,8 +32,8 @@ pub fn next(record: &ServiceRecord, observed: &Observations) -> Option<Bindings>
     (bindings != record.bindings).then_some(bindings)
 }
 
-/// One slot on every host that the constraints allow and that nobody empties. One
-/// that takes nothing for now keeps its slot, and gets none.
+/// One slot on every host that the constraints allow and that is not drained. One that takes nothing for now
+/// keeps its slot, and gets none.
 fn of_hosts(record: &ServiceRecord, observed: &Observations) -> Bindings {
     let stays = |node: &NodeName| {
         !observed.condition(node).is_leaving() && observed.allows(&record.spec.placement, node)
@@ -68,7 +68,7 @@ fn of_volumes(record: &ServiceRecord, observed: &Observations) -> Bindings {
     let has_run = |replica: &&ReplicaRecord| {
         observed.runs(replica) || observed.done_since(replica).is_some() || replica.done.is_some()
     };
-    // What needs no look has its binding.
+    // Slots that need no look have their bindings.
     let open = record.replicas.filled().without(&observed.settled_in(record).all());
     let wanted = record.replicas.of_all(&open).filter(|replica| replica.want == Want::Run);
     for replica in wanted.filter(has_run).filter(|replica| volumes::may_hold_volume(record, replica)) {

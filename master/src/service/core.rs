@@ -444,7 +444,8 @@ impl ServiceCore {
         plan
     }
 
-    /// Shows the durable record as it fares now: before anybody is answered, and when all of it is counted.
+    /// Shows the present state of the durable record: before requests are answered, and after everything is
+    /// counted.
     fn publish(&mut self, effects: &mut Vec<Effect>) {
         if self.is_dry_run {
             return;

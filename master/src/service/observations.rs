@@ -125,15 +125,15 @@ impl Observations {
         &self.hosts
     }
 
-    /// Whether replicas may be on `node` as far as the constraints go. Of a host that
-    /// nothing is known of everything may be true.
+    /// Whether replicas may be on `node` as far as the constraints go. Anything may be true of an unknown
+    /// host.
     pub fn allows(&self, placement: &Placement, node: &NodeName) -> bool {
         placement.constraints.is_empty()
             || self.hosts.get(node).is_none_or(|host| scheduler::allows(placement, node, host))
     }
 
-    /// Why `node` can never take a replica of `generation` as it is, if so. Of a host that nothing is known
-    /// of everything may be true.
+    /// Why `node` can never take a replica of `generation` as it is, if so. Anything may be true of an
+    /// unknown host.
     pub fn never_takes(
         &self,
         record: &ServiceRecord,
@@ -215,7 +215,7 @@ impl Observations {
         let status = self.statuses.get(&replica.id);
         let state = status.map_or(ReplicaState::Assigned, |status| status.state);
         let healthy = status.is_none_or(|status| status.health == Health::Healthy);
-        // What is done is done, wherever its host is.
+        // A complete replica stays complete, even if its host is lost.
         if state == ReplicaState::Complete {
             return if replica.generation == record.target(replica.slot) {
                 ReplicaClass::Ready
@@ -223,7 +223,7 @@ impl Observations {
                 ReplicaClass::Outdated
             };
         }
-        // What failed on a host that is lost since waits for nothing there.
+        // A failed replica on a lost host waits for nothing there.
         if self.is_lost(record, replica) {
             return ReplicaClass::Lost;
         }

@@ -1,4 +1,4 @@
-//! From what is wanted and what is observed to the next changes of the record.
+//! Derives the next changes of the record from what is wanted and what is observed.
 //!
 //! Per slot: once a replica of the generation that the slot is to run is good, on
 //! a host where it may stay, every other replica of the slot goes; until then the
@@ -60,7 +60,7 @@ impl Plan {
 struct Left {
     /// Slots that run an original and its replacement.
     doubled: usize,
-    /// Slots that a rollout has serve nobody, where the old replica stops first.
+    /// Slots that a rollout leaves unserved, where the old replica stops first.
     emptied: usize,
 }
 
@@ -254,7 +254,7 @@ fn plan_slot(
     {
         return plan.wake(*wait_until);
     }
-    // What is unwell serves nobody: its replacement takes nobody's place.
+    // An unhealthy replica serves no one: its replacement needs no unit of the surge.
     let is_served = replicas.iter().any(|(replica, class)| serves(replica, *class, observed));
     if failed.is_empty() && !(is_started && record.is_gated()) && is_served {
         if left.doubled == 0 {

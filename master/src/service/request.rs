@@ -334,7 +334,7 @@ impl Request {
                 check(expect)?;
                 live.deleted = true;
                 live.imported = false;
-                // Nobody goes back: a tombstone is smaller than the service was.
+                // No rollback follows: a tombstone is smaller than the service was.
                 live.history.clear();
                 live.updated = now;
                 Ok(Applied::Changed)

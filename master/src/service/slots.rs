@@ -115,7 +115,7 @@ pub fn surge(record: &ServiceRecord) -> usize {
 }
 
 /// The slots in progress: those with an original and its replacement, those that a rollout has started and
-/// that are not up to date, and those that failed and serve nobody.
+/// that are not up to date, and those that failed and are unserved.
 pub fn in_progress(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> SlotSet {
     let has = |replicas: &[(&ReplicaRecord, ReplicaClass)], classes: &[ReplicaClass]| {
         replicas.iter().any(|(_, class)| classes.contains(class))
@@ -168,8 +168,8 @@ pub fn waits_for_capacity(
     !record.emptied.contains(slot) && is_lost && has_no_host()
 }
 
-/// The slots that serve nobody, for whatever reason, where a rollout stops old replicas first. It lets at
-/// most `parallelism` slots become so.
+/// The unserved slots, for any reason, where a rollout stops old replicas first. It lets at most
+/// `parallelism` slots become so.
 pub fn unserved(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> SlotSet {
     // A rollout that has ended incomplete leaves old replicas, which are bounded alike.
     let is_under_way = record.rollout.is_some() || slots.has_old;

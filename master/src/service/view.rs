@@ -166,7 +166,7 @@ pub fn view(
     let slots = slots(record, observed);
     let settled = &slots.settled;
     let (mut wanted, mut coming) = (settled.len() + settled.doubled.len(), settled.starting.len());
-    // What is lost and replaced goes once its replacement has proved itself: nobody waits for that.
+    // A lost and replaced replica is removed once its replacement is ready: no caller waits for that.
     let mut unawaited = left_behind;
     let mut lacking: Vec<(&ReplicaRecord, ReplicaClass)> = Vec::new();
     for &(replica, class) in slots.open.values().flatten() {

@@ -1,6 +1,6 @@
 //! The counters of `/stats`: counted in memory, saved about every second.
 //!
-//! They are no promise to anybody: a crash may lose the last second of counting.
+//! They are not exact: a crash may lose the last second of counting.
 
 mod actor;
 
@@ -60,7 +60,7 @@ impl Stats {
         }
     }
 
-    /// Counts what became of services and containers.
+    /// Counts the outcomes of services and containers.
     pub fn add(&self, tally: Tally) {
         self.containers_created.fetch_add(tally.containers_created, Relaxed);
         self.containers_deleted.fetch_add(tally.containers_deleted, Relaxed);

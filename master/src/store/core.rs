@@ -8,8 +8,8 @@
 //! - Commits that name the same key are carried out in the order of arrival, and
 //!   a batch names a key at most once.
 //! - "Unavailable" is said only of what certainly did not happen. A batch without
-//!   an answer is sent again, unchanged, until its outcome is known; whoever sent
-//!   a part of it waits meanwhile, and everybody else is refused at once.
+//!   an answer is sent again, unchanged, until its outcome is known; the senders
+//!   of its parts wait meanwhile, and all others are refused at once.
 //! - What an emptied store is given back is exactly what was durable, and so is
 //!   what a store is given back that lost its tail.
 
@@ -32,8 +32,8 @@ pub use super::{
     queue::{Bounds, Ticket},
 };
 
-/// How often the store is repaired on account of one batch. Once is enough,
-/// unless it crashes again meanwhile or somebody else writes to it.
+/// How often the store is repaired on account of one batch. Once is enough, unless it crashes again meanwhile
+/// or another process writes to it.
 const MAX_REPAIRS: u32 = 8;
 
 /// What is asked of the store at the moment.
@@ -62,7 +62,7 @@ pub struct Core {
     health: StoreHealth,
     /// Failed calls in a row.
     failures: u32,
-    /// When the store is called next though nobody asks.
+    /// When the store is called next without a request.
     next_call: MonoMs,
     fenced: bool,
     flushes: Vec<Ticket>,
@@ -387,9 +387,9 @@ impl Core {
             // Restored: the waiting batch is sent again, and its answer shows the health.
             Ok(()) => self.call_again(out),
             Err(StoreError::Fenced { stored }) => self.lost(stored, out),
-            // NotEmpty: an earlier restore without an answer was carried out, or
-            // somebody else was faster; the next call shows which. The back-off keeps
-            // two that empty and fill it in turn from going round at full speed.
+            // NotEmpty: an earlier restore without an answer was carried out, or another master was faster;
+            // the next call shows which. The back-off keeps two that empty and fill it in turn from going
+            // round at full speed.
             Err(error) => self.away(&error, now, out),
         }
     }
@@ -430,8 +430,8 @@ impl Core {
         ours
     }
 
-    /// A fence that we ourselves have raised meanwhile deposes nobody: the call is
-    /// made again under the new one.
+    /// A fence that we ourselves have raised meanwhile is no deposition: the call is made again under the new
+    /// one.
     fn ours<T>(&mut self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         match outcome {
             Err(StoreError::Fenced { stored }) if self.adopt(&stored) => {

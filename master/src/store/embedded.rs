@@ -1,9 +1,8 @@
 //! The embedded store: one file (`shef.redb`), no server.
 //!
-//! Every call is one transaction of redb, on a thread for blocking work; a
-//! transaction that writes has been synced to the disk before it is answered.
-//! Whoever deletes or replaces the file under a running master has emptied the
-//! store: each call looks whether the file it holds is still the one at its path.
+//! Every call is one transaction of redb, on a thread for blocking work; a transaction that writes has been
+//! synced to the disk before it is answered. Deleting or replacing the file under a running master empties
+//! the store: each call looks whether the file it holds is still the one at its path.
 
 use std::{
     fs, io,
@@ -80,7 +79,7 @@ impl EmbeddedStore {
         let file = self.file.clone();
         Box::pin(async move {
             let task = tokio::task::spawn_blocking(move || file.call(act));
-            // A panic in redb, or a runtime that stops: nobody knows how far it came.
+            // A panic in redb, or a runtime that stops: it is unknown how far it came.
             task.await.unwrap_or_else(|e| Err(StoreError::Unconfirmed { why: e.to_string() }))
         })
     }
@@ -255,7 +254,7 @@ impl Store for EmbeddedStore {
         let backup = backup.clone();
         self.call(move |db| {
             let txn = begin(db)?;
-            // What cannot be read is replaced, too.
+            // Unreadable records are replaced, too.
             let stored = match lead_in(&txn) {
                 Err(Failure::Answer(StoreError::Unreadable { .. })) if replace => Epoch::default(),
                 stored => stored?.map(|(_, fence)| fence.epoch).unwrap_or_default(),

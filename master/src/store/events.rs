@@ -41,14 +41,14 @@ impl Default for CoreOptions {
 /// What happens to the core.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Somebody wants this durable.
+    /// An actor wants this to be durable.
     Commit {
         /// Whom to answer.
         ticket: Ticket,
         /// The changes.
         writes: Vec<Write>,
     },
-    /// Somebody wants to know when nothing waits.
+    /// An actor wants to know when nothing waits.
     Flush {
         /// Whom to answer.
         ticket: Ticket,
@@ -59,7 +59,7 @@ pub enum Event {
     Checked(Result<(), StoreError>),
     /// The store's answer to [`Effect::Restore`].
     Restored(Result<(), StoreError>),
-    /// Somebody wants the leadership anew, above an epoch that a host has followed.
+    /// An actor wants the leadership claimed again, above an epoch that a host has followed.
     ClaimLeadership {
         /// Whom to answer.
         ticket: Ticket,

@@ -1,7 +1,7 @@
 //! A store in memory, with the faults that real ones have, for tests and the simulator.
 //!
-//! It keeps the same promises as the real ones (the conformance suite says so),
-//! and answers at once: whoever drives it decides about time.
+//! It keeps the same promises as the real ones (the conformance suite says so), and answers at once: the test
+//! decides about time.
 
 use std::{
     collections::{BTreeMap, VecDeque},

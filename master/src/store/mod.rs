@@ -107,10 +107,9 @@ pub trait Store: Send + Sync + 'static {
         records: &'a [Record],
     ) -> StoreFuture<'a, ()>;
 
-    /// Puts `backup` in the place of everything that is stored, in one atomic step,
-    /// under an epoch above the stored one and the backup's, led by nobody: a
-    /// running master is fenced by it. Returns the fence. A store that holds a
-    /// record refuses as [`StoreError::NotEmpty`], unless `replace`.
+    /// Puts `backup` in the place of everything that is stored, in one atomic step, under an epoch above the
+    /// stored one and the backup's, without a leader: this fences a running master. Returns the fence. A
+    /// store that holds a record refuses as [`StoreError::NotEmpty`], unless `replace`.
     fn load<'a>(&'a self, backup: &'a Backup, replace: bool) -> StoreFuture<'a, Fence>;
 }
 
@@ -148,7 +147,7 @@ pub enum StoreError {
         /// The fence that is stored.
         stored: Fence,
     },
-    /// The store has lost its cluster and fence: somebody emptied it.
+    /// The store has lost its cluster and fence: it was emptied.
     #[error("the store has been emptied")]
     Emptied,
     /// [`Store::restore`] or [`Store::load`] found a store that holds something.
@@ -204,7 +203,7 @@ pub enum StoreOptions {
         /// The directory in which `shef.redb` lies; made if it is missing.
         path: PathBuf,
     },
-    /// A Redis that somebody runs.
+    /// A Redis that the operator runs.
     Redis(RedisOptions),
 }
 
@@ -244,7 +243,7 @@ pub enum OpenError {
         /// The newest that this program reads.
         known: u32,
     },
-    /// What is there is not a store of ours, or is damaged.
+    /// The contents are not a store of ours, or are damaged.
     #[error("{store} cannot be read: {why}; restore it from a copy, or move it away to start empty")]
     Damaged {
         /// Which store.
@@ -258,7 +257,7 @@ pub enum OpenError {
         /// The options that are not valid, and the reason.
         why: String,
     },
-    /// Nobody answers there. Trying again later may help.
+    /// The store does not answer. Trying again later may help.
     #[error("{store} does not answer: {why}; check that it runs and can be reached from here")]
     Unreachable {
         /// Which store.

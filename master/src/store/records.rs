@@ -22,13 +22,13 @@ pub enum Key {
     Token(TokenName),
     /// The cluster's CA, its key encrypted.
     Authority,
-    /// The key by which a host is known.
+    /// The identity of a host: its key and name.
     Identity(NodeUid),
     /// The counters of `/stats`.
     Stats,
 }
 
-/// What of a service a record holds. One that is there has a head.
+/// The part of a service that a record holds. One that is there has a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     /// What does not grow with its replicas, but for the templates. In format 1: all of the service.
@@ -109,7 +109,7 @@ impl Write {
     }
 }
 
-/// What became of one write of a batch.
+/// The outcome of one write of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteOutcome {
     /// It is durable (or was already).

@@ -109,7 +109,7 @@ impl RedisStore {
 
     /// What is needed to connect; nothing is sent yet.
     fn unconnected(options: &RedisOptions) -> Result<Self, OpenError> {
-        // redis takes the process's provider for TLS; whoever was first is right.
+        // redis uses the process's provider for TLS; the first one installed stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let info = options.connection_info()?;
         let database = info.redis_settings().db();

@@ -1,12 +1,10 @@
 //! Giving a store back the tail that it lost. Pure.
 //!
-//! A Redis that syncs once a second forgets up to a second of what it confirmed
-//! when its machine crashes. The leader still knows it: after every outage it
-//! compares what it wrote lately with what is stored, record by record, and
-//! brings each to the state that it remembers. Nobody else may write under its
-//! fence, so its memory is right. There is no read in the store's contract, and
-//! none is needed: the write that led to a state counts as done where that state
-//! is, and elsewhere is answered with the version that is there.
+//! A Redis that syncs once a second forgets up to a second of what it confirmed when its machine crashes. The
+//! leader still knows it: after every outage it compares what it wrote lately with what is stored, record by
+//! record, and brings each to the state that it remembers. No other process may write under its fence, so its
+//! memory is right. There is no read in the store's contract, and none is needed: the write that led to a
+//! state counts as done where that state is, and elsewhere is answered with the version that is there.
 
 use std::collections::{BTreeMap, BTreeSet};
 

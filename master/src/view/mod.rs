@@ -78,9 +78,9 @@ pub struct ClusterView {
     tokens: RwLock<(Arc<[TokenView]>, Arc<TokenTable>)>,
     identities: RwLock<Arc<IdentityTable>>,
     version: AtomicU64,
-    /// What changed from one view to the next.
+    /// The differences from one view to the next.
     events: Events,
-    /// When this leadership began: what is older was there before.
+    /// When this leadership began: older records existed before.
     leading_since: AtomicU64,
 }
 
@@ -176,7 +176,7 @@ impl ClusterView {
         &self.events
     }
 
-    /// Shows which tokens there are, and goes by them.
+    /// Shows the tokens, and uses them from now on.
     pub fn show_tokens(&self, views: Arc<[TokenView]>, table: Arc<TokenTable>) {
         *write(&self.tokens) = (views, table);
     }

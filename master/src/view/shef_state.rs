@@ -105,7 +105,7 @@ impl ShefService {
 #[derive(Debug, Default)]
 pub struct StateBody(Mutex<Option<Arc<Kept>>>);
 
-/// What is used again while nothing but heartbeats comes in.
+/// The parts that are reused while only heartbeats arrive.
 #[derive(Debug)]
 struct Kept {
     version: u64,

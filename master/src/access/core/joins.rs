@@ -104,8 +104,8 @@ impl AccessCore {
         (lets_join && record.is_proved_by(&joining.secret, joining.now)).then(|| name.clone())
     }
 
-    /// Lets in who waits for this token's record, as far as its uses go; the others wait for what becomes of
-    /// it.
+    /// Admits hosts that wait for this token's record, as many as it has uses. The others wait for the
+    /// outcome of that commit.
     pub(super) fn join_waiting(&mut self, name: &TokenName) -> Vec<Effect> {
         if self.identities.using.contains(name) || self.changes.contains_key(name) {
             return Vec::new();
@@ -173,7 +173,8 @@ impl AccessCore {
         Effect::AnswerRenewal(ticket, node.ok_or_else(|| RenewRefused::Unknown(uid.clone())))
     }
 
-    /// From now on no certificate of this host counts; it is made durable as soon as the store takes it.
+    /// Certificates of this host no longer count. The revocation is made durable as soon as the store takes
+    /// it.
     pub(super) fn revoke_identity(&mut self, uid: NodeUid, now: WallMs) -> Vec<Effect> {
         // A store that was lost may not know it: then it must not be known again by its certificate.
         self.identities.readmissions.forgotten.insert(uid.clone());

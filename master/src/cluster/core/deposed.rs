@@ -46,7 +46,7 @@ impl ClusterCore {
         }
     }
 
-    /// The store is led by another one. Nobody leads a store that was restored.
+    /// The store is led by another one. A restored store has no leader.
     pub(super) fn fenced(&mut self, stored: Fence, effects: &mut Vec<Effect>) {
         let restored = stored.leader.is_nobody();
         self.stand_down(stored, effects);
@@ -68,7 +68,7 @@ impl ClusterCore {
             Phase::Deposed(_) => return,
         };
         self.phase = Phase::Deposed(Deposed { by: by.clone(), ends: false });
-        // Whoever leads now has the later word.
+        // The present leader's decision is the later one.
         self.takes_over_until = None;
         self.members.stood_down();
         effects.push(Effect::ShowPhase(PhaseView::Deposed(by)));
@@ -160,7 +160,7 @@ impl ClusterCore {
         }
     }
 
-    /// An operator wants this master to lead, whoever leads besides.
+    /// An operator wants this master to lead even if another one leads too.
     pub(super) fn take_over(&mut self, now: Now) {
         self.takes_over_until = Some(now.mono + TAKE_OVER_HOLDS);
         self.members.takes_over(true);

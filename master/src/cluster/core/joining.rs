@@ -194,7 +194,7 @@ impl ClusterCore {
         effects.extend(self.half_joined.values().min().copied().map(Effect::WakeAt));
     }
 
-    /// The leadership was taken anew, or why not.
+    /// The leadership was claimed again, or the error.
     pub(super) fn leadership_claimed(
         &mut self,
         number: ClaimNumber,

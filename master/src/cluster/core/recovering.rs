@@ -63,7 +63,7 @@ impl ClusterCore {
     fn recover_node(&mut self, version: Version, mut record: NodeRecord, effects: &mut Vec<Effect>) {
         if agent_address(&record.host.agent_url).is_none() {
             // Earlier versions took whatever was registered. Nothing is sent there before the host registers
-            // anew.
+            // again.
             log::warn!(node:% = record.node, agent_url:? = record.host.agent_url; "not an agent's address");
             record.host.agent_url.clear();
         }
@@ -72,7 +72,7 @@ impl ClusterCore {
             let _ = self.members.host_forgotten(record.node.clone(), record.uid.clone());
         } else {
             self.members.host_stored(&record);
-            // Services go by it from their first plan on.
+            // Services use it from their first plan on.
             let known = record.known();
             let _ = self.members.describes(&known);
             effects.push(Effect::ToScheduler(SchedulerEvent::Known(known)));

@@ -19,7 +19,7 @@ pub struct Forgotten {
 }
 
 impl Forgotten {
-    /// Nobody is forgotten.
+    /// No host is forgotten.
     pub const fn new(limit: usize) -> Self {
         Self { hosts: BTreeMap::new(), order: VecDeque::new(), limit }
     }

@@ -1,4 +1,4 @@
-//! How many hosts may join that nobody has heard of. Anybody can send a registration: each makes a record,
+//! The bound on hosts that join for the first time. Any caller can send a registration: each makes a record,
 //! and the more hosts there are, the more rarely all of them report.
 
 use std::collections::BTreeSet;
@@ -21,7 +21,7 @@ const ONE_EACH: DurationMs = DurationMs(50);
 #[derive(Debug, Default)]
 pub(super) struct Newcomers {
     unreported: BTreeSet<NodeName>,
-    /// By when all that have joined would have, one after the other.
+    /// When all new hosts will have joined, at one after the other.
     joined_until: MonoMs,
 }
 

@@ -21,7 +21,7 @@ pub(super) const SAID_FOR: DurationMs = DurationMs(3_000);
 /// so.
 pub(super) const WORD_COUNTS: DurationMs = DurationMs(6_000);
 
-/// What a leader that this master does not know means for it.
+/// The consequence of an unknown leader for this master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OtherLeader {
     /// It is gone, or an operator wants this master to lead: lead above it.
@@ -37,7 +37,7 @@ pub enum OtherLeader {
 /// What hosts say of other leaders.
 #[derive(Debug, Default)]
 pub struct OtherLeaders {
-    /// Whether an operator has said that this master leads, whoever leads besides.
+    /// Whether an operator has said that this master leads even if another one leads too.
     pub takes_over: bool,
     /// Hosts that have not heard for long of the leader that they follow, who is another than this one:
     /// when each has said so first and last.
@@ -56,12 +56,12 @@ impl OtherLeaders {
         self.waits = None;
     }
 
-    /// What another leader means for this master. `node` follows it, and has heard of no master for `silent`.
-    /// `members` says of each member whether it reports to this master.
+    /// The consequence of another leader for this master. `node` follows it, and has heard of no master for
+    /// `silent`. `members` says of each member whether it reports to this master.
     ///
     /// The leader is gone when more than half of the members have not heard of it for long, and say so for a
     /// while, or report to this master: in a network that is cut in two, masters do not take the leadership
-    /// from each other in turn. Of a master without members, the host's own word decides.
+    /// from each other in turn. For a master without members, the host's own statement decides.
     pub fn judge(
         &mut self,
         node: &NodeName,
@@ -113,18 +113,19 @@ impl OtherLeaders {
 }
 
 impl Members {
-    /// An operator says that this master leads, whoever leads besides, or that this holds no longer.
+    /// An operator says that this master leads even if another one leads too, or that this no longer holds.
     pub const fn takes_over(&mut self, takes_over: bool) {
         self.others.takes_over = takes_over;
     }
 
-    /// Another master leads: nobody follows this one.
+    /// Another master leads: no host follows this one.
     pub fn stood_down(&mut self) {
         self.others.takes_over = false;
         self.conditions.clear();
     }
 
-    /// What another leader means for this master. `node` follows it, and has heard of no master for `silent`.
+    /// The consequence of another leader for this master. `node` follows it, and has heard of no master for
+    /// `silent`.
     pub fn other_leader(&mut self, node: &NodeName, silent: Option<DurationMs>) -> OtherLeader {
         let is_ready = |node: &NodeName| {
             self.conditions.get(node).is_some_and(|condition| condition.standing == Standing::Ready)
@@ -134,7 +135,7 @@ impl Members {
     }
 
     /// Why this master does not begin a cluster yet: its store may have been emptied, and a host that knows
-    /// its cluster waits until it is certain that nobody else leads it.
+    /// its cluster waits until it is certain that no other master leads it.
     #[must_use]
     pub fn waits_to_adopt(&self) -> Option<NotAdmitted> {
         let (node, cluster) = self.others.waiting(self.now).filter(|_| self.is_new())?;

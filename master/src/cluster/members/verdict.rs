@@ -95,8 +95,8 @@ impl Members {
         self.hosts.is_empty() && self.services == 0
     }
 
-    /// What to do with a host of which it is not known yet what it holds: no member comes of it, or what is
-    /// found there later would not be taken over.
+    /// The verdict on a host whose replicas are not known yet: it becomes no member, as replicas found there
+    /// later would not be taken over.
     fn of_a_stranger(&mut self, registration: &Registration, is_new: bool) -> Option<Verdict> {
         let complete = registration.complete?;
         let is_member = self.hosts.get(&registration.node) == Some(&registration.uid);
@@ -118,7 +118,7 @@ impl Members {
         Some(Verdict::Introduce)
     }
 
-    /// What has to happen first where this is another life of a member than the one that is known.
+    /// The steps before a member's other life is admitted.
     fn of_another_life(&self, registration: &Registration, answer: Option<&Answer>) -> Option<Verdict> {
         let life = self.lives.get(&registration.node)?;
         let standing = self.conditions.get(&registration.node).map(|condition| condition.standing);
@@ -205,7 +205,8 @@ impl Members {
                     let replica = held.replica.clone();
                     return Verdict::Refuse(NotAdmitted::BreaksRule { node: node.clone(), replica });
                 }
-                // What breaks a rule is no service's: its runner says so, and names it to nobody for removal.
+                // A replica that breaks a rule is not given to its service: the runner reports it and does
+                // not order its removal.
                 for held in registration.holds.iter().filter(|held| !breaks(held)) {
                     by_service.entry(held.service.clone()).or_default().push(held.clone());
                 }

@@ -1,9 +1,8 @@
 //! Many logs into one, in the order of their times. Pure.
 //!
-//! A log is waited for until it has a line or has ended, so that what was
-//! written before comes out in order. When following, a log that had nothing to
-//! tell for a moment has told what was before: from then on its lines come out
-//! as they come in, and nobody waits for it.
+//! A log is waited for until it has a line or has ended, so that what was written before comes out in order.
+//! When following, a log that had nothing to tell for a moment has told what was before: from then on its
+//! lines are printed as they arrive, and no other log waits for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,7 +79,7 @@ impl Merge {
         self.awaited.remove(replica);
     }
 
-    /// Nobody waits for this log: it cannot be read for now.
+    /// No other log waits for this one: it cannot be read for now.
     pub fn do_not_wait(&mut self, replica: &ReplicaId) {
         if let Some(log) = self.logs.get_mut(replica) {
             log.live = true;

@@ -1,9 +1,9 @@
 //! `GET /v1/services/{name}/logs` and `…/replicas/{id}/logs`: what replicas
 //! write, merged over hosts and streamed.
 //!
-//! A [`reader`] per replica, each with a small channel; [`merge`] chooses which
-//! line is next, [`format`] writes it. Whoever reads slowly slows the agents,
-//! and they their engines; nothing is kept but a few lines of each replica.
+//! A [`reader`] per replica, each with a small channel; [`merge`] chooses which line is next, [`format`]
+//! writes it. A slow reader slows the agents, and these slow their engines: only a few lines of each replica
+//! are buffered.
 
 mod format;
 mod merge;

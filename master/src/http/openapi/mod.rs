@@ -177,7 +177,7 @@ fn request_body(body: Body) -> Value {
     json!({ "required": required, "content": { "application/json": { "schema": schema } } })
 }
 
-/// The spec as it is read, in one piece: what may be left out differs from what is always answered.
+/// The spec as it is read: its required fields differ from those of an answer.
 fn spec(required: &[&str]) -> Value {
     let mut settings = SchemaSettings::draft2020_12().for_deserialize();
     settings.meta_schema = None;

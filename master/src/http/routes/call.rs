@@ -12,7 +12,7 @@ pub const OPERATOR: Need = Need::Role(Role::Operator);
 /// An administrator.
 pub const ADMIN: Need = Need::Role(Role::Admin);
 
-/// What a call is about: documents group calls by it.
+/// The subject of a call: documents group calls by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tag {
     /// Services.

@@ -64,7 +64,7 @@ pub fn calls() -> Vec<Call> {
         ),
         Call::new(
             Tag::DockerShef,
-            // docker-shef's bootstraps have no tokens, and all that comes of it is that they are there.
+            // docker-shef's bootstraps have no tokens, and the call only records that they are there.
             Need::Nothing,
             "post",
             "/node",

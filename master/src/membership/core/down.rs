@@ -63,8 +63,8 @@ impl MembershipCore {
         self.confirmation = Some(Confirmation::new(self.rounds, asked, in_doubt, until));
     }
 
-    /// Whether so many hosts have shown a sign of life that the brake does not come on, or nobody is waited
-    /// for any more. While the brake is on, everybody is waited for: who is silent belongs to those that it
+    /// Whether so many hosts have shown a sign of life that the brake does not come on, or no answer is
+    /// awaited any more. While the brake is on, all answers are awaited: silent hosts are among those that it
     /// concerns.
     pub(super) fn is_confirmed(&self, now: Now) -> bool {
         let Some(asks) = &self.confirmation else { return false };

@@ -34,7 +34,7 @@ impl MembershipCore {
             if self.is_full() {
                 return;
             }
-            // Nobody is asked about itself.
+            // No host is asked about itself.
             let others: Vec<&Helper> = all.iter().filter(|helper| helper.node != node).collect();
             let helpers = HELPERS.min(others.len());
             let Some(host) = self.hosts.get_mut(&node) else { continue };

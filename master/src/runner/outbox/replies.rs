@@ -35,7 +35,7 @@ impl Outbox {
         };
         self.held = held.filter(|_| self.agent.by_digest);
         self.go_on_above(revision.unwrap_or_default());
-        // What was in flight may have arrived or not: a snapshot settles it, or a digest that agrees.
+        // A push in flight may have arrived or not: a snapshot or an equal digest settles it.
         let unsettled = self.in_flight.take().is_some();
         let unlike = !self.has_changes() && self.held.is_some_and(|held| held != self.digest());
         if revision != self.accepted || unsettled || unlike {
@@ -119,7 +119,7 @@ impl Outbox {
                 // Its ledger is not what it was said to be, either.
                 (self.accepted, self.held) = (None, None);
                 let theirs = refused.accepted.as_ref();
-                // Whoever pushed that revision, ours has to be above it.
+                // Ours must be above that revision, whichever master pushed it.
                 if let Some(theirs) = theirs.filter(|theirs| theirs.fence == *fence) {
                     self.go_on_above(theirs.revision);
                 }
@@ -179,17 +179,16 @@ impl Outbox {
         if accepted != self.accepted {
             self.accepted = None;
         }
-        // Should it have been applied all the same, what comes next is refused, and a snapshot mends it.
+        // If it was applied nevertheless, the next push is refused, and a snapshot corrects that.
         if let Some(sent) = self.in_flight.take() {
             self.again(sent);
         }
     }
 
-    /// A full report lists `listed`, and follows `accepted`. Returns the removals
-    /// that it confirms by not listing them. If something is missing that the
-    /// host was ordered to run, everything is sent again. A removal that the host
-    /// has accepted, of a replica that it still keeps up, is ordered again: somebody
-    /// else's push may have had the same revision.
+    /// A full report lists `listed`, and follows `accepted`. Returns the removals that it confirms by not
+    /// listing them. If something is missing that the host was ordered to run, everything is sent again. A
+    /// removal that the host has accepted, of a replica that it still keeps up, is ordered again: a push of
+    /// another master may have had the same revision.
     pub fn compare_full(
         &mut self,
         listed: &BTreeMap<ReplicaId, ReplicaState>,

@@ -73,7 +73,7 @@ impl ServiceCore {
         let record = draft.kept().cloned();
         let mut changes = changes(self.record.as_ref(), record.as_ref());
         self.forgotten.retain(|node| !draft.forgets.contains(node));
-        // The scheduler has forgotten them too, and nobody is to tell them of before.
+        // The scheduler has forgotten them too, and no earlier event is to reach them.
         changes.load.retain(|change| {
             !draft.forgets.contains(change.node()) && !self.forgotten.contains(change.node())
         });

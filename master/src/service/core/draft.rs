@@ -31,7 +31,7 @@ impl ServiceCore {
         let next_version = self.version().map_or(Version(1), Version::next);
         let mut version = self.version().unwrap_or_default();
         while let Some((_, request)) = self.waiting.front() {
-            // What was never stored cannot be deleted: the service's birth is acknowledged as durable first.
+            // A service that was never stored cannot be deleted: its creation must be durable first.
             let unborn = self.record.as_ref().is_none_or(|record| record.deleted)
                 && matches!(request, Request::Delete { .. });
             if unborn && !draft.answers.is_empty() {
@@ -69,7 +69,8 @@ impl ServiceCore {
                     && !self.observed.newly_placed.contains(&replica.id)
             };
             draft.tally.containers_deleted = record.replicas.of_all(&slots).filter(deleted).count() as u64;
-            // By their hosts' own word they hold nothing there any more, whatever becomes of the record.
+            // Their hosts have reported that they hold nothing there any more, so this holds whether or not
+            // the record is committed.
             let released = record
                 .replicas
                 .of_all(&slots)

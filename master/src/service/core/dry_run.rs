@@ -152,8 +152,8 @@ impl Stage {
         }
     }
 
-    /// On hosts that are ready, what is to come runs and what is to go is gone; of
-    /// the others nobody hears. Returns whether anything is new.
+    /// On hosts that are ready, what is to come runs and what is to go is gone; the others do not report.
+    /// Returns whether anything is new.
     fn hosts_act(&mut self) -> bool {
         let core = &self.core;
         let Some(record) = &core.record else { return false };

@@ -1,4 +1,4 @@
-//! What is heard of replicas and hosts.
+//! Events of replicas and hosts.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ use crate::service::{
 };
 
 impl ServiceCore {
-    /// What a host tells of replicas that it is not to have says nothing of those that have their names.
+    /// A status of a replica that the host is not to have says nothing about another replica of that name.
     pub(super) fn observed(
         &mut self,
         node: &NodeName,

@@ -7,8 +7,8 @@ use shef_common::{clock::MonoMs, ids::Slot};
 use super::class::ReplicaClass;
 use crate::service::{record::ServiceRecord, slot_set::SlotSet};
 
-/// Slots of which nothing is to be decided now or noted: with one replica each, or with a new one beside the
-/// one that it is to replace.
+/// Slots that need no decision and no note now: with one replica each, or with a new one beside the one that
+/// it is to replace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settled {
     /// It is good, and runs the generation that is wanted.

@@ -152,8 +152,7 @@ impl Observations {
             trial.well_since =
                 is_well(&status).then(|| was_well.filter(|_| failure.is_none()).unwrap_or(now));
             if was_well.is_some() && trial.well_since.is_none() && failure.is_none() {
-                // It was well, and does not say that it failed: somebody has stopped it. Its time begins
-                // anew.
+                // It was well, and reports no failure: a user has stopped it. Its time begins anew.
                 trial.began = now;
             }
         }
@@ -165,8 +164,8 @@ impl Observations {
 
     /// A host that is well reports a replica that counts for the generation on probation.
     pub fn watch(&mut self, status: &ReplicaStatus) {
-        // What its host could not even start (no image, no room, a taken port) says nothing of the
-        // generation.
+        // A replica that its host could not even start (no image, no room, a taken port) says nothing about
+        // the generation.
         let fails = status.state == ReplicaState::Failed && status.exit_code.is_some()
             || status.state == ReplicaState::Running && status.health == Health::Unhealthy;
         if let Some(watch) = self.watch.as_mut().filter(|_| fails)

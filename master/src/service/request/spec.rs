@@ -113,7 +113,7 @@ pub(super) fn import(
             slot: held.slot,
             generation,
             node: node.clone(),
-            // What was only made ready has nobody who waits for it.
+            // No caller waits for a replica that was only prepared.
             want: if held.prepare { Want::Remove } else { Want::Run },
             attempt: 0,
             moving: false,

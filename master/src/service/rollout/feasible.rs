@@ -118,7 +118,7 @@ fn no_room_beside(
     observed: &Observations,
     hosts: &[(&NodeName, &HostFacts)],
 ) -> Option<FieldError> {
-    // What is too many goes first, and makes room.
+    // Surplus replicas are removed first, which makes room.
     let shrinks = record.replicas.filled().len() > record.slots_wanted() as usize;
     if record.spec.update.order != Order::StartFirst || shrinks {
         return None;

@@ -130,7 +130,7 @@ impl ServiceRecord {
         let surplus = self.kept().count().saturating_sub(terms.history_limit);
         let surplus: BTreeSet<_> = self.kept().take(surplus).map(|kept| kept.generation).collect();
         self.history.retain(|kept| !surplus.contains(&kept.generation));
-        // What lacked room for another generation says nothing about this one.
+        // A lack of room for another generation says nothing about this one.
         self.emptied = SlotSet::default();
         self.rollout = Some(Rollout { replicas, ..Rollout::new(from, Phase::Running, now) });
         self.forget_unused();

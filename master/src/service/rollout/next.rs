@@ -152,8 +152,8 @@ fn is_finished(
         && slots.open.iter().all(|(slot, replicas)| is_done(slot, replicas))
 }
 
-/// Chooses the slots that start now. Slots that serve nobody come first, as they lose nothing; the others
-/// follow in order. Slots that failed before are tried again after a while. Slots without a host come last.
+/// Chooses the slots that start now. Unserved slots come first, as they lose nothing; the others follow in
+/// order. Slots that failed before are tried again after a while. Slots without a host come last.
 fn start_slots(
     record: &ServiceRecord,
     rollout: &Rollout,
@@ -280,8 +280,8 @@ fn on_trial_beside_old(record: &ServiceRecord, slots: &Slots<'_>, observed: &Obs
     slots.settled.doubled.shared_with(&slots.settled.on_trial).with(&open.collect())
 }
 
-/// Whether somebody may be served by `replica` by now: a new replica counts as unserved until
-/// its host reports it, but is not stopped as if it served nobody.
+/// Whether `replica` may serve requests by now: a new replica counts as unserved until its host reports it,
+/// but is not stopped as an unserving one would be.
 fn may_serve(replica: &ReplicaRecord, class: ReplicaClass, observed: &Observations) -> bool {
     serves(replica, class, observed) || class == ReplicaClass::Starting && !observed.has_status(replica)
 }

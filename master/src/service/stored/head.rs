@@ -1,4 +1,4 @@
-//! What of a service does not grow with its replicas.
+//! The head of a service: the part that does not grow with its replicas.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -54,7 +54,7 @@ pub struct Head {
     last_rollout: Option<Ended>,
 }
 
-/// What the user wants, but for the template.
+/// The spec without the template.
 #[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 struct SpecHead {
     name: ServiceName,
@@ -74,7 +74,7 @@ struct SpecHead {
 
 impl Head {
     pub(super) fn of(record: &ServiceRecord) -> Self {
-        // Whoever adds a field says here where it is stored.
+        // A new field must be listed here with the place where it is stored.
         let ServiceRecord {
             spec,
             generation,

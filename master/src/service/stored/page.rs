@@ -1,4 +1,4 @@
-//! What of a service belongs to the slots of one page.
+//! The part of a service that belongs to the slots of one page.
 
 use std::collections::BTreeMap;
 

@@ -95,8 +95,8 @@ pub(super) fn line(
     })
 }
 
-/// Adds the replicas that hosts have still to remove. Returns how many of these lines nobody waits
-/// for, as their hosts may never come back.
+/// Adds the replicas that hosts have still to remove. Returns how many of these lines no caller waits for, as
+/// their hosts may never come back.
 pub(super) fn removals(record: &ServiceRecord, observed: &Observations, lines: &mut Lines) -> usize {
     let mut by_host: BTreeMap<&NodeName, Vec<&ReplicaId>> = BTreeMap::new();
     let others = record.replicas.of_all(record.replicas.others());

@@ -41,15 +41,15 @@ pub struct ReplicaView {
     /// Why it failed or is unhealthy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What its user should know though it runs, as of a volume that is defined otherwise than its spec says.
+    /// A warning about a running replica, for example that a volume is defined otherwise than the spec says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
     /// The container's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container_id: Option<String>,
-    /// How often its container was made or started anew, other than after somebody stopped it past shef.
+    /// How often its container was made or started again, except after it was stopped past shef.
     pub restarts: u32,
-    /// The code with which its process ended last; absent if somebody stopped it past shef.
+    /// The code with which its process ended last; absent if it was stopped past shef.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,
     /// The last lines that it wrote before that.
