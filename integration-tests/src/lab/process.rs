@@ -178,8 +178,8 @@ fn end_of(log: &Path) -> String {
     String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(SHOWN_BYTES)..]).into_owned()
 }
 
-/// A port of the loopback that is free now, and that this process has given to nobody else. It is none that the
-/// kernel gives away, to clients or for port 0: one of those may be somebody's before it is bound.
+/// A port of the loopback that is free now, and that this process has given to nobody else. It is none that
+/// the kernel gives away, to clients or for port 0: one of those may be somebody's before it is bound.
 ///
 /// # Panics
 /// If there is none.

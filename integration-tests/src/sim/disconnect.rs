@@ -9,8 +9,8 @@ use shef_master::{
 
 use super::world::World;
 
-/// How long a master may show as running what its agent has stopped: until the host is suspect, a report's way and
-/// the grace of a stop.
+/// How long a master may show as running what its agent has stopped: until the host is suspect, a report's
+/// way and the grace of a stop.
 const SHOWN_LATE_MS: u64 = 10_000;
 /// How long a stop that was due may wait for its turn with the engine, in milliseconds.
 const TURN_MS: u64 = 60_000;
@@ -28,7 +28,8 @@ impl World {
     }
 
     /// What its agent has stopped, as no master answered, does not count as running for long: its host is
-    /// suspect for a moment less than the agent waits. A master that it has not reported to does not know since when.
+    /// suspect for a moment less than the agent waits. A master that it has not reported to does not know
+    /// since when.
     pub(super) fn rules_stopped_alone(&mut self) {
         let Some(master) = self.master.as_ref().filter(|master| master.phase == PhaseView::Leading) else {
             return;

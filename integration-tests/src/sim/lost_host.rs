@@ -1,8 +1,9 @@
-//! Two masters on two stores: the host of the first master is lost, with its store. Another one goes on from a
-//! backup. Later the first host is back, and its master remembers what was.
+//! Two masters on two stores: the host of the first master is lost, with its store. Another one goes on from
+//! a backup. Later the first host is back, and its master remembers what was.
 //!
-//! That master runs on, on its store, with its user and its rules, of which nothing is judged: the world holds one
-//! set of these, and takes the other one while something happens on the lost host. Hosts judge whom they follow.
+//! That master runs on, on its store, with its user and its rules, of which nothing is judged: the world
+//! holds one set of these, and takes the other one while something happens on the lost host. Hosts judge whom
+//! they follow.
 
 use std::mem::swap;
 
@@ -148,7 +149,8 @@ impl World {
         self.step(ev);
     }
 
-    /// The lost host is reached again. Not while a host still follows its master: that one would go on with it.
+    /// The lost host is reached again. Not while a host still follows its master: that one would go on with
+    /// it.
     pub(super) fn lost_host_is_back(&mut self) {
         let Some(lost) = &mut self.lost else { return };
         let mut followed = self.hosts.iter().filter_map(|host| host.ledger.accepted.as_ref());

@@ -11,8 +11,8 @@
 //! - [`world`]: the queue of what is to come, and the run from start to verdict
 //! - [`net`]: calls between hosts; [`engine`]: a container engine
 //! - [`master`], [`agent`]: the drivers in place of the actors
-//! - [`user`], [`operator`], [`chaos`]: who asks for things, and who breaks them; [`lost_host`]: two masters on
-//!   two stores
+//! - [`user`], [`operator`], [`chaos`]: who asks for things, and who breaks them; [`lost_host`]: two masters
+//!   on two stores
 //! - [`rules`], [`brake`], [`disconnect`]: what must hold after every step; [`converged`]: what must hold in
 //!   the end
 

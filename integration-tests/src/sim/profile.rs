@@ -37,8 +37,8 @@ pub enum Chaos {
     EmptyWhileDown,
     /// A second master starts on the same store while the first one runs.
     SecondMaster,
-    /// The host of the master is lost, for others, with its store; another one goes on from a backup. Later the
-    /// first one is back.
+    /// The host of the master is lost, for others, with its store; another one goes on from a backup. Later
+    /// the first one is back.
     LoseMastersHost,
     /// An operator takes a backup, or puts the last one in the place of what is stored.
     Backup,

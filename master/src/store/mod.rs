@@ -173,8 +173,9 @@ fn epoch_above(stored: Epoch, at_least: Epoch) -> Result<Epoch, StoreError> {
 /// How far above another store's epochs a leadership begins.
 const AHEAD_OF_OTHERS: u64 = 1 << 20;
 
-/// The epoch to exceed where the state of another store was, or is, led at `epoch`. The master of that store may
-/// come back: each of its starts leads one epoch higher, and it must not come to lead hosts with what it remembers.
+/// The epoch to exceed where the state of another store was, or is, led at `epoch`. The master of that store
+/// may come back: each of its starts leads one epoch higher, and it must not come to lead hosts with what it
+/// remembers.
 #[must_use]
 pub const fn ahead_of_other_stores(epoch: Epoch) -> Epoch {
     let ahead = epoch.0.saturating_add(AHEAD_OF_OTHERS);
