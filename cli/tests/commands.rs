@@ -40,7 +40,7 @@ fn it_tells_its_version_and_its_commands() {
         "rm",
         "master",
         "agent",
-        "config",
+        "settings",
         "workload",
         "workload-image",
     ] {
@@ -59,7 +59,7 @@ fn the_configuration_tells_where_each_value_came_from() {
         ("REDIS_HOST", "db"),
         ("SHEF_REDIS_PASSWORD", "hush"),
     ];
-    let table = stdout(&shef(&["config", "master", "--config", path], &env));
+    let table = stdout(&shef(&["settings", "master", "--config", path], &env));
     let line = |key: &str| {
         let found = table.lines().find(|line| line.split_whitespace().next() == Some(key));
         found
@@ -78,7 +78,7 @@ fn the_configuration_tells_where_each_value_came_from() {
     let columns: std::collections::BTreeSet<_> = table.lines().map(|line| line.find(" = ")).collect();
     assert_eq!(columns.len(), 1, "the columns are aligned");
 
-    let output = stdout(&shef(&["config", "master", "--config", path, "--json"], &env));
+    let output = stdout(&shef(&["settings", "master", "--config", path, "--json"], &env));
     let json: serde_json::Value = serde_json::from_str(&output).unwrap();
     assert_eq!(
         json["http_workers"],
@@ -90,7 +90,7 @@ fn the_configuration_tells_where_each_value_came_from() {
 #[test]
 fn a_password_in_a_url_is_not_printed_either() {
     let env = [("HOST_IP", "10.0.0.5"), ("SHEF_REDIS_URL", "redis://me:hush@db:1")];
-    for args in [&["config"][..], &["config", "--json"], &["config", "master"]] {
+    for args in [&["settings"][..], &["settings", "--json"], &["settings", "master"]] {
         let output = stdout(&shef(args, &env));
         assert!(
             !output.contains("hush") && output.contains("redis://db:1") && output.contains("****"),
@@ -104,14 +104,14 @@ fn what_is_missing_is_told_after_what_is_there() {
     for (program, key) in
         [("master", "push_timeout_ms"), ("agent", "relist_interval_ms"), ("bootstrap", "host_ip")]
     {
-        let output = shef(&["config", program], &[]);
+        let output = shef(&["settings", program], &[]);
         assert!(output.status.success() && stdout(&output).contains(key), "{output:?}");
         let told = String::from_utf8_lossy(&output.stderr);
         let words = format!("==> shef {program} does not start with this: host_ip is not set: ");
         assert!(told.starts_with(&words), "{told}");
     }
     // What is wrong is a failure.
-    let wrong = refusal(&["config", "master"], &[("HOST_IP", "here")]);
+    let wrong = refusal(&["settings", "master"], &[("HOST_IP", "here")]);
     assert!(wrong.contains("env HOST_IP says \"here\""), "{wrong}");
 }
 

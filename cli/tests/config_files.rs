@@ -35,7 +35,7 @@ fn each_file_lists_every_key_with_unit_default_and_bounds() {
         assert_eq!(
             text.trim(),
             program.document().trim(),
-            "write {} anew: shef config {} --template",
+            "write {} anew: shef settings {} --template",
             path.display(),
             program.name
         );

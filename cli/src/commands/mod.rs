@@ -6,7 +6,6 @@ mod apply;
 mod backup;
 mod bootstrap;
 mod cluster;
-mod config;
 mod context;
 mod down;
 mod events;
@@ -27,6 +26,7 @@ mod rollback;
 mod rollout;
 mod scale;
 mod service;
+mod settings;
 mod stats;
 mod system;
 mod token;
@@ -118,8 +118,8 @@ enum Command {
     Bootstrap(bootstrap::Args),
     /// Checks the health of this container's process, for Docker
     Health(health::Args),
-    /// Prints the configuration in force and where each value came from
-    Config(config::Args),
+    /// Prints the settings in force and where each value came from
+    Settings(settings::Args),
     /// A small HTTP server to try things with; it can be told to fail
     Workload(workload::Args),
     /// Builds the image of `shef workload` from this binary, without a registry
@@ -166,7 +166,7 @@ impl Cli {
             Command::Restore(args) => args.run(),
             Command::Bootstrap(args) => args.run(),
             Command::Health(args) => args.run(),
-            Command::Config(args) => args.run(),
+            Command::Settings(args) => args.run(),
             Command::Workload(args) => args.run(),
             Command::WorkloadImage(args) => args.run(),
         }
@@ -183,7 +183,7 @@ fn on_system<T>(work: impl Future<Output = T>) -> T {
 enum InvalidPreset {
     #[error("must be KEY=VALUE")]
     Form,
-    #[error("there is no key {name:?}; `shef config {program}` lists them")]
+    #[error("there is no key {name:?}; `shef settings {program}` lists them")]
     NoSuchKey { name: String, program: &'static str },
     #[error(
         "{name} is not taken here, as everybody on this host can read the arguments of a process: set it by \

@@ -197,7 +197,7 @@ pub(super) fn document(program: &Program) -> String {
         "# Configuration of `shef {0}`. Every key is listed at its default; remove the '#' in front of one \
          to change it.\n\
          # Stronger than this file are environment variables, and stronger than those are flags.\n\
-         # `shef config {0}` prints what is in force, and where each value came from.\n",
+         # `shef settings {0}` prints what is in force, and where each value came from.\n",
         program.name
     );
     let (top, sections): (Vec<&Key>, Vec<&Key>) =

@@ -2,7 +2,7 @@
 //!
 //! Each program declares its keys once, in a table of [`Key`]s. That table
 //! validates every value whatever its source, renders the commented file that
-//! ships in `config/`, and lets `shef config` tell where each value came from.
+//! ships in `config/`, and lets `shef settings` tell where each value came from.
 //!
 //! Invariants: an unknown key is refused, never ignored; a value out of its
 //! bounds is refused with the key, the value and its origin; a secret is never
@@ -54,7 +54,7 @@ pub const HIDDEN: &str = "****";
 pub enum ConfigError {
     /// A key that no table declares.
     #[error(
-        "unknown key {key:?} in {origin}: remove it or correct its name; `shef config {program}` lists \
+        "unknown key {key:?} in {origin}: remove it or correct its name; `shef settings {program}` lists \
          every key"
     )]
     UnknownKey {

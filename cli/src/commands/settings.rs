@@ -1,4 +1,4 @@
-//! `shef config`: the configuration in force, and where each value came from.
+//! `shef settings`: the configuration in force, and where each value came from.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -10,7 +10,7 @@ use crate::{
     say,
 };
 
-/// Arguments of `shef config`.
+/// Arguments of `shef settings`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Whose configuration
