@@ -35,12 +35,13 @@ use crate::{
         docker::DockerEngine,
         fake::{FakeEngine, FakeEngineOptions},
     },
+    files::{Fetcher, Files},
     http,
     identity::{self, Asked, IdentityError, over_tls, renew_in_time},
     images::{Cleaner, EngineDisk, Pulled, clean_up},
     reporter::{Identity, Reporter, Settings, SupervisorLinks},
     supervisor::{
-        Binds, Limits, Shutdown, Supervisor,
+        Binds, Limits, Mounts, Shutdown, Supervisor,
         ledger::{LedgerError, LedgerFile},
     },
 };
@@ -155,6 +156,7 @@ impl AgentHandle {
 /// # Errors
 /// [`StartError`] for what waiting does not mend: the configuration, the ledger, the address.
 pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHandle, StartError> {
+    let mounts_files = matches!(engine, EngineChoice::Docker);
     let (engine, console): (Rc<dyn Engine>, Rc<dyn Console>) = match engine {
         EngineChoice::Docker => {
             let docker = Rc::new(DockerEngine::new(&config.docker_host, &config.docker_tls)?);
@@ -239,6 +241,14 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
     let pulled = Rc::new(Pulled::open(&config.data_dir));
     let engine_address = DockerAddress::parse(&config.docker_host, &config.docker_tls)?;
     let host_root = engine_address.is_on(config.host_ip).then(|| config.policy.host_root.clone());
+    let files = if !mounts_files {
+        Files::nowhere()
+    } else if engine_address.is_on(config.host_ip) {
+        let fetcher = Fetcher::new(masters.clone(), node.clone(), to_masters.clone());
+        Files::here(config.secrets_dir.join(identity.uid.as_str()), fetcher)
+    } else {
+        Files::elsewhere()
+    };
     let binds = policy.map(|policy| Binds::new(policy, host_root));
     let supervisor = Supervisor::new(
         ledger,
@@ -246,7 +256,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         limits,
         engine.clone(),
         pulled.clone(),
-        binds,
+        Mounts { binds, files },
         reporter.address().recipient(),
     );
     let followed = supervisor.followed();

@@ -50,6 +50,8 @@ pub struct AgentConfig {
     pub docker_tls: DockerTls,
     /// Where the ledger lies.
     pub data_dir: PathBuf,
+    /// Where the files of secrets and configs lie, in memory.
+    pub secrets_dir: PathBuf,
     /// What the host says of itself to the scheduler.
     pub labels: BTreeMap<String, String>,
     /// How many engine operations run at once.
@@ -148,6 +150,15 @@ const KEYS: &[Key] = &[
         default: "/var/lib/shef/agent",
         env: &[],
         doc: "Where the agent keeps its ledger of what it was told to run.",
+    },
+    Key {
+        name: "secrets_dir",
+        kind: Kind::Path,
+        default: "/run/shef/secrets",
+        env: &[],
+        doc: "Where the files lie that secrets and configs are mounted from: a directory in memory (tmpfs) \
+              that has the same path\nfor the engine. It is empty after a start of the host; the agent fills \
+              it again from a master.",
     },
     Key {
         name: "labels",
@@ -271,6 +282,7 @@ impl AgentConfig {
             docker_host: docker_host(effective)?,
             docker_tls: docker_tls(effective),
             data_dir: effective.path("data_dir"),
+            secrets_dir: effective.path("secrets_dir"),
             labels: labels(effective)?,
             engine_concurrency: effective.integer_u32("engine_concurrency"),
             pull_concurrency: effective.integer_u32("pull_concurrency"),

@@ -8,6 +8,7 @@ mod app;
 pub mod config;
 pub mod console;
 pub mod engine;
+pub mod files;
 pub mod health;
 mod http;
 mod identity;

@@ -32,6 +32,8 @@ pub const MASTER_USER: u32 = 65_532;
 pub const AGENT_PORT: u16 = 11_044;
 /// Where the agent keeps its ledger.
 pub const AGENT_DIR: &str = "/var/lib/shef/agent";
+/// Where the agent lays the files of secrets and configs: in memory, on the host.
+const FILES_DIR: &str = "/run/shef/secrets";
 /// Where the agent sees the host's root directory.
 const HOST_ROOT: &str = "/host";
 /// The volume of it.
@@ -261,6 +263,8 @@ fn agent(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
         ("SHEF_POLICY_OFF_LIMITS".to_owned(), facts.socket.clone()),
     ]);
     env.extend(config.agent_env.clone());
+    let files = config.agent_env.get("SHEF_AGENT_SECRETS_DIR").cloned();
+    let files = files.unwrap_or_else(|| FILES_DIR.to_owned());
     Wanted {
         part: Part::Agent,
         image: facts.image.clone(),
@@ -272,6 +276,8 @@ fn agent(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
         mounts: vec![
             (facts.socket.clone(), SOCKET.to_owned(), false),
             (AGENT_VOLUME.to_owned(), AGENT_DIR.to_owned(), false),
+            // Files of secrets and configs: the engine finds them by the same path.
+            (files.clone(), files, false),
             // Symbolic links on the way to what services mount are the host's.
             ("/".to_owned(), HOST_ROOT.to_owned(), true),
         ],

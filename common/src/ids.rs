@@ -158,8 +158,21 @@ fn is_dns_label(text: &str, max: usize) -> bool {
         && alnum(bytes[bytes.len() - 1])
 }
 
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
+}
+
 fn is_hex16(text: &str) -> bool {
-    text.len() == 16 && text.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
+    text.len() == 16 && is_hex(text)
+}
+
+fn is_content_name(text: &str) -> bool {
+    let ends = |at: Option<&u8>| at.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    bytes.len() <= 63
+        && bytes.iter().all(|&c| c.is_ascii_alphanumeric() || b"._-".contains(&c))
+        && ends(bytes.first())
+        && ends(bytes.last())
 }
 
 fn is_replica_id(text: &str) -> bool {
@@ -179,6 +192,17 @@ text_id! {
     TokenName, "token name",
     "be 1 to 63 lower-case letters, digits and hyphens, and start and end with a letter or digit",
     |t| is_dns_label(t, 63)
+}
+text_id! {
+    /// The name of a secret or a config.
+    ContentName, "name of a secret or config",
+    "be 1 to 63 letters, digits, dots, underscores and hyphens, and start and end with a letter or digit",
+    is_content_name
+}
+text_id! {
+    /// Which content of a secret or config: 32 hexadecimal digits that are made from its bytes.
+    ContentVersion, "version of a secret or config", "be 32 lower-case hexadecimal digits",
+    |t| t.len() == 32 && is_hex(t)
 }
 text_id! {
     /// A host's name in the cluster: DNS-1123 labels joined by dots, at most 253 characters.
@@ -245,6 +269,14 @@ pub struct Fence {
     pub epoch: Epoch,
     /// Who leads.
     pub leader: LeaderId,
+}
+
+impl ContentVersion {
+    /// Its beginning, for people.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
 }
 
 impl LeaderId {

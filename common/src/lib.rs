@@ -13,6 +13,7 @@ pub mod browser_guard;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod contents;
 pub mod disk;
 pub mod docker;
 pub mod endpoint;

@@ -59,6 +59,8 @@ codes! {
     ReplicaNotFound = "replica_not_found", 404, "There is no such replica";
     /// No credentials are kept for that registry.
     RegistryNotFound = "registry_not_found", 404, "Nothing is kept for this registry";
+    /// There is no such secret or config.
+    ContentNotFound = "content_not_found", 404, "There is no such secret or config";
     /// There is no such token.
     TokenNotFound = "token_not_found", 404, "There is no such token";
     /// The path takes other methods.
@@ -67,6 +69,8 @@ codes! {
     ServiceExists = "service_exists", 409, "The service exists already";
     /// A token of that name is there.
     TokenExists = "token_exists", 409, "The token exists already";
+    /// Services mount the secret or config.
+    ContentInUse = "content_in_use", 409, "Services mount this secret or config";
     /// Another node holds that name, or the host belongs to another cluster.
     NodeConflict = "node_conflict", 409, "The node cannot join under this name";
     /// The node is there, and what was asked is for one that is not.

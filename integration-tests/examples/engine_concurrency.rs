@@ -134,6 +134,7 @@ async fn agent(engine: &LabEngine, bound: u32) -> (u64, u64, u64) {
         docker_host: engine.url(),
         docker_tls: DockerTls::default(),
         data_dir: data.path().to_owned(),
+        secrets_dir: shef_integration_tests::cluster::SECRETS_DIR.into(),
         labels: [].into(),
         engine_concurrency: bound,
         pull_concurrency: 3,

@@ -27,6 +27,9 @@ use tempfile::TempDir;
 /// How long anything in a test may take before the test fails.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
+/// Where agents of tests lay the files of secrets and configs, each in a directory of its own.
+pub const SECRETS_DIR: &str = "/dev/shm/shef-tests";
+
 /// A master's configuration for tests: loopback, a free port, everything in `dir`.
 #[must_use]
 pub fn master_config(dir: &Path) -> MasterConfig {
@@ -70,6 +73,7 @@ pub fn agent_config(dir: &Path, name: &str, master: SocketAddr, docker_host: &st
         docker_host: docker_host.to_owned(),
         docker_tls: DockerTls::default(),
         data_dir: dir.to_owned(),
+        secrets_dir: SECRETS_DIR.into(),
         labels: BTreeMap::new(),
         engine_concurrency: 4,
         pull_concurrency: 2,

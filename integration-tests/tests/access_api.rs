@@ -98,6 +98,7 @@ fn expected(method: &str, path: &str) -> Option<&'static str> {
         (_, path) if path.starts_with("/v1/tokens") => "admin",
         ("get", path) if path.ends_with("/exec") => "deployer",
         ("get", _) => "viewer",
+        (_, path) if path.starts_with("/v1/secrets") || path.starts_with("/v1/configs") => "deployer",
         (_, path) if path.starts_with("/v1/services") || path == "/service" => "deployer",
         (_, _) => "operator",
     })
@@ -196,6 +197,45 @@ async fn a_deployer_of_some_services_changes_no_other_by_whatever_call_names_it(
     assert!(!matches!(scaled.status, 401 | 403), "{scaled:?}");
     let read = call("GET", "/v1/services", Value::Null).await;
     assert_eq!(read.body["services"].as_array().unwrap().len(), 1, "and reads everything: {read:?}");
+    site.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_deployer_of_some_names_neither_stores_nor_mounts_secrets_of_others() {
+    let site = Guarded::start().await;
+    let admin = site.tokens["admin"].clone();
+    let body = json!({ "role": "deployer", "services": "team-a-" });
+    let token = make(&site.api, "team-a", &body, Some(&admin)).await;
+    let call =
+        async |method: &str, path: &str, body: Value| with_token(&site.api, &token, method, path, body).await;
+    let data = json!({ "data": "aHVzaA==" });
+    for path in ["/v1/secrets/team-b-db", "/v1/configs/team-b-conf"] {
+        is(&call("PUT", path, data.clone()).await, 403, "forbidden");
+        is(&call("DELETE", path, Value::Null).await, 403, "forbidden");
+        assert_eq!(with_token(&site.api, &admin, "PUT", path, data.clone()).await.status, 201);
+    }
+    assert_eq!(call("PUT", "/v1/secrets/team-a-db", data.clone()).await.status, 201);
+    let spec = |field: &str, source: &str| {
+        let mounts = [json!({ "source": source })];
+        json!({ "name": "team-a-web", "image": "app", "replicas": 0, field: mounts })
+    };
+    let foreign = spec("secrets", "team-b-db");
+    is(&call("POST", "/v1/services", foreign.clone()).await, 403, "forbidden");
+    is(&call("PUT", "/v1/services/team-a-web", foreign.clone()).await, 403, "forbidden");
+    is(&call("POST", "/v1/services/team-a-web/plan", foreign.clone()).await, 403, "forbidden");
+    // Everybody reads configs, so everybody mounts them.
+    assert_eq!(call("POST", "/v1/services", spec("configs", "team-b-conf")).await.status, 201);
+    assert_eq!(call("PUT", "/v1/services/team-a-web", spec("secrets", "team-a-db")).await.status, 200);
+    let patch = json!({ "secrets": [{ "source": "team-b-db" }] });
+    is(&call("PATCH", "/v1/services/team-a-web", patch).await, 403, "forbidden");
+    // What mounts a name is changed by whoever may change both; who may not is told.
+    let other =
+        json!({ "name": "web", "image": "app", "replicas": 0, "secrets": [{ "source": "team-a-db" }] });
+    assert_eq!(with_token(&site.api, &admin, "POST", "/v1/services", other).await.status, 201);
+    let stored = call("PUT", "/v1/secrets/team-a-db", json!({ "data": "b3RoZXI=" })).await;
+    let services = stored.body["services"].as_array().unwrap();
+    assert_eq!(services[0], json!({ "name": "team-a-web", "generation": 3 }), "{stored:?}");
+    assert!(services[1]["error"].as_str().unwrap().contains("names begin with team-a-"), "{stored:?}");
     site.stop().await;
 }
 

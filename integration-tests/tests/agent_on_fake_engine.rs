@@ -38,6 +38,7 @@ fn config(masters: &[&str], data_dir: &std::path::Path) -> AgentConfig {
         docker_host: "unix:///nonexistent".into(),
         docker_tls: DockerTls::default(),
         data_dir: data_dir.to_owned(),
+        secrets_dir: shef_integration_tests::cluster::SECRETS_DIR.into(),
         labels: [("zone".to_owned(), "a".to_owned())].into(),
         engine_concurrency: 4,
         pull_concurrency: 2,

@@ -352,8 +352,8 @@ fn records_that_version_0_1_has_stored_are_read_and_written_as_they_were() {
             Key::Registry(_) => {
                 both_ways::<RegistryRecord>(key, value);
             }
-            Key::Token(_) | Key::Authority | Key::Identity(_) => {
-                panic!("version 0.1 had no tokens and no identities")
+            Key::Token(_) | Key::Authority | Key::Identity(_) | Key::Content(_) => {
+                panic!("version 0.1 had no tokens, no identities and no secrets")
             }
             Key::Stats => {
                 both_ways::<Counts>(key, value);

@@ -151,7 +151,14 @@ async fn names_that_begin_an_id_are_handed_over_as_what_cannot_be_one() {
     let replica = ReplicaId::parse("web-000001").unwrap();
     let policy = RestartPolicy::UnlessStopped;
     engine
-        .create(CreateOrder { replica, template: template.into(), image, labels: HashMap::new(), policy })
+        .create(CreateOrder {
+            replica,
+            template: template.into(),
+            image,
+            labels: HashMap::new(),
+            policy,
+            files: Vec::new(),
+        })
         .await
         .unwrap();
     handle.stop(false).await;

@@ -36,6 +36,7 @@ async fn agent(name: &str, data: &tempfile::TempDir) -> (AgentHandle, String) {
         docker_host: "unix:///nonexistent".into(),
         docker_tls: DockerTls::default(),
         data_dir: data.path().join(name),
+        secrets_dir: shef_integration_tests::cluster::SECRETS_DIR.into(),
         labels: [].into(),
         engine_concurrency: 4,
         pull_concurrency: 2,

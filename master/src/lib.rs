@@ -7,6 +7,7 @@ mod app;
 mod calls;
 pub mod cluster;
 pub mod config;
+pub mod contents;
 pub mod events;
 mod http;
 pub mod identity;

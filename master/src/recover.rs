@@ -6,6 +6,7 @@ use shef_common::ids::Version;
 use crate::{
     access::RecoveredToken,
     cluster::Recovered,
+    contents::RecoveredContent,
     identity::RecoveredIdentity,
     registries::RecoveredRegistry,
     service::read_stored,
@@ -23,7 +24,7 @@ pub struct Unreadable {
     pub source: serde_json::Error,
 }
 
-/// Services, hosts, registries, tokens and identities, and the counters.
+/// Services, hosts, registries, contents, tokens and identities, and the counters.
 ///
 /// # Errors
 /// [`Unreadable`] names the first record that this version cannot read.
@@ -55,6 +56,11 @@ pub fn recover(records: &[Record]) -> Result<(Recovered, Option<(Version, Counts
             Key::Authority => recovered.authority = Some(read(record)?),
             Key::Identity(uid) => recovered.identities.push(RecoveredIdentity {
                 uid: uid.clone(),
+                version: record.version,
+                record: read(record)?,
+            }),
+            Key::Content(id) => recovered.contents.push(RecoveredContent {
+                id: id.clone(),
                 version: record.version,
                 record: read(record)?,
             }),

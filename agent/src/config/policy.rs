@@ -285,18 +285,21 @@ fn namespaces(names: Vec<String>, effective: &Effective) -> Result<Vec<String>, 
 
 /// The engine's and shef's own paths on the host.
 fn off_limits(effective: &Effective, further: Vec<String>) -> Vec<String> {
-    const USUAL: [&str; 8] = [
+    const USUAL: [&str; 10] = [
         "/run/containerd",
         "/run/docker",
         "/run/docker.sock",
+        "/run/shef",
         "/var/lib/containerd",
         "/var/lib/docker",
         "/var/lib/shef",
         "/var/run/docker",
         "/var/run/docker.sock",
+        "/var/run/shef",
     ];
     let socket = effective.text("docker_host").strip_prefix("unix://");
-    let own = [Some(effective.text("data_dir")), socket].into_iter().flatten();
+    let own = [Some(effective.text("data_dir")), Some(effective.text("secrets_dir")), socket];
+    let own = own.into_iter().flatten();
     let all: BTreeSet<String> = USUAL.into_iter().chain(own).map(str::to_owned).chain(further).collect();
     all.into_iter().collect()
 }
@@ -346,9 +349,17 @@ mod tests {
     fn the_engines_socket_is_out_of_reach_wherever_it_lies() {
         let root = [("SHEF_POLICY_BIND_DIRS", "/"), ("DOCKER_HOST", "unix:///opt/engine.sock")];
         let policy = with(&root).unwrap().policy.unwrap();
-        for path in
-            ["/", "/run", "/var/run", "/opt", "/opt/engine.sock", "/var/lib/docker/volumes", "/var/lib/shef"]
-        {
+        for path in [
+            "/",
+            "/run",
+            "/var/run",
+            "/opt",
+            "/opt/engine.sock",
+            "/var/lib/docker/volumes",
+            "/var/lib/shef",
+            "/run/shef/secrets/1",
+            "/var/run/shef",
+        ] {
             assert!(policy.refusal(&Demand::Bind(path.into())).is_some(), "{path}");
         }
         assert!(policy.refusal(&Demand::Bind("/etc".into())).is_none());

@@ -136,6 +136,9 @@ pub enum EngineError {
     /// Another container has the name.
     #[error("{0}")]
     NameTaken(String),
+    /// Something that the container needs is not here yet; the same again may help.
+    #[error("{0}")]
+    NotYet(String),
     /// The engine refuses, in its own words.
     #[error("{0}")]
     Refused(String),
@@ -200,6 +203,17 @@ pub struct CreateOrder {
     pub labels: HashMap<String, String>,
     /// Who starts it again when its process ends.
     pub policy: RestartPolicy,
+    /// Files of the host that it may read: its secrets and configs.
+    pub files: Vec<BoundFile>,
+}
+
+/// A file of the host, mounted read only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundFile {
+    /// Its path on the host.
+    pub source: String,
+    /// Its path in the container.
+    pub target: String,
 }
 
 /// A container that was made.

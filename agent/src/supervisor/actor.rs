@@ -30,7 +30,8 @@ use super::{
     messages::{Acknowledged, ApplyPush, Describe, Joined, MasterAnswered, Shutdown, WhichCluster},
 };
 use crate::{
-    engine::{Engine, EngineError, WantedImage},
+    engine::{CreateOrder, Created, Engine, EngineError, WantedImage},
+    files::Files,
     health::{Probe, probe},
     images::Pulled,
     reporter::Observed,
@@ -41,6 +42,14 @@ const MAILBOX: usize = 256;
 /// When the reporter's mailbox is full, it is tried again after this.
 const RETRY_REPORTER: std::time::Duration = std::time::Duration::from_millis(10);
 
+/// What containers are given of the host.
+pub struct Mounts {
+    /// Compares paths of the host with its policy; `None`: the host is open.
+    pub binds: Option<Binds>,
+    /// The files of secrets and configs.
+    pub files: Files,
+}
+
 /// The supervisor actor. See the module's own words.
 pub struct Supervisor {
     core: Core,
@@ -48,6 +57,7 @@ pub struct Supervisor {
     engine: Rc<dyn Engine>,
     pulled: Rc<Pulled>,
     binds: Option<Binds>,
+    files: Files,
     file: Arc<LedgerFile>,
     reporter: Recipient<Observed>,
     /// Messages that did not fit into the reporter's mailbox.
@@ -70,7 +80,7 @@ impl Supervisor {
         limits: Limits,
         engine: Rc<dyn Engine>,
         pulled: Rc<Pulled>,
-        binds: Option<Binds>,
+        Mounts { binds, files }: Mounts,
         reporter: Recipient<Observed>,
     ) -> Self {
         let policy = binds.as_ref().map(|binds| binds.policy().clone());
@@ -80,6 +90,7 @@ impl Supervisor {
             engine,
             pulled,
             binds,
+            files,
             file,
             reporter,
             unsent: Observed::default(),
@@ -220,25 +231,13 @@ impl EffectHandler for Shell<'_> {
 
     fn run(&mut self, replica: ReplicaId, operation: Operation) {
         let engine = self.act.engine.clone();
-        let binds = self.act.binds.clone();
+        let (binds, files) = (self.act.binds.clone(), self.act.files.clone());
         let target = replica.clone();
         let run = async move {
             match operation {
-                Operation::Create(order) => Outcome::Create(
-                    match follow(binds, &*engine, Some(&order.template), Container::New).await {
-                        Ok(()) => engine.create(*order).await,
-                        Err(refused) => Err(refused),
-                    },
-                ),
+                Operation::Create(order) => Outcome::Create(create(binds, &files, &*engine, *order).await),
                 Operation::Start { id, template } => {
-                    let networks = template.as_ref().map(|template| template.networks.as_slice());
-                    let joins = networks.and_then(|networks| networks.get(1..)).unwrap_or_default();
-                    Outcome::Start(
-                        match follow(binds, &*engine, template.as_deref(), Container::Existing).await {
-                            Ok(()) => engine.start(&id, joins).await,
-                            Err(refused) => Err(refused),
-                        },
-                    )
+                    Outcome::Start(start(binds, &files, &*engine, &id, template.as_deref()).await)
                 }
                 Operation::Stop { id, grace_s } => Outcome::Stop(engine.stop(&id, grace_s).await),
                 Operation::Remove(id) => Outcome::Remove(engine.remove(&id).await),
@@ -259,8 +258,11 @@ impl EffectHandler for Shell<'_> {
     }
 
     fn remove_networks(&mut self, cluster: ClusterId, needed: BTreeSet<String>) {
-        let engine = self.act.engine.clone();
+        let (engine, files) = (self.act.engine.clone(), self.act.files.clone());
+        let held: Vec<Template> =
+            self.act.core.held_templates().filter(|template| template.has_contents()).cloned().collect();
         let remove = async move {
+            files.keep_only(held.iter()).await;
             match engine.remove_networks(&cluster, &needed).await {
                 Ok(removed) => {
                     for network in removed {
@@ -426,6 +428,34 @@ impl Handler<Shutdown> for Supervisor {
     fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) {
         ctx.stop();
     }
+}
+
+/// Makes a container, once its mounts are allowed and its files are there.
+async fn create(
+    binds: Option<Binds>,
+    files: &Files,
+    engine: &dyn Engine,
+    mut order: CreateOrder,
+) -> Result<Created, EngineError> {
+    follow(binds, engine, Some(&order.template), Container::New).await?;
+    order.files = files.lay(&order.template).await?;
+    engine.create(order).await
+}
+
+/// Starts a container likewise.
+async fn start(
+    binds: Option<Binds>,
+    files: &Files,
+    engine: &dyn Engine,
+    id: &str,
+    template: Option<&Template>,
+) -> Result<(), EngineError> {
+    follow(binds, engine, template, Container::Existing).await?;
+    if let Some(template) = template {
+        files.lay(template).await?;
+    }
+    let joins = template.and_then(|template| template.networks.get(1..)).unwrap_or_default();
+    engine.start(id, joins).await
 }
 
 /// Whether what `template` mounts leads to where the host's policy allows it.

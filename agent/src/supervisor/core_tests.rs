@@ -1,5 +1,6 @@
 //! The supervisor's rules, by properties and one by one.
 
+mod contents;
 mod crashes;
 mod credentials;
 mod disconnect;

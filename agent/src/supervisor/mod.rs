@@ -32,7 +32,7 @@ mod replica;
 mod restarts;
 
 pub use self::core::{Core, Description, Effect, EffectHandler, Event, Limits, Operation, Outcome};
-pub use actor::Supervisor;
+pub use actor::{Mounts, Supervisor};
 pub use binds::Binds;
 pub use followed::Followed;
 pub use messages::{Acknowledged, ApplyPush, Describe, Joined, MasterAnswered, Shutdown, WhichCluster};

@@ -30,7 +30,7 @@ use self::{
     runtime_info::RuntimeInfo,
     state::{Attempts, Crash},
 };
-use super::restarts::{AfterEnd, QUICK, Restarts};
+use super::restarts::{AfterEnd, QUICK, Restarts, rule_of};
 use crate::engine::{Container, ContainerState, RestartPolicy};
 
 /// A replica whose process ended counts as healthy again when it has stayed up this long.
@@ -244,7 +244,7 @@ impl Replica {
 
     /// What its spec says about the end of its process.
     pub(super) fn rule(&self) -> Restart {
-        self.order.assignment().map(|assignment| assignment.template.restart).unwrap_or_default()
+        self.order.assignment().map(|assignment| rule_of(&assignment.template)).unwrap_or_default()
     }
 
     /// Whether it takes what its container takes of the host, or is about to.

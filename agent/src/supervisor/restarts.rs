@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use shef_common::{
     backoff::Backoff,
     clock::{DurationMs, MonoMs},
-    spec::{Restart, RestartCondition},
+    spec::{Restart, RestartCondition, Template},
 };
 
 use crate::engine::RestartPolicy;
@@ -53,6 +53,17 @@ pub(super) enum AfterEnd {
     Complete,
     /// It is not started again, for this reason.
     GivenUp(String),
+}
+
+/// The restart policy that `template` has in effect. The files of secrets and configs are gone after a start
+/// of the host until the agent has laid them: no engine starts such a container, which the agent owns as if
+/// its spec named a delay.
+#[must_use]
+pub(super) fn rule_of(template: &Template) -> Restart {
+    if template.restart.is_default() && template.has_contents() {
+        return Restart { delay_ms: 1, ..template.restart };
+    }
+    template.restart
 }
 
 /// Who is to restart the container of a spec that says `rule`.

@@ -6,6 +6,7 @@ mod apply;
 mod backup;
 mod bootstrap;
 mod cluster;
+mod content;
 mod context;
 mod down;
 mod events;
@@ -37,7 +38,10 @@ mod workload_image;
 use std::{future::Future, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use shef_common::config::{Kind, Preset, Program};
+use shef_common::{
+    config::{Kind, Preset, Program},
+    contents::ContentKind,
+};
 
 use crate::{
     Failure,
@@ -102,6 +106,10 @@ enum Command {
     System(system::Args),
     /// Manages credentials of private registries
     Registry(registry::Args),
+    /// Stores, lists and removes secrets, which services mount as files
+    Secret(content::Args),
+    /// Stores, lists and removes configs, which services mount as files
+    Config(content::Args),
     /// Chooses the master that commands go to, and keeps its token
     Login(context::LoginArgs),
     /// Lists, changes and forgets the masters that commands go to
@@ -158,6 +166,8 @@ impl Cli {
             Command::Cluster(args) => args.run(),
             Command::System(args) => args.run(),
             Command::Registry(args) => args.run(),
+            Command::Secret(args) => args.run(ContentKind::Secret),
+            Command::Config(args) => args.run(ContentKind::Config),
             Command::Login(args) => args.run(),
             Command::Context(args) => args.run(),
             Command::Api(args) => args.run(),

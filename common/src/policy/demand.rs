@@ -114,6 +114,9 @@ impl Demand {
             device_requests,
             ports: _,
             mounts,
+            // The agent lays them itself, where no mount leads to.
+            secrets: _,
+            configs: _,
             networks,
             resources: _,
             health: _,

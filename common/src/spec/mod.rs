@@ -1,5 +1,6 @@
 //! What a user wants of a service. Only the user writes it.
 
+mod contents;
 mod grammar;
 mod health;
 mod mounts;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::ServiceName;
 
 pub use self::{
+    contents::{CONTENTS_DIR, ContentMount, MAX_CONTENTS, MAX_CONTENTS_BYTES},
     health::{HealthCheck, HealthTest, HttpCheck, OnUnhealthy, Restart, RestartCondition},
     mounts::{MAX_MOUNTS, Mount, SYSTEM_VOLUMES},
     networks::Network,

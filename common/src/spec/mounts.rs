@@ -1,10 +1,14 @@
 //! What is mounted into a replica.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{
+    contents::CONTENTS_DIR,
     grammar::{NAME, PATH, RESERVED, is_absolute, is_driver, is_name, is_reserved, plain},
     rules::{MAX_BYTES, MAX_ENTRIES, Rules},
 };
@@ -82,7 +86,7 @@ pub enum Mount {
 /// A mode as users write it.
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
-enum WrittenMode {
+pub(super) enum WrittenMode {
     /// In octal digits.
     Octal(String),
     /// The number itself.
@@ -90,7 +94,7 @@ enum WrittenMode {
 }
 
 /// Agents of earlier versions know numbers alone, so a mode is a number from here on.
-fn read_mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+pub(super) fn read_mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
     match Option::<WrittenMode>::deserialize(from)? {
         None => Ok(None),
         Some(WrittenMode::Number(mode)) => Ok(Some(mode)),
@@ -139,6 +143,9 @@ impl Mount {
                 }
                 Self::Bind { source, .. } => {
                     rules.check(is_absolute(source), format!("{path}.source"), PATH, source);
+                    let own = "must not be below /run/shef, where shef keeps secrets and configs";
+                    let is_own = Path::new(&plain(source)).starts_with(plain(CONTENTS_DIR));
+                    rules.check(!is_own, format!("{path}.source"), own, source);
                 }
                 Self::Tmpfs { size_bytes, mode, mount_options, .. } => {
                     let options = format!("{path}.mount_options");

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::value::MapDeserializer};
 
-use super::{HealthCheck, Mount, Network, Platform, Port, Resources, Restart};
+use super::{ContentMount, HealthCheck, Mount, Network, Platform, Port, Resources, Restart};
 use crate::{fields::NotUnderstood, image::ImageRef};
 
 /// The longest grace at a stop, in seconds.
@@ -130,6 +130,12 @@ pub struct Template {
     /// Volumes, paths and memory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
+    /// Secrets, each mounted as a file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<ContentMount>,
+    /// Configs, each mounted as a file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub configs: Vec<ContentMount>,
     /// Networks of the engine, each made with our label if it is not there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<Network>,

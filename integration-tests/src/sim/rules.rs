@@ -404,6 +404,7 @@ impl World {
                     | Request::Rebalance { .. }
                     | Request::RolloutCommand { .. }
                     | Request::Restart { .. }
+                    | Request::Remount(_)
                     | Request::Release { .. }
                     | Request::RollBack { .. },
                     _,

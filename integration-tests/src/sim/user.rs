@@ -205,6 +205,7 @@ impl World {
             | Request::Rebalance { .. }
             | Request::RolloutCommand { .. }
             | Request::Restart { .. }
+            | Request::Remount(_)
             | Request::RollBack { .. } => {}
         }
         user.next += 1;
@@ -245,6 +246,7 @@ fn request_word(request: &Request) -> String {
         Request::Delete { expect } => format!("delete {expect:?}"),
         Request::RolloutCommand { command, expect } => format!("{command:?} the rollout {expect:?}"),
         Request::Release { slot, expect } => format!("release slot {slot} {expect:?}"),
+        Request::Remount(content) => format!("mount {content}"),
         Request::Restart { expect } => format!("restart {expect:?}"),
         Request::RollBack { generation, expect } => format!("roll back to {generation:?} {expect:?}"),
         Request::MayImport { .. } | Request::Import { .. } => "import".to_owned(),

@@ -40,6 +40,7 @@ fn config(master: &ScriptedMaster, docker_host: String, data_dir: &std::path::Pa
         docker_host,
         docker_tls: DockerTls::default(),
         data_dir: data_dir.to_owned(),
+        secrets_dir: shef_integration_tests::cluster::SECRETS_DIR.into(),
         labels: [].into(),
         engine_concurrency: 6,
         pull_concurrency: 3,

@@ -94,6 +94,12 @@ async fn a_private_registry_is_used_by_its_page() {
 }
 
 #[actix::test]
+async fn a_service_has_a_secret_and_a_config_by_its_page() {
+    let lab = host().await;
+    read_with_shef_up(&lab, "docs/how-to/secrets.md", &[]).await;
+}
+
+#[actix::test]
 async fn several_hosts_become_a_cluster_by_their_page() {
     let lab = BareLab::start(2).await;
     let engine = lab.hosts[0].socket();

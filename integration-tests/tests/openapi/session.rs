@@ -100,6 +100,15 @@ pub async fn exchanges() -> (BTreeMap<String, Exchange>, Value) {
     session.make("PUT", "/v1/registries/{name}", registry, login, 201).await;
     session.make("GET", "/v1/registries", "/v1/registries", None, 200).await;
     session.make("DELETE", "/v1/registries/{name}", registry, None, 200).await;
+    for (secrets, data) in [("/v1/secrets", "cGFzc3dvcmQK"), ("/v1/configs", "bGlzdGVuIDgwODAK")] {
+        let (one, named) = (format!("{secrets}/web.conf"), format!("{secrets}/{{name}}"));
+        session.make("PUT", &named, &one, Some(json!({ "data": data })), 201).await;
+        session.make("GET", secrets, secrets, None, 200).await;
+        if secrets == "/v1/configs" {
+            session.make("GET", &named, &one, None, 200).await;
+        }
+        session.make("DELETE", &named, &one, None, 200).await;
+    }
     let token = Some(json!({ "role": "deployer", "services": "team-a-", "expires_in": "30d" }));
     session.make("PUT", "/v1/tokens/{name}", "/v1/tokens/ci", token, 201).await;
     session.make("GET", "/v1/tokens", "/v1/tokens", None, 200).await;

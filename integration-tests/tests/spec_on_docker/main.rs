@@ -49,6 +49,7 @@ impl Bench {
             docker_host: self.engine.url(),
             docker_tls: DockerTls::default(),
             data_dir: self.data.path().to_owned(),
+            secrets_dir: shef_integration_tests::cluster::SECRETS_DIR.into(),
             labels: [].into(),
             engine_concurrency: 6,
             pull_concurrency: 3,

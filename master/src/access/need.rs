@@ -50,7 +50,8 @@ pub enum Need {
     Nothing,
     /// This role.
     Role(Role),
-    /// A change of the service that the call names: a deployer may be limited to some services.
+    /// A change of the service, secret or config that the call names: a deployer may be limited to some of
+    /// them.
     Service,
 }
 
@@ -66,7 +67,7 @@ impl Need {
     }
 }
 
-/// Which services a token may change: those whose names begin so.
+/// Which services, secrets and configs a token may change: those whose names begin so.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct Scope(String);
@@ -144,7 +145,10 @@ pub enum Denied {
         needed: Role,
     },
     /// It is about another service.
-    #[error("the token {name} may change services whose names begin with {scope}, and not {service}")]
+    #[error(
+        "the token {name} is for services, secrets and configs whose names begin with {scope}, and not for \
+         {service}"
+    )]
     Service {
         /// The token.
         name: TokenName,

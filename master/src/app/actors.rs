@@ -1,6 +1,6 @@
 //! The actors, made on the one thread that they share.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem::take, sync::Arc, time::Duration};
 
 use actix::{Actor, Addr, AsyncContext, Context};
 use shef_common::{
@@ -16,6 +16,7 @@ use crate::{
         ClusterActor, ClusterCore, ClusterOptions, ClusterOutlets, FORGOTTEN_LIMIT, Recovered, Succession,
     },
     config::MasterConfig,
+    contents::{ContentsActor, ContentsOutlets},
     identity::Authority,
     membership::{MembershipActor, MembershipCore, MembershipOutlets, Settings},
     registries::{KeyError, RegistriesActor, RegistriesOutlets, Vault},
@@ -60,6 +61,7 @@ pub(super) struct Actors {
     pub membership: Addr<MembershipActor>,
     pub cluster: Addr<ClusterActor>,
     pub registries: Addr<RegistriesActor>,
+    pub contents: Addr<ContentsActor>,
     pub access: Addr<AccessActor>,
     pub authority: Option<Arc<Authority>>,
     pub view: Arc<ClusterView>,
@@ -93,7 +95,7 @@ impl Actors {
 
         view.show_leadership(led.cluster.clone(), led.fence.clone());
         view.show_interval(settings.report_interval);
-        let registries = std::mem::take(&mut recovered.registries);
+        let (registries, contents) = (take(&mut recovered.registries), take(&mut recovered.contents));
         let out = AccessOutlets {
             store: store.clone().recipient(),
             view: view.clone(),
@@ -130,7 +132,10 @@ impl Actors {
             changed: cluster.clone().recipient(),
             view: view.clone(),
         };
-        let registries = RegistriesActor::new(registries, parts.vault, outlets).start();
+        let vault = parts.vault.map(Arc::new);
+        let registries = RegistriesActor::new(registries, vault.clone(), outlets).start();
+        let outlets = ContentsOutlets { store: store.clone().recipient(), view: view.clone() };
+        let contents = ContentsActor::new(contents, vault, outlets).start();
         Self {
             store,
             store_health,
@@ -139,6 +144,7 @@ impl Actors {
             membership,
             cluster,
             registries,
+            contents,
             access,
             authority: parts.authority,
             view,

@@ -27,7 +27,7 @@ use shef_common::{
 };
 use tokio::{
     net::{TcpStream, UnixStream},
-    sync::{Semaphore, watch},
+    sync::{RwLock, Semaphore, watch},
 };
 
 use super::{actors::Actors, socket};
@@ -57,6 +57,7 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
         membership,
         cluster,
         registries,
+        contents,
         access,
         authority,
         view,
@@ -74,6 +75,8 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
         release_brake: membership.recipient(),
         backup: store.recipient(),
         registries: registries.recipient(),
+        contents: contents.recipient(),
+        content_uses: RwLock::default(),
         tokens: access.clone().recipient(),
         join: access.clone().recipient(),
         revoke: access.clone().recipient(),

@@ -113,6 +113,7 @@ fn recovering(services: &[&str]) -> (ClusterCore, Vec<Effect>) {
             .collect(),
         nodes: vec![(Version(1), node)],
         registries: vec![],
+        contents: vec![],
         tokens: vec![],
     };
     let leadership = Leadership { cluster: ClusterId::parse("0000000000000001").unwrap(), fence: ours() };

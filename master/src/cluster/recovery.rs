@@ -10,6 +10,7 @@ use shef_common::ids::{NodeName, ServiceName, Version};
 use super::events::{Effect, Event};
 use crate::{
     access::{RecoveredAccess, RecoveredToken},
+    contents::RecoveredContent,
     identity::{AuthorityRecord, RecoveredIdentity},
     registries::RecoveredRegistry,
     runner::{NodeRecord, OperateRefused, RegisterRefused},
@@ -25,6 +26,8 @@ pub struct Recovered {
     pub nodes: Vec<(Version, NodeRecord)>,
     /// What registries are shown, encrypted.
     pub registries: Vec<RecoveredRegistry>,
+    /// Contents of secrets and configs.
+    pub contents: Vec<RecoveredContent>,
     /// Tokens of the API.
     pub tokens: Vec<RecoveredToken>,
     /// The cluster's CA.

@@ -1,10 +1,12 @@
 //! The agents' calls. They are served before anything users ask.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::de::DeserializeOwned;
 use shef_common::{
+    contents::{ContentAnswer, ContentId, ContentQuery},
+    ids::NodeName,
     image::ImageRef,
     problem::{Code, Problem},
     protocol::{ImagesNeeded, ImagesQuery, Registration, Report, ReportAck},
@@ -17,6 +19,7 @@ use crate::{
     cluster::PhaseView,
     identity::{NotASpeaker, ReportCounts, Speaker, speaker},
     runner::{Register, RegisterRefused, TakeReport},
+    service::{ReplicaView, ServiceView},
 };
 
 /// The most bytes of an agent's body: a full report of 10,000 replicas fits, and a host with more assignments
@@ -52,11 +55,12 @@ fn speaks(request: &HttpRequest, api: &Api) -> Result<Option<Speaker>, ApiError>
 impl From<NotASpeaker> for ApiError {
     fn from(refused: NotASpeaker) -> Self {
         let code = match &refused {
-            NotASpeaker::Plain => Code::TlsRequired,
+            NotASpeaker::Plain | NotASpeaker::SecretInClear => Code::TlsRequired,
             NotASpeaker::Anonymous
             | NotASpeaker::NoHost(_)
             | NotASpeaker::OtherHost { .. }
             | NotASpeaker::NotItsOwn { .. }
+            | NotASpeaker::NotRecorded(_)
             | NotASpeaker::HasIdentity(_) => Code::NotAMember,
         };
         Problem::new(code, refused.to_string()).into()
@@ -153,6 +157,49 @@ pub async fn images(request: HttpRequest, payload: web::Payload, api: web::Data<
     }
     let needed: Vec<ImageRef> = asked.images.into_iter().filter(|image| needed.contains(image)).collect();
     Ok(HttpResponse::Ok().json(ImagesNeeded { needed }))
+}
+
+/// `POST /agent/v1/content`: what a replica that is placed on the host mounts, and nothing else.
+pub async fn content(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    let speaks = speaks(&request, &api)?;
+    let ContentQuery { node, content } = read(&request, payload, &api).await?;
+    speaks.unwrap_or(Speaker::Plain).may_have(&node, content.kind, &api.view.identities())?;
+    if !matches!(api.view.cluster().phase, PhaseView::Leading) {
+        return Err(Problem::new(Code::Recovering, "this master does not lead now; ask again").into());
+    }
+    if !is_mounted(&api, &node, &content) {
+        let detail = format!("no replica that is placed on {node} mounts {content}");
+        return Err(Problem::new(Code::ReplicaNotFound, detail).into());
+    }
+    match api.view.contents().get(&content).map(|held| held.content.clone()) {
+        Some(Ok(data)) => Ok(HttpResponse::Ok().json(ContentAnswer { data })),
+        Some(Err(reason)) => {
+            Err(Problem::new(Code::SecretKeyUnavailable, format!("{content}: {reason}")).into())
+        }
+        None => Err(Problem::new(Code::ContentNotFound, format!("{content} is not kept any more")).into()),
+    }
+}
+
+/// Whether a replica on `node` is of a generation that mounts `content`.
+fn is_mounted(api: &Api, node: &NodeName, content: &ContentId) -> bool {
+    let mut after = None;
+    loop {
+        let page = api.view.services(after.as_ref(), PAGE);
+        let mounts = |service: &Arc<ServiceView>| {
+            let uses = service.kept_contents.iter().filter(|mounted| mounted.content == *content);
+            let generations: BTreeSet<_> = uses.map(|mounted| mounted.generation).collect();
+            let is_there =
+                |replica: &ReplicaView| replica.node == *node && generations.contains(&replica.generation);
+            !generations.is_empty() && service.replica_states.iter().any(is_there)
+        };
+        if page.iter().any(mounts) {
+            return true;
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE => after = Some(last.spec.name.clone()),
+            Some(_) | None => return false,
+        }
+    }
 }
 
 /// How many services are looked at before others come to their turn.

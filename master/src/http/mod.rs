@@ -8,6 +8,7 @@ mod answer;
 mod backup;
 mod body;
 mod connections;
+mod contents;
 mod disk;
 mod error;
 mod events;
@@ -53,11 +54,12 @@ use shef_common::{
     shares::{Share, Shares},
     tls::Peer,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, watch};
 
 use crate::{
     access::{JoinRequest, MayChange, ReadmitRequest, RenewRequest, RevokeIdentity, TokenRequest},
     cluster::{AskService, CopyService, PhaseView, ToCluster},
+    contents::ContentRequest,
     identity::Authority,
     membership::ReleaseBrake,
     registries::RegistryRequest,
@@ -95,6 +97,10 @@ pub struct Api {
     pub cluster: Recipient<ToCluster>,
     /// Takes what registries are to be shown.
     pub registries: Recipient<RegistryRequest>,
+    /// Takes secrets and configs.
+    pub contents: Recipient<ContentRequest>,
+    /// Held to read while a spec that mounts contents is stored, and to write while contents are removed.
+    pub content_uses: RwLock<()>,
     /// The cluster's CA; `None`: its members speak plainly.
     pub authority: Option<Arc<Authority>>,
     /// Whether callers without a token are served.
@@ -263,6 +269,11 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(
             web::resource(shef_common::protocol::IMAGES_PATH)
                 .route(web::post().to(agents::images))
+                .default_service(wrong_method("POST".into())),
+        )
+        .service(
+            web::resource(shef_common::contents::CONTENT_PATH)
+                .route(web::post().to(agents::content))
                 .default_service(wrong_method("POST".into())),
         )
         .service(

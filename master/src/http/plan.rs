@@ -15,7 +15,7 @@ use shef_common::{
 use super::{
     Api, ApiError, RequestPermit,
     answer::{Answer, tagged},
-    body, params, spec,
+    body, contents, params, spec,
 };
 use crate::{
     cluster::CopyService,
@@ -28,8 +28,10 @@ pub async fn plan(request: HttpRequest, payload: web::Payload, api: web::Data<Ap
     let name: ServiceName = params::name(&request)?;
     params::query(&request, &[])?;
     let expect = params::expect(&request)?;
-    let spec = spec::read(body::object(&body::read(&request, payload, &api).await?)?, Some(&name))?;
+    let mut fields = body::object(&body::read(&request, payload, &api).await?)?;
     let _permit = RequestPermit::take(&api, &request)?;
+    let _uses = contents::resolve(&request, &api, &mut fields).await?;
+    let spec = spec::read(fields, Some(&name))?;
     preview(&api, &name, Request::Put { spec, expect }).await
 }
 

@@ -28,7 +28,7 @@ pub async fn command(request: HttpRequest, payload: web::Payload, api: web::Data
     };
     read(&request, payload, &api).await?.finish().map_err(ApiError::fields)?;
     let _permit = RequestPermit::take(&api, &request)?;
-    write(&api, &request, &name, Request::RolloutCommand { command, expect }, wait).await
+    write(&api, &request, &name, Request::RolloutCommand { command, expect }, None, wait).await
 }
 
 /// `POST /v1/services/{name}/slots/{slot}/release?wait=`, with `If-Match`
@@ -43,7 +43,7 @@ pub async fn release(request: HttpRequest, payload: web::Payload, api: web::Data
     let expect = params::expect(&request)?;
     read(&request, payload, &api).await?.finish().map_err(ApiError::fields)?;
     let _permit = RequestPermit::take(&api, &request)?;
-    write(&api, &request, &name, Request::Release { slot, expect }, wait).await
+    write(&api, &request, &name, Request::Release { slot, expect }, None, wait).await
 }
 
 /// `POST /v1/services/{name}/restart?wait=`, with `If-Match`
@@ -53,7 +53,7 @@ pub async fn restart(request: HttpRequest, payload: web::Payload, api: web::Data
     let expect = params::expect(&request)?;
     read(&request, payload, &api).await?.finish().map_err(ApiError::fields)?;
     let _permit = RequestPermit::take(&api, &request)?;
-    write(&api, &request, &name, Request::Restart { expect }, wait).await
+    write(&api, &request, &name, Request::Restart { expect }, None, wait).await
 }
 
 /// `POST /v1/services/{name}/rollback?wait=`, with `If-Match`: `{"generation": n}`, or nothing
@@ -65,7 +65,7 @@ pub async fn rollback(request: HttpRequest, payload: web::Payload, api: web::Dat
     let _permit = RequestPermit::take(&api, &request)?;
     let generation: Option<Generation> = fields.optional("generation");
     fields.finish().map_err(ApiError::fields)?;
-    write(&api, &request, &name, Request::RollBack { generation, expect }, wait).await
+    write(&api, &request, &name, Request::RollBack { generation, expect }, None, wait).await
 }
 
 /// No body is an empty one.

@@ -15,6 +15,7 @@ use super::{
     Api, ApiError, RequestPermit, access,
     answer::{Answer, tagged},
     body,
+    contents::{self, ContentsHeld},
     listing::{self, PageParts, ServiceParts},
     params, plan, spec,
 };
@@ -71,10 +72,12 @@ pub async fn replicas(request: HttpRequest, api: web::Data<Api>) -> Answer {
 pub async fn create(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     let query = params::query(&request, &["wait"])?;
     let wait = params::wait(&query)?;
-    let spec = spec::read(body::object(&body::read(&request, payload, &api).await?)?, None)?;
+    let mut fields = body::object(&body::read(&request, payload, &api).await?)?;
     let _permit = RequestPermit::take(&api, &request)?;
+    let uses = contents::resolve(&request, &api, &mut fields).await?;
+    let spec = spec::read(fields, None)?;
     let name = spec.name.clone();
-    write(&api, &request, &name, Request::Create { spec }, wait).await
+    write(&api, &request, &name, Request::Create { spec }, uses, wait).await
 }
 
 /// `PUT /v1/services/{name}?wait=&dry_run=`, with `If-Match`
@@ -83,13 +86,15 @@ pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api
     let query = params::query(&request, &["wait", "dry_run"])?;
     let (wait, dry_run) = (params::wait(&query)?, params::dry_run(&query)?);
     let expect = params::expect(&request)?;
-    let spec = spec::read(body::object(&body::read(&request, payload, &api).await?)?, Some(&name))?;
+    let mut fields = body::object(&body::read(&request, payload, &api).await?)?;
     let _permit = RequestPermit::take(&api, &request)?;
+    let uses = contents::resolve(&request, &api, &mut fields).await?;
+    let spec = spec::read(fields, Some(&name))?;
     let asked = Request::Put { spec, expect };
     if dry_run {
         plan::preview(&api, &name, asked).await
     } else {
-        write(&api, &request, &name, asked, wait).await
+        write(&api, &request, &name, asked, uses, wait).await
     }
 }
 
@@ -99,13 +104,15 @@ pub async fn patch(request: HttpRequest, payload: web::Payload, api: web::Data<A
     let query = params::query(&request, &["wait", "dry_run"])?;
     let (wait, dry_run) = (params::wait(&query)?, params::dry_run(&query)?);
     let expect = params::expect(&request)?;
-    let change = spec::read_change(body::object(&body::read(&request, payload, &api).await?)?)?;
+    let mut fields = body::object(&body::read(&request, payload, &api).await?)?;
     let _permit = RequestPermit::take(&api, &request)?;
+    let uses = contents::resolve(&request, &api, &mut fields).await?;
+    let change = spec::read_change(fields)?;
     let asked = Request::Change { change, expect };
     if dry_run {
         plan::preview(&api, &name, asked).await
     } else {
-        write(&api, &request, &name, asked, wait).await
+        write(&api, &request, &name, asked, uses, wait).await
     }
 }
 
@@ -195,9 +202,11 @@ pub(super) async fn write(
     by: &HttpRequest,
     name: &ServiceName,
     request: Request,
+    uses: ContentsHeld<'_>,
     wait: Option<std::time::Duration>,
 ) -> Answer {
     let accepted = ask(api, by, name, request).await?;
+    drop(uses);
     let mut missing = Vec::new();
     let mut converged = None;
     if let Some(wait) = wait {

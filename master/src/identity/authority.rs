@@ -84,7 +84,9 @@ pub fn effective_mode(configured: Option<TlsMode>, has_authority: bool, is_new: 
 /// Whether a store is one of a new cluster: it knows no service, no host and no registry.
 #[must_use]
 pub fn is_new_store(records: &[Record]) -> bool {
-    !records.iter().any(|record| matches!(record.key, Key::Service(..) | Key::Node(_) | Key::Registry(_)))
+    !records.iter().any(|record| {
+        matches!(record.key, Key::Service(..) | Key::Node(_) | Key::Registry(_) | Key::Content(_))
+    })
 }
 
 /// The cluster's CA; `None`: members speak plainly. A store without it gets back the one that the data

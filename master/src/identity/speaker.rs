@@ -1,6 +1,7 @@
 //! For whom a call of an agent speaks: for the host that its certificate names, and for no other.
 
 use shef_common::{
+    contents::ContentKind,
     endpoint::Endpoint,
     ids::{ClusterId, NodeName, NodeUid},
     protocol::{Registration, Report},
@@ -81,6 +82,15 @@ pub enum NotASpeaker {
         /// What it has registered as.
         other: String,
     },
+    /// The store has lost the record of its host.
+    #[error("host {0} has to register first")]
+    NotRecorded(NodeUid),
+    /// It asks for a secret without TLS.
+    #[error(
+        "secrets are sent over TLS alone, and this host has no identity: let it join with a token, which \
+         `shef token join` prints on a master"
+    )]
+    SecretInClear,
     /// It is about a host that has an identity, and shows none.
     #[error("host {0} has an identity by now, and speaks by it alone")]
     HasIdentity(NodeName),
@@ -158,6 +168,28 @@ impl Speaker {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Whether it may have a content of this kind that a replica on `node` mounts.
+    ///
+    /// # Errors
+    /// [`NotASpeaker`]
+    pub fn may_have(
+        &self,
+        node: &NodeName,
+        kind: ContentKind,
+        identities: &IdentityTable,
+    ) -> Result<(), NotASpeaker> {
+        match (self, kind) {
+            (Self::Member { node: own, .. }, _) if own == node => Ok(()),
+            (Self::Member { node: own, .. }, _) => {
+                Err(NotASpeaker::OtherHost { own: own.clone(), other: node.to_string() })
+            }
+            (Self::Unrecorded { uid, .. }, _) => Err(NotASpeaker::NotRecorded(uid.clone())),
+            (Self::Plain, _) if identities.has(node) => Err(NotASpeaker::HasIdentity(node.clone())),
+            (Self::Plain, ContentKind::Secret) => Err(NotASpeaker::SecretInClear),
+            (Self::Plain, ContentKind::Config) => Ok(()),
         }
     }
 

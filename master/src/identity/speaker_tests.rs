@@ -116,3 +116,23 @@ fn a_report_counts_for_a_name_that_is_recorded_alone() {
     assert_eq!(member.may_report(&report("h2"), &known), Ok(ReportCounts::Now));
     assert!(member.may_report(&report("h1"), &known).is_err());
 }
+
+#[test]
+fn a_host_is_given_what_its_own_replicas_mount_and_no_secret_without_its_identity() {
+    let identities = table(&[(UID, "h0", false), (OTHER, "h1", false)]);
+    let (own, unrecorded) = (speaks(identity(UID), &identities), speaks(identity(UID), &table(&[])));
+    for kind in ContentKind::ALL {
+        let may_have = |speaker: &Speaker, node: &str| speaker.may_have(&name(node), kind, &identities);
+        let own = own.as_ref().unwrap();
+        assert_eq!(may_have(own, "h0"), Ok(()));
+        assert!(matches!(may_have(own, "h1"), Err(NotASpeaker::OtherHost { .. })));
+        let unrecorded = unrecorded.as_ref().unwrap();
+        assert_eq!(may_have(unrecorded, "h0"), Err(NotASpeaker::NotRecorded(uid(UID))));
+        assert_eq!(may_have(&Speaker::Plain, "h0"), Err(NotASpeaker::HasIdentity(name("h0"))));
+        let plain = match kind {
+            ContentKind::Secret => Err(NotASpeaker::SecretInClear),
+            ContentKind::Config => Ok(()),
+        };
+        assert_eq!(may_have(&Speaker::Plain, "h2"), plain);
+    }
+}

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use shef_common::{ids::NodeName, policy::Policy, protocol::HostInfo};
+use shef_common::{endpoint::Endpoint, ids::NodeName, policy::Policy, protocol::HostInfo};
 
 /// What a host is, as its agent described it when it registered last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct HostFacts {
     pub labels: BTreeMap<String, String>,
     /// Which fields of templates its agent understands beyond those of the first version.
     pub understands: BTreeSet<String>,
+    /// Whether its agent is called over TLS, and proves who it is.
+    pub speaks_tls: bool,
     /// What services may ask of it; `None`: everything.
     pub policy: Option<Policy>,
 }
@@ -35,6 +37,7 @@ impl From<&HostInfo> for HostFacts {
             arch: host.arch.clone(),
             labels: host.labels.clone(),
             understands: BTreeSet::new(),
+            speaks_tls: Endpoint::parse(&host.agent_url).is_some_and(|endpoint| endpoint.member.is_some()),
             policy: host.policy.clone(),
         }
     }

@@ -37,7 +37,7 @@ pub struct RegistriesActor {
     core: RegistriesCore,
     initial: Vec<Effect>,
     /// Or why there is none.
-    vault: Result<Vault, KeyError>,
+    vault: Result<Arc<Vault>, KeyError>,
     out: RegistriesOutlets,
     calls: Calls<Result<Stored, RegistryRefused>>,
 }
@@ -47,7 +47,7 @@ impl RegistriesActor {
     #[must_use]
     pub fn new(
         recovered: Vec<RecoveredRegistry>,
-        vault: Result<Vault, KeyError>,
+        vault: Result<Arc<Vault>, KeyError>,
         out: RegistriesOutlets,
     ) -> Self {
         let (core, initial) = RegistriesCore::recover(recovered, |host, record| open(&vault, host, record));
@@ -86,7 +86,7 @@ impl RegistriesActor {
 }
 
 fn open(
-    vault: &Result<Vault, KeyError>,
+    vault: &Result<Arc<Vault>, KeyError>,
     host: &RegistryHost,
     record: &RegistryRecord,
 ) -> Result<Credentials, Arc<str>> {

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::{
+    aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    hmac,
+};
 use shef_common::registry::{Credentials, RegistryHost};
 
 /// How many bytes a key has.
@@ -11,7 +14,10 @@ pub const KEY_BYTES: usize = 32;
 pub const NONCE_BYTES: usize = NONCE_LEN;
 
 /// Encrypts and decrypts under one key.
-pub struct Vault(LessSafeKey);
+pub struct Vault {
+    seals: LessSafeKey,
+    marks: hmac::Key,
+}
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,7 +29,10 @@ impl Vault {
     /// Over `key`; `None` for a key of another length than [`KEY_BYTES`].
     #[must_use]
     pub fn new(key: &[u8]) -> Option<Self> {
-        Some(Self(LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, key).ok()?)))
+        let seals = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, key).ok()?);
+        // One key for one purpose: this one is made from the other.
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"shef: marks of contents");
+        Some(Self { seals, marks: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()) })
     }
 
     /// The password in its encrypted form, as hexadecimal digits: the nonce, then what it
@@ -40,13 +49,24 @@ impl Vault {
         Some(Credentials { username: username.to_owned(), password: String::from_utf8(password).ok()? })
     }
 
+    /// What tells `bytes` from others, as 64 hexadecimal digits. Without the key nobody can try out which
+    /// bytes have it.
+    #[must_use]
+    pub fn mark(&self, label: &str, bytes: &[u8]) -> String {
+        let mut context = hmac::Context::with_key(&self.marks);
+        context.update(&(label.len() as u64).to_be_bytes());
+        context.update(label.as_bytes());
+        context.update(bytes);
+        hex(context.sign().as_ref())
+    }
+
     /// `bytes` in their encrypted form, as hexadecimal digits: the nonce, then what it encrypts. Bound to
     /// `label`, which says what they are: under another one they cannot be decrypted. Labels of registries
     /// have a line break.
     #[must_use]
     pub fn seal_bytes(&self, label: &str, mut bytes: Vec<u8>, nonce: [u8; NONCE_BYTES]) -> Option<String> {
         let unique = Nonce::assume_unique_for_key(nonce);
-        self.0.seal_in_place_append_tag(unique, Aad::from(label.as_bytes()), &mut bytes).ok()?;
+        self.seals.seal_in_place_append_tag(unique, Aad::from(label.as_bytes()), &mut bytes).ok()?;
         Some(hex(&nonce) + &hex(&bytes))
     }
 
@@ -57,7 +77,7 @@ impl Vault {
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>()?;
         let mut sealed = sealed.to_vec();
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        Some(self.0.open_in_place(nonce, Aad::from(label.as_bytes()), &mut sealed).ok()?.to_vec())
+        Some(self.seals.open_in_place(nonce, Aad::from(label.as_bytes()), &mut sealed).ok()?.to_vec())
     }
 }
 
@@ -68,18 +88,18 @@ fn label(host: &RegistryHost, username: &str) -> String {
 
 /// `bytes` as hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string never fails.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits =
-        text.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).ok().filter(|two| two.len() == 2));
-    digits.map(|two| u8::from_str_radix(two?, 16).ok()).collect()
+    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let pair = |two: &[u8]| match two {
+        [high, low] => Some(value(*high)? << 4 | value(*low)?),
+        _ => None,
+    };
+    text.as_bytes().chunks(2).map(pair).collect()
 }
 
 #[cfg(test)]
@@ -114,6 +134,20 @@ mod tests {
             changed[place] ^= 1 << bit;
             prop_assert_eq!(open(&key, "a.b:1", &username, &hex(&changed)), None);
             prop_assert_eq!(open(&key, "a.b:1", &username, &sealed[..at.index(sealed.len())]), None);
+        }
+    }
+
+    #[test]
+    fn the_same_bytes_have_the_same_mark_under_one_key_and_label_alone() {
+        let vault = |key: u8| Vault::new(&[key; 32]).unwrap();
+        let mark = vault(1).mark("secret/db", b"hush");
+        assert_eq!((mark.len(), vault(1).mark("secret/db", b"hush")), (64, mark.clone()));
+        for other in [
+            vault(2).mark("secret/db", b"hush"),
+            vault(1).mark("secret/d", b"bhush"),
+            vault(1).mark("secret/db", b"hush2"),
+        ] {
+            assert_ne!(other, mark);
         }
     }
 

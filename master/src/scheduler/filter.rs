@@ -32,6 +32,8 @@ pub enum Dropped {
     Flapping,
     /// Its agent does not understand all of the template.
     OldAgent,
+    /// Its agent does not speak TLS, and there are secrets to be sent.
+    NoTls,
     /// It runs no images of the template's platform.
     Platform,
     /// Its policy refuses the demand of this index.
@@ -116,6 +118,9 @@ impl Asked<'_> {
             if !self.requires.needs.is_subset(&facts.understands) {
                 return Err(Dropped::OldAgent);
             }
+            if self.requires.has_secrets && !facts.speaks_tls {
+                return Err(Dropped::NoTls);
+            }
             if self.requires.platform.as_ref().is_some_and(|platform| !constraint::runs(platform, facts)) {
                 return Err(Dropped::Platform);
             }
@@ -176,6 +181,10 @@ impl Asked<'_> {
                 let (run, understand) =
                     if count == 1 { ("runs an agent", "does") } else { ("run agents", "do") };
                 format!("{run} of an older version, which {understand} not understand all of {fields}")
+            }
+            Dropped::NoTls => {
+                let (run, do_not) = if count == 1 { ("runs an agent", "does") } else { ("run agents", "do") };
+                format!("{run} that {do_not} not speak TLS, without which no secrets are sent")
             }
             Dropped::Platform => {
                 let platform = self.requires.platform.as_ref().map(ToString::to_string).unwrap_or_default();

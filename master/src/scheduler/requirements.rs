@@ -44,6 +44,8 @@ pub struct Requirements {
     pub platform: Option<Platform>,
     /// The fields of its template that only newer agents understand.
     pub needs: BTreeSet<String>,
+    /// Whether it mounts secrets: they are sent over TLS alone.
+    pub has_secrets: bool,
     /// What it asks of its host that a policy may refuse.
     pub demands: Arc<[Demand]>,
     /// The most memory that it may take, in bytes; 0: without a limit.
@@ -91,6 +93,7 @@ impl From<&Template> for Requirements {
             assignment_bytes: assignment_bytes(template),
             platform: template.platform.clone(),
             needs: fields::needed(template, fields::newer()),
+            has_secrets: !template.secrets.is_empty(),
             demands: Demand::of(template).into(),
             memory_limit_bytes: template.resources.limit.memory_bytes,
         }

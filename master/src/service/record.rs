@@ -21,7 +21,10 @@ use super::{
     rollout::state::{Ended, Kept, Probation, Rollout},
     slot_set::SlotSet,
 };
-use crate::scheduler::{Claim, LoadChange, Requirements};
+use crate::{
+    contents::ContentUse,
+    scheduler::{Claim, LoadChange, Requirements},
+};
 
 /// One service as it is stored. Only the master writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -153,6 +156,12 @@ impl ServiceRecord {
             [Some(template.image.clone()), by_digest].into_iter().flatten()
         });
         images.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The contents that every generation mounts which runs, or can be gone back to.
+    #[must_use]
+    pub fn kept_contents(&self) -> Vec<ContentUse> {
+        self.generations().flat_map(|(generation, template)| ContentUse::of(generation, template)).collect()
     }
 
     /// Whether it is to be noted which bytes the image's name stands for in a

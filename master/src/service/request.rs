@@ -6,6 +6,7 @@ mod spec;
 use serde_json::{Map, Value};
 use shef_common::{
     clock::WallMs,
+    contents::ContentId,
     ids::{Generation, NodeName, Slot, Version},
     problem::FieldError,
     protocol::Assignment,
@@ -60,6 +61,8 @@ pub enum Request {
         /// The condition on the version.
         expect: Expect,
     },
+    /// Mount this content wherever the spec mounts its name.
+    Remount(ContentId),
     /// Replace every replica by a new one of the same template.
     Restart {
         /// The condition on the version.
@@ -193,6 +196,7 @@ impl Request {
             | Self::Put { .. }
             | Self::Scale { .. }
             | Self::Change { .. }
+            | Self::Remount(_)
             | Self::Restart { .. } => true,
             // What hosts hold is there, and what is deleted, led or gone back to becomes no larger.
             Self::RollBack { .. }
@@ -208,7 +212,11 @@ impl Request {
     /// Whether a record may be of a new generation after it.
     const fn may_begin_a_generation(&self) -> bool {
         match self {
-            Self::Create { .. } | Self::Put { .. } | Self::Change { .. } | Self::Restart { .. } => true,
+            Self::Create { .. }
+            | Self::Put { .. }
+            | Self::Change { .. }
+            | Self::Remount(_)
+            | Self::Restart { .. } => true,
             Self::Scale { .. }
             | Self::Rebalance { .. }
             | Self::RolloutCommand { .. }
@@ -295,6 +303,10 @@ impl Request {
                 check(expect)?;
                 let spec = live.spec.patched(&change.0).map_err(Refused::Invalid)?;
                 Ok(replace(live, &spec, now, terms))
+            }
+            Self::Remount(content) => {
+                let live = live.ok_or(Refused::NotFound)?;
+                Ok(replace(live, &live.spec.with_content(content), now, terms))
             }
             Self::Rebalance { per_minute } => {
                 let live = live.ok_or(Refused::NotFound)?;

@@ -25,7 +25,7 @@ use super::{
     slot_set::SlotSet,
     slots::{Slots, free_slots, slots},
 };
-use crate::{membership::Standing, scheduler::Refusal};
+use crate::{contents::ContentUse, membership::Standing, scheduler::Refusal};
 
 /// A service with its state and all its replicas.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -57,6 +57,9 @@ pub struct ServiceHead {
     /// The images of every kept generation, by name and by digest. Not shown.
     #[serde(skip)]
     pub kept_images: Vec<ImageRef>,
+    /// What every kept generation mounts of secrets and configs. Not shown.
+    #[serde(skip)]
+    pub kept_contents: Vec<ContentUse>,
     /// Which bytes the image's name stands for in this generation, once a host has fetched it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<ImageDigest>,
@@ -243,6 +246,7 @@ pub fn view(
         spec: record.spec.clone(),
         generation: record.generation,
         kept_images: record.kept_images(),
+        kept_contents: record.kept_contents(),
         image_digest: record.image_digest(record.generation).cloned(),
         differing_images: shown.differing_images(record.generation),
         observed_generation: observed_generation(record),

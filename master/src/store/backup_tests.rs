@@ -53,6 +53,7 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
         "[a-z]{1,9}".prop_map(|name| Key::head(ServiceName::parse(&name).unwrap())),
         "[a-z]{1,9}".prop_map(|name| Key::Node(NodeName::parse(&name).unwrap())),
         "[a-z]{1,9}:[1-9]{1,4}".prop_map(|host| Key::Registry(host.parse().unwrap())),
+        "(secret|config)/[A-Za-z0-9]{1,9}/[0-9a-f]{32}".prop_map(|key| key.parse().unwrap()),
         (0_u64..99).prop_map(|uid| Key::Identity(format!("{uid:016x}").parse().unwrap())),
         Just(Key::Authority),
         Just(Key::Stats),

@@ -4,7 +4,8 @@ use std::{fmt, str::FromStr};
 
 use shef_common::{
     bounds::{self, InvalidNumber},
-    ids::{Generation, InvalidId, NodeName, NodeUid, ServiceName, TokenName},
+    contents::{ContentId, ContentKind},
+    ids::{ContentName, ContentVersion, Generation, InvalidId, NodeName, NodeUid, ServiceName, TokenName},
     registry::{InvalidRegistry, RegistryHost},
 };
 
@@ -43,6 +44,7 @@ impl fmt::Display for Key {
             Self::Token(name) => write!(f, "token/{name}"),
             Self::Authority => f.write_str("authority/ca"),
             Self::Identity(uid) => write!(f, "identity/{uid}"),
+            Self::Content(ContentId { kind, name, version }) => write!(f, "{kind}/{name}/{version}"),
             Self::Stats => f.write_str("stats"),
         }
     }
@@ -58,6 +60,8 @@ impl FromStr for Key {
             Some(("token", name)) => Ok(Self::Token(TokenName::parse(name)?)),
             Some(("identity", uid)) => Ok(Self::Identity(NodeUid::parse(uid)?)),
             Some(("authority", "ca")) => Ok(Self::Authority),
+            Some(("secret", rest)) => content_key(text, ContentKind::Secret, rest),
+            Some(("config", rest)) => content_key(text, ContentKind::Config, rest),
             None if text == "stats" => Ok(Self::Stats),
             _ => Err(unknown(text)),
         }
@@ -66,6 +70,13 @@ impl FromStr for Key {
 
 fn unknown(text: &str) -> InvalidKey {
     InvalidKey::Unknown(text.chars().take(80).collect())
+}
+
+/// The key of a content; `rest` is what stands behind the first slash of `text`.
+fn content_key(text: &str, kind: ContentKind, rest: &str) -> Result<Key, InvalidKey> {
+    let (name, version) = rest.split_once('/').ok_or_else(|| unknown(text))?;
+    let (name, version) = (ContentName::parse(name)?, ContentVersion::parse(version)?);
+    Ok(Key::Content(ContentId { kind, name, version }))
 }
 
 /// The key of a part of a service; `rest` is what stands behind the first slash of `text`.
@@ -104,6 +115,8 @@ mod tests {
             "token/ci",
             "authority/ca",
             "identity/00000000000000a1",
+            "secret/db.key/0123456789abcdef0123456789abcdef",
+            "config/nginx.conf/0123456789abcdef0123456789abcdef",
             "stats",
         ] {
             assert_eq!(text.parse::<Key>().unwrap().to_string(), text);
@@ -135,6 +148,9 @@ mod tests {
             ("stats/", "unknown"),
             ("authority/", "unknown"),
             ("identity/h1", "name"),
+            ("secret/db", "unknown"),
+            ("secret/db/1", "name"),
+            ("config/-/0123456789abcdef0123456789abcdef", "name"),
             ("lease/x", "unknown"),
         ] {
             assert_eq!(text.parse::<Key>().map_err(kind), Err(wrong), "{text}");

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use serde::Serialize;
 use shef_common::{
+    contents::ContentId,
     ids::{Generation, NodeName, NodeUid, ServiceName, TokenName, Version},
     registry::RegistryHost,
 };
@@ -24,6 +25,8 @@ pub enum Key {
     Authority,
     /// The identity of a host: its key and name.
     Identity(NodeUid),
+    /// One content of a secret or config.
+    Content(ContentId),
     /// The counters of `/stats`.
     Stats,
 }
@@ -56,6 +59,7 @@ impl Key {
             | Self::Token(_)
             | Self::Authority
             | Self::Identity(_)
+            | Self::Content(_)
             | Self::Stats => None,
         }
     }
@@ -66,7 +70,7 @@ impl Key {
     pub const fn binds_cluster(&self) -> bool {
         match self {
             Self::Service(..) | Self::Node(_) | Self::Authority => true,
-            Self::Registry(_) | Self::Token(_) | Self::Identity(_) | Self::Stats => false,
+            Self::Registry(_) | Self::Token(_) | Self::Identity(_) | Self::Content(_) | Self::Stats => false,
         }
     }
 }

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::{
     access::{TokenTable, TokenView},
     cluster::PhaseView,
+    contents::ContentTable,
     events::{Change, Events, host_changes, service_changes},
     identity::IdentityTable,
     membership::{BrakeState, Standing},
@@ -75,6 +76,7 @@ pub struct ClusterView {
     hosts: RwLock<BTreeMap<NodeName, Host>>,
     cluster: RwLock<ClusterState>,
     registries: RwLock<Arc<[RegistryView]>>,
+    contents: RwLock<Arc<ContentTable>>,
     tokens: RwLock<(Arc<[TokenView]>, Arc<TokenTable>)>,
     identities: RwLock<Arc<IdentityTable>>,
     version: AtomicU64,
@@ -213,6 +215,17 @@ impl ClusterView {
     #[must_use]
     pub fn registries(&self) -> Arc<[RegistryView]> {
         read(&self.registries).clone()
+    }
+
+    /// Shows which contents of secrets and configs are kept.
+    pub fn show_contents(&self, table: Arc<ContentTable>) {
+        *write(&self.contents) = table;
+    }
+
+    /// Which contents of secrets and configs are kept.
+    #[must_use]
+    pub fn contents(&self) -> Arc<ContentTable> {
+        read(&self.contents).clone()
     }
 
     /// Shows how often hosts report.

@@ -98,6 +98,7 @@ pub(crate) fn service(name: &str, nodes: &[&str]) -> (ServiceName, Option<Servic
         probation: None,
         history: Vec::new(),
         kept_images: Vec::new(),
+        kept_contents: Vec::new(),
         created: WallMs(1),
         updated: WallMs(1),
     };

@@ -20,7 +20,7 @@ use shef_common::{
 };
 
 use super::models::policy_body;
-use crate::engine::{CreateOrder, WantedImage};
+use crate::engine::{BoundFile, CreateOrder, WantedImage};
 
 /// Networks that every engine has, and that are never made.
 const OWN_NETWORKS: [&str; 3] = ["bridge", "host", "none"];
@@ -95,7 +95,8 @@ fn host_config(order: &CreateOrder, network: Option<String>) -> HostConfig {
     let limit = template.resources.limit;
     let cluster = order.labels.get(labels::CLUSTER);
     let mounts = template.mounts.iter().filter(|mount| tmpfs(mount).is_none());
-    let mounts: Vec<MountBody> = mounts.map(|mount| mount_body(mount, cluster)).collect();
+    let mounts = mounts.map(|mount| mount_body(mount, cluster));
+    let mounts: Vec<MountBody> = mounts.chain(order.files.iter().map(file_body)).collect();
     HostConfig {
         restart_policy: Some(policy_body(order.policy)),
         init: Some(template.init),
@@ -219,6 +220,17 @@ fn mount_body(mount: &Mount, cluster: Option<&String>) -> MountBody {
     }
 }
 
+/// Without its source such a container neither starts nor is made.
+fn file_body(file: &BoundFile) -> MountBody {
+    MountBody {
+        typ: Some(MountType::BIND),
+        source: Some(file.source.clone()),
+        target: Some(file.target.clone()),
+        read_only: Some(true),
+        ..Default::default()
+    }
+}
+
 /// A tmpfs with options, as the engine takes it: its path and all of its options. Engines before 27 take no
 /// options of a mount.
 fn tmpfs(mount: &Mount) -> Option<(String, String)> {
@@ -324,7 +336,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::engine::RestartPolicy;
+    use crate::{engine::RestartPolicy, files::files_of};
 
     /// Something else than the default in every field that a template has, at any depth.
     fn everything() -> Value {
@@ -355,6 +367,10 @@ mod tests {
                 {"type": "tmpfs", "target": "/t", "size_bytes": 4_096, "mode": 1_023,
                     "mount_options": ["exec"]},
             ],
+            "secrets": [{"source": "s", "version": "0123456789abcdef0123456789abcdef", "target": "t",
+                "uid": 1, "gid": 1, "mode": 256}],
+            "configs": [{"source": "c", "version": "0123456789abcdef0123456789abcdef", "target": "t",
+                "uid": 1, "gid": 1, "mode": 256}],
             "networks": [{"name": "n", "aliases": ["a"], "ipv4_address": "10.1.0.9",
                 "ipv6_address": "fd00::9"}],
             "resources": {
@@ -426,12 +442,14 @@ mod tests {
     /// The create request for a template.
     fn config_for(template: Template) -> Value {
         let service = ServiceName::parse("web").unwrap();
+        let files = files_of(&template, "/run/shef/secrets/00000000000000a1");
         let order = CreateOrder {
             replica: ReplicaId::new(&service, 1),
             image: template.image.clone(),
             template: template.into(),
             labels: HashMap::new(),
             policy: RestartPolicy::UnlessStopped,
+            files,
         };
         let body = create_body(&order, Some("id-of-n".to_owned()));
         serde_json::to_value((create_options(&order), body)).unwrap()

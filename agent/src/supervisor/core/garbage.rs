@@ -1,4 +1,5 @@
-//! Networks that shef has made, and that nothing on the host needs any more.
+//! Networks that shef has made, and that nothing on the host needs any more. Files of secrets and configs
+//! that nothing mounts are removed at the same moment.
 //!
 //! An engine has addresses for about thirty networks, so those that are left behind keep a host from starting
 //! anything on a new one. They are removed when the host has nothing else to do: a network is made together
@@ -7,7 +8,10 @@
 
 use std::collections::BTreeSet;
 
-use shef_common::clock::{DurationMs, MonoMs, Now};
+use shef_common::{
+    clock::{DurationMs, MonoMs, Now},
+    spec::Template,
+};
 
 use super::{Core, Effect};
 use crate::engine::EngineError;
@@ -31,6 +35,12 @@ impl Core {
         self.garbage.due.get_or_insert(now.mono + SWEEPS_AFTER);
     }
 
+    /// The templates of the replicas that are not gone.
+    pub fn held_templates(&self) -> impl Iterator<Item = &Template> {
+        let held = self.replicas.values().filter(|replica| !replica.is_gone());
+        held.filter_map(|replica| replica.order.assignment()).map(|assignment| &*assignment.template)
+    }
+
     pub(super) fn sweeps_at(&self) -> Option<MonoMs> {
         self.garbage.due.filter(|_| self.engine.is_up() && self.has_listed() && !self.garbage.sweeping)
     }
@@ -48,9 +58,7 @@ impl Core {
             self.garbage.due = Some(now.mono + SWEEPS_AFTER);
             return;
         }
-        let held = self.replicas.values().filter(|replica| !replica.is_gone());
-        let networks =
-            held.filter_map(|replica| replica.order.assignment()).flat_map(|of| &of.template.networks);
+        let networks = self.held_templates().flat_map(|template| &template.networks);
         let needed: BTreeSet<String> = networks.map(|network| network.name.clone()).collect();
         self.garbage.due = None;
         self.garbage.sweeping = true;

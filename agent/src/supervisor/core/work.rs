@@ -11,7 +11,7 @@ use crate::{
     engine::CreateOrder,
     supervisor::{
         replica::{DesiredState, Lane, Step, Work},
-        restarts::policy_for,
+        restarts::{policy_for, rule_of},
     },
 };
 
@@ -116,7 +116,8 @@ impl Core {
                     template: assignment.template.clone(),
                     image: assignment.image(),
                     labels: labels::of(cluster, epoch, assignment),
-                    policy: policy_for(&assignment.template.restart),
+                    policy: policy_for(&rule_of(&assignment.template)),
+                    files: Vec::new(),
                 })),
                 (Some(_), None) | (None, _) => return,
             },

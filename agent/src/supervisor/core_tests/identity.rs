@@ -74,6 +74,7 @@ fn unknown(world: &mut World) -> shef_common::protocol::Assignment {
         image: held.image(),
         labels: labels::of(&cluster(), Epoch(1), &held),
         policy: RestartPolicy::UnlessStopped,
+        files: Vec::new(),
     };
     let mut container = made(&order, "found".into());
     container.state = ContainerState::Running;

@@ -115,6 +115,8 @@ pub struct World {
     pub next_id: u64,
     /// Those that may be stopped without an order.
     pub rests: BTreeSet<ReplicaId>,
+    /// Whether no master brings the contents of secrets.
+    pub lacks_contents: bool,
 }
 
 impl EffectHandler for World {
@@ -233,6 +235,7 @@ impl World {
             tickets: 0,
             next_id: 0,
             rests: BTreeSet::new(),
+            lacks_contents: false,
         };
         world.containers.insert("foreign".into(), Self::foreign("foreign"));
         world.feed(Event::Begin);

@@ -108,6 +108,7 @@ impl Replica {
     pub fn started(&mut self, outcome: Result<(), EngineError>, event_seen: bool, now: Now) {
         match outcome {
             Ok(()) => {
+                self.attempts.refusals = 0;
                 if let (Seen::Present { state, .. }, false) = (&mut self.seen, event_seen) {
                     *state = ContainerState::Running;
                     self.restart_at = None;
@@ -232,7 +233,15 @@ impl Replica {
                 self.outside.ends_incident();
                 self.seen = Seen::Unknown;
             }
-            error => otherwise(self, error, now),
+            // Nothing was done: it is tried again.
+            error @ EngineError::NotYet(_) => {
+                self.status.reason = Some(error.reason());
+                self.refused(now);
+            }
+            error @ (EngineError::NoSuchContainer(_)
+            | EngineError::NoSuchImage(_)
+            | EngineError::NameTaken(_)
+            | EngineError::Refused(_)) => otherwise(self, error, now),
         }
     }
 

@@ -28,6 +28,7 @@ impl Template {
         self.host_settings(&mut rules);
         Port::rules(&self.ports, &mut rules);
         Mount::rules(&self.mounts, &mut rules);
+        self.content_rules(&mut rules);
         Network::rules(&self.networks, &mut rules);
         if let Some(Network { name, .. }) = self.networks.iter().find(|network| network.is_alone()) {
             if !self.ports.is_empty() {

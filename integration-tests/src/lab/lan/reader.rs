@@ -86,6 +86,8 @@ struct Shell {
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
     directory: TempDir,
+    /// Where secrets and configs lie: in memory, as on hosts of which `/run` is.
+    _memory: TempDir,
     socket: String,
 }
 
@@ -102,12 +104,14 @@ impl Shell {
         command.args(["--", "unshare", "--mount", "--propagation", "slave", "--", "sh", "-c", START]);
         command.env_clear().env("PATH", format!("{programs}:{}", host.release.path()));
         command.env("HOME", &home).env("LANG", "C.UTF-8").env("DOCKER_HOST", &url).current_dir(&home);
+        let memory = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+        command.env("SHEF_AGENT_SECRETS_DIR", memory.path());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().expect("a shell");
         let input = process.stdin.take().expect("its input");
         let output = BufReader::new(process.stdout.take().expect("its output")).lines();
         let socket = url.trim_start_matches("unix://").to_owned();
-        Self { _process: process, input, output, directory, socket }
+        Self { _process: process, input, output, directory, _memory: memory, socket }
     }
 
     /// Runs commands: how the last one that failed ended, and what all of them printed.

@@ -7,12 +7,13 @@ use serde::Serialize;
 use serde_json::Value;
 use shef_common::{
     clock::{DurationMs, WallMs},
-    ids::{ClusterId, Epoch, LeaderId, NodeName, ServiceName, TokenName},
+    ids::{ClusterId, ContentName, Epoch, LeaderId, NodeName, ServiceName, TokenName},
     registry::RegistryHost,
 };
 
 use crate::{
     access::TokenView,
+    http::contents::ContentView,
     membership::Standing,
     registries::RegistryView,
     runner::NodeView,
@@ -75,6 +76,27 @@ pub struct RegistryList {
 pub struct DeletedRegistry {
     /// The registry.
     deleted: RegistryHost,
+}
+
+/// The secrets.
+#[derive(Serialize, JsonSchema)]
+pub struct SecretList {
+    /// In the order of their names.
+    secrets: Vec<ContentView>,
+}
+
+/// The configs.
+#[derive(Serialize, JsonSchema)]
+pub struct ConfigList {
+    /// In the order of their names.
+    configs: Vec<ContentView>,
+}
+
+/// A secret or config that was removed.
+#[derive(Serialize, JsonSchema)]
+pub struct DeletedContent {
+    /// Its name.
+    deleted: ContentName,
 }
 
 /// The tokens of the API.

@@ -27,6 +27,8 @@ pub enum Tag {
     Cluster,
     /// Credentials of registries.
     Registries,
+    /// Secrets and configs.
+    Secrets,
     /// Tokens of the API.
     Tokens,
     /// The master's process.
@@ -37,13 +39,14 @@ pub enum Tag {
 
 impl Tag {
     /// Every tag, in the order of documents.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Services,
         Self::Rollouts,
         Self::Replicas,
         Self::Nodes,
         Self::Cluster,
         Self::Registries,
+        Self::Secrets,
         Self::Tokens,
         Self::Server,
         Self::DockerShef,
@@ -58,6 +61,7 @@ impl Tag {
             Self::Nodes => ("Nodes", "Hosts: state and maintenance."),
             Self::Cluster => ("Cluster", "The cluster as a whole: leader, events, images, backup, sums."),
             Self::Registries => ("Registries", "Credentials of private registries."),
+            Self::Secrets => ("Secrets and configs", "Contents that services mount as files."),
             Self::Tokens => ("Tokens", "Who may call, and what for."),
             Self::Server => ("Server", "Health and documents of this master."),
             Self::DockerShef => ("docker-shef", "docker-shef's API, with its bodies and messages."),

@@ -1,5 +1,6 @@
 //! The calls of `/v1`, and those without a family.
 
+mod contents;
 mod hosts;
 mod replicas;
 mod services;
@@ -8,7 +9,10 @@ mod tokens;
 use actix_web::web;
 use shef_common::problem::Code;
 
-use self::{hosts::host_calls, replicas::replica_calls, services::service_calls, tokens::token_calls};
+use self::{
+    contents::content_calls, hosts::host_calls, replicas::replica_calls, services::service_calls,
+    tokens::token_calls,
+};
 use super::super::{backup, disk, events, health, nodes, openapi::bodies, registries, services::Written};
 use super::call::{ADMIN, Body, Call, OPERATOR, Param, Tag, VIEWER};
 use crate::access::Need;
@@ -88,6 +92,7 @@ pub fn calls() -> Vec<Call> {
     calls.extend(replica_calls());
     calls.extend(host_calls());
     calls.extend(other_calls());
+    calls.extend(content_calls());
     calls.extend(token_calls());
     calls
 }

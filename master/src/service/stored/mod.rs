@@ -109,9 +109,13 @@ pub fn writes(
 fn set(key: Key, versions: &Versions, value: &impl Serialize) -> serde_json::Result<Write> {
     let expect = match &key {
         Key::Service(_, part) => versions.0.get(part).copied(),
-        Key::Node(_) | Key::Registry(_) | Key::Token(_) | Key::Authority | Key::Identity(_) | Key::Stats => {
-            None
-        }
+        Key::Node(_)
+        | Key::Registry(_)
+        | Key::Token(_)
+        | Key::Authority
+        | Key::Identity(_)
+        | Key::Content(_)
+        | Key::Stats => None,
     };
     Write::of(key, expect, Some(value))
 }
@@ -170,9 +174,13 @@ impl Stored {
 pub fn read(parts: &[Record]) -> Result<Stored, (Key, serde_json::Error)> {
     let versions = parts.iter().filter_map(|record| match &record.key {
         Key::Service(_, part) => Some((*part, record.version)),
-        Key::Node(_) | Key::Registry(_) | Key::Token(_) | Key::Authority | Key::Identity(_) | Key::Stats => {
-            None
-        }
+        Key::Node(_)
+        | Key::Registry(_)
+        | Key::Token(_)
+        | Key::Authority
+        | Key::Identity(_)
+        | Key::Content(_)
+        | Key::Stats => None,
     });
     let versions = Versions(versions.collect());
     let of =

@@ -1,6 +1,6 @@
 //! What the engine does of the operations that the core has asked for.
 
-use shef_common::{ids::ReplicaId, labels};
+use shef_common::{ids::ReplicaId, labels, spec::Template};
 
 use super::{End, Pending, World};
 use crate::{
@@ -86,7 +86,13 @@ impl World {
     pub fn act(&mut self, replica: &ReplicaId, operation: &Operation) -> Outcome {
         let missing = || EngineError::NoSuchContainer("No such container".into());
         let by_id = |world: &Self, id: &str| world.containers.values().find(|c| c.id == id).cloned();
+        let not_yet = || EngineError::NotYet("waiting for secret db: no master answers".into());
+        let lacks = |template: &Template| self.lacks_contents && template.has_contents();
         match operation {
+            Operation::Create(order) if lacks(&order.template) => Outcome::Create(Err(not_yet())),
+            Operation::Start { template: Some(template), .. } if lacks(template) => {
+                Outcome::Start(Err(not_yet()))
+            }
             Operation::Create(order) => Outcome::Create({
                 let name = order.replica.to_string();
                 if self.containers.contains_key(&name) {
@@ -163,6 +169,13 @@ impl World {
         if let Some(found) = self.containers.get_mut(name) {
             found.endpoints = [format!("end{}", self.next_id)].into();
             found.started_at = Some(self.now.wall);
+        }
+    }
+
+    /// The process of a container ends, and the engine does not start it again.
+    pub fn set_exited(&mut self, name: &str, exit_code: i64) {
+        if let Some(found) = self.containers.get_mut(name) {
+            (found.state, found.exit_code) = (ContainerState::Exited, Some(exit_code));
         }
     }
 

@@ -56,6 +56,8 @@ fn bodies() -> Vec<Value> {
         json!({ "networks": [{ "name": "n", "aliases": strings }] }),
         json!({ "mounts": list(&json!({ "type": "bind", "source": "", "target": "" })) }),
         json!({ "mounts": [tmpfs] }),
+        json!({ "secrets": list(&json!({ "source": "a", "target": "..", "mode": 4096 })) }),
+        json!({ "configs": list(&json!({ "source": "-" })) }),
         json!({ "devices": list(&json!({ "source": "" })) }),
         json!({ "device_requests": list(&json!({})) }),
         http("headers", map(&json!("\u{0}"))),

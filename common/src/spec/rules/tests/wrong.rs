@@ -133,6 +133,28 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
             "mounts[1].target must be mounted once, but /a/./b/ is mounted twice",
         ),
         (
+            json!({"mounts": [{"type": "bind", "source": "/run//./shef/secrets", "target": "/a"}]}),
+            "mounts[0].source must not be below /run/shef, where shef keeps secrets and configs, but is \
+             /run//./shef/secrets",
+        ),
+        (
+            json!({"secrets": [{"source": "db", "mode": "1777"}, {"source": "db"},
+                {"source": "a", "target": "../b", "uid": "me"}]}),
+            "secrets[2].uid must be the number of a user or group, but is \"me\"",
+        ),
+        (
+            json!({"secrets": [{"source": "db", "mode": "1777"}, {"source": "db"},
+                {"source": "a", "target": "../b"}]}),
+            "secrets[0].mode must be 0 to 511 (octal 777; octal is given as a string), but is 1023; \
+             secrets[1].target must be mounted once, but something else is mounted at /run/secrets/db too; \
+             secrets[2].target must be the path of a file, absolute or relative, without .. or control \
+             characters, but is ../b",
+        ),
+        (
+            json!({"mounts": [{"type": "tmpfs", "target": "/conf"}], "configs": [{"source": "conf"}]}),
+            "configs[0].target must be mounted once, but something else is mounted at /conf too",
+        ),
+        (
             json!({"networks": [{"name": "default"}]}),
             "networks[0].name must be another name (the engine's own is bridge), but is default",
         ),
