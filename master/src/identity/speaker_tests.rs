@@ -118,7 +118,7 @@ fn a_report_counts_for_a_name_that_is_recorded_alone() {
 }
 
 #[test]
-fn a_host_is_given_what_its_own_replicas_mount_and_no_secret_without_its_identity() {
+fn a_host_is_given_what_its_replicas_mount_and_no_secret_in_clear() {
     let identities = table(&[(UID, "h0", false), (OTHER, "h1", false)]);
     let (own, unrecorded) = (speaks(identity(UID), &identities), speaks(identity(UID), &table(&[])));
     for kind in ContentKind::ALL {
