@@ -347,6 +347,7 @@ impl Bootstrap {
             command: vec!["bootstrap".to_owned(), "--prepare".to_owned()],
             env,
             mounts: mounts.map(|(source, target)| (source.to_owned(), target.to_owned(), false)).collect(),
+            made_dir: None,
             health: Vec::new(),
             listens: (self.config.host_ip, 0),
         }

@@ -142,6 +142,10 @@ pub struct Wanted {
     pub env: BTreeMap<String, String>,
     /// Volumes by their names, and paths of the host: source, target, read-only.
     pub mounts: Vec<(String, String, bool)>,
+    /// A directory of the host, mounted at the same path. The engine makes it at each start where it is
+    /// missing: below `/run` it is after each start of the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made_dir: Option<String>,
     /// A command that tells whether it is well, run by the engine; empty: none.
     pub health: Vec<String>,
     /// Where it listens; port 0: nowhere.
@@ -214,6 +218,7 @@ fn redis(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
             ("shef-redis".to_owned(), "/data".to_owned(), false),
             (SECRETS_VOLUME.to_owned(), SECRETS_DIR.to_owned(), true),
         ],
+        made_dir: None,
         // Without the password the answer is NOAUTH, and an answer all the same.
         health: ["redis-cli", "-p", &port, "ping"].map(str::to_owned).to_vec(),
         listens: (Ipv4Addr::LOCALHOST, config.redis_port),
@@ -247,6 +252,7 @@ fn master(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
             (MASTER_VOLUME.to_owned(), MASTER_DIR.to_owned(), false),
             (SECRETS_VOLUME.to_owned(), SECRETS_DIR.to_owned(), true),
         ],
+        made_dir: None,
         health: health(config.host_ip, config.api_port, "healthz"),
         listens: (config.host_ip, config.api_port),
     }
@@ -276,11 +282,11 @@ fn agent(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
         mounts: vec![
             (facts.socket.clone(), SOCKET.to_owned(), false),
             (AGENT_VOLUME.to_owned(), AGENT_DIR.to_owned(), false),
-            // Files of secrets and configs: the engine finds them by the same path.
-            (files.clone(), files, false),
             // Symbolic links on the way to what services mount are the host's.
             ("/".to_owned(), HOST_ROOT.to_owned(), true),
         ],
+        // Files of secrets and configs: the engine finds them by the same path.
+        made_dir: Some(files),
         health: health(config.host_ip, AGENT_PORT, "health"),
         listens: (config.host_ip, AGENT_PORT),
     }
@@ -295,6 +301,7 @@ fn guard(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
         command: vec!["bootstrap".to_owned(), "--guard".to_owned()],
         env: BTreeMap::new(),
         mounts: vec![(facts.socket.clone(), SOCKET.to_owned(), false)],
+        made_dir: None,
         health: Vec::new(),
         listens: (config.host_ip, 0),
     }
@@ -364,6 +371,15 @@ pub(crate) mod tests {
         assert!(all[0].command.join(" ").contains("--appendfsync always --maxmemory-policy noeviction"));
         assert_eq!(all[1].env["SHEF_REDIS_PASSWORD_FILE"], "/run/shef/redis-password");
         assert!(!all.iter().any(|part| part.env.keys().any(|name| name.ends_with("_PASSWORD"))));
+    }
+
+    #[test]
+    fn files_that_the_agent_lays_have_one_path_for_it_and_its_engine() {
+        let mut config = config(&[]);
+        let made = |config: &BootstrapConfig| wanted(config, &facts("a")).remove(2).made_dir;
+        assert_eq!(made(&config).as_deref(), Some("/run/shef/secrets"));
+        config.agent_env.insert("SHEF_AGENT_SECRETS_DIR".to_owned(), "/dev/shm/shef".to_owned());
+        assert_eq!(made(&config).as_deref(), Some("/dev/shm/shef"));
     }
 
     #[test]

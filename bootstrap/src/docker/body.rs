@@ -60,6 +60,8 @@ pub(super) fn body(wanted: &Wanted) -> ContainerCreateBody {
             pid_mode: is_agent.then(|| "host".to_owned()),
             cap_add: is_agent.then(|| vec!["SYS_PTRACE".to_owned()]),
             mounts: Some(mounts.collect()),
+            // Of the two ways to mount, the one by which an engine makes a source that is missing.
+            binds: wanted.made_dir.as_ref().map(|directory| vec![format!("{directory}:{directory}")]),
             restart_policy: Some(RestartPolicy {
                 name: Some(RestartPolicyNameEnum::NO),
                 maximum_retry_count: None,
