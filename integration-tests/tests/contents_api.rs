@@ -18,21 +18,22 @@ async fn put(api: &Api, path: &str, content: &str) -> Answer {
     api.call("PUT", path, json!({ "data": base64(content) })).await
 }
 
-/// Every file below `at` with `word` in it, in clear, in base64 or in hexadecimal digits.
-fn files_with(word: &str, at: &Path) -> Vec<String> {
+/// Whether `content` has `word` in it, in clear, in base64 or in hexadecimal digits.
+fn has(content: &[u8], word: &str) -> bool {
     let hex = word.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     let forms = [word.to_owned(), base64(word), hex];
+    forms.iter().any(|form| content.windows(form.len()).any(|part| part == form.as_bytes()))
+}
+
+/// Every file below `at` with `word` in it.
+fn files_with(word: &str, at: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(at).unwrap().map(Result::unwrap) {
         let kind = entry.file_type().unwrap();
         if kind.is_dir() {
             found.extend(files_with(word, &entry.path()));
-        } else if kind.is_file() {
-            let content = fs::read(entry.path()).unwrap();
-            let has = |form: &String| content.windows(form.len()).any(|part| part == form.as_bytes());
-            if forms.iter().any(has) {
-                found.push(entry.path().display().to_string());
-            }
+        } else if kind.is_file() && has(&fs::read(entry.path()).unwrap(), word) {
+            found.push(entry.path().display().to_string());
         }
     }
     found
@@ -59,6 +60,9 @@ async fn a_secret_is_kept_over_restarts_and_stands_nowhere_in_clear() {
     let config = cluster.api.get("/v1/configs/web.conf").await;
     assert_eq!(config.body["data"], base64("listen 80"), "{config:?}");
     assert_eq!(cluster.api.get("/v1/secrets/db.key").await.status, 405, "no call answers a secret");
+    let backup = awc::Client::default().get(format!("{}/v1/backup", cluster.api.url)).send().await;
+    let backup = backup.unwrap().body().await.unwrap();
+    assert!(has(&backup, "listen 80") && has(&backup, "secret/db.key/") && !has(&backup, HUSH));
 
     let dir = cluster.stop().await;
     assert_eq!(files_with(HUSH, dir.path()), Vec::<String>::new());
