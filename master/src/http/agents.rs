@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::de::DeserializeOwned;
 use shef_common::{
     contents::{ContentAnswer, ContentId, ContentQuery},
     ids::NodeName,
@@ -27,19 +26,6 @@ use crate::{
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// How long the master's own actors may take to answer an agent.
 const LIMIT: Duration = Duration::from_secs(10);
-
-async fn read<T: DeserializeOwned>(
-    request: &HttpRequest,
-    payload: web::Payload,
-    api: &Api,
-) -> Result<T, ApiError> {
-    let bytes = body::read_within(request, payload, MAX_BYTES, &api.agents_bodies).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        let error: String = error.to_string().chars().take(300).collect();
-        let detail = format!("the body is not what this version of the protocol takes: {error}");
-        Problem::new(Code::InvalidBody, detail).into()
-    })
-}
 
 /// The calling member; `None`: the cluster's members have no identities.
 ///
@@ -74,7 +60,7 @@ fn overloaded(error: &actix::MailboxError) -> ApiError {
 /// `POST /agent/v1/register`
 pub async fn register(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     let speaks = speaks(&request, &api)?;
-    let registration: Registration = read(&request, payload, &api).await?;
+    let registration: Registration = body::of_agent(&request, payload, &api, MAX_BYTES).await?;
     if let Some(speaker) = speaks {
         speaker.may_register(&registration, &api.view.identities())?;
         if let Speaker::Unrecorded { uid, key, .. } = speaker {
@@ -122,7 +108,7 @@ fn register_first(api: &Api) -> Answer {
 /// `POST /agent/v1/report`
 pub async fn report(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     let speaks = speaks(&request, &api)?;
-    let report: Report = read(&request, payload, &api).await?;
+    let report: Report = body::of_agent(&request, payload, &api, MAX_BYTES).await?;
     if let Some(speaker) = speaks {
         match speaker.may_report(&report, &api.view.identities())? {
             ReportCounts::Now => {}
@@ -141,7 +127,7 @@ pub async fn report(request: HttpRequest, payload: web::Payload, api: web::Data<
 /// `POST /agent/v1/images`: refused until the services are known, so that none is forgotten.
 pub async fn images(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     speaks(&request, &api)?;
-    let asked: ImagesQuery = read(&request, payload, &api).await?;
+    let asked: ImagesQuery = body::of_agent(&request, payload, &api, MAX_BYTES).await?;
     if !api.store.borrow().available || !matches!(api.view.cluster().phase, PhaseView::Leading) {
         return Err(Problem::new(Code::StoreUnavailable, "the services are not known now".to_owned()).into());
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use actix_web::{HttpRequest, http::header::CONTENT_TYPE, web};
 use bytes::BytesMut;
 use futures_util::StreamExt as _;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use shef_common::{
     bodies::is_too_slow,
@@ -59,8 +60,23 @@ pub async fn read(request: &HttpRequest, payload: web::Payload, api: &Api) -> Re
     read_within(request, payload, api.max_body_bytes, &api.bodies).await
 }
 
+/// Reads a message of an agent, of at most `max_bytes`.
+pub async fn of_agent<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: web::Payload,
+    api: &Api,
+    max_bytes: usize,
+) -> Result<T, ApiError> {
+    let bytes = read_within(request, payload, max_bytes, &api.agents_bodies).await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let error: String = error.to_string().chars().take(300).collect();
+        let detail = format!("the body is not what this version of the protocol takes: {error}");
+        Problem::new(Code::InvalidBody, detail).into()
+    })
+}
+
 /// Reads the whole body, at most `limit` bytes.
-pub async fn read_within(
+async fn read_within(
     request: &HttpRequest,
     mut payload: web::Payload,
     limit: usize,

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::de::DeserializeOwned;
 use shef_common::{
     clock::Now,
     ids::{NodeName, NodeUid},
@@ -26,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// `POST /agent/v1/join`
 pub async fn join(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let Join { id, secret, node, uid, csr } = read(&request, payload, &api).await?;
+    let Join { id, secret, node, uid, csr } = body::of_agent(&request, payload, &api, MAX_BYTES).await?;
     let authority = authority(&api)?;
     // A token's secret has gone over the network then: it is not made good for it.
     if authority.mode == TlsMode::Required && request.conn_data::<Peer>() == Some(&Peer::Plain) {
@@ -50,7 +49,7 @@ pub async fn join(request: HttpRequest, payload: web::Payload, api: web::Data<Ap
 
 /// `POST /agent/v1/renew`
 pub async fn renew(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let Renew { uid, csr } = read(&request, payload, &api).await?;
+    let Renew { uid, csr } = body::of_agent(&request, payload, &api, MAX_BYTES).await?;
     let authority = authority(&api)?;
     let _permit = RequestPermit::take(&api, &request)?;
     if api.view.identities().member(&uid).is_none() {
@@ -74,18 +73,6 @@ fn is_another(api: &Api, node: &NodeName, uid: &NodeUid) -> Option<NodeName> {
     let known = api.view.hosts(None, usize::MAX);
     let other = known.into_iter().find(|host| (host.view.name == *node) != (host.view.uid == *uid));
     other.map(|host| host.view.name.clone())
-}
-
-async fn read<T: DeserializeOwned>(
-    request: &HttpRequest,
-    payload: web::Payload,
-    api: &Api,
-) -> Result<T, ApiError> {
-    let bytes = body::read_within(request, payload, MAX_BYTES, &api.agents_bodies).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        let error: String = error.to_string().chars().take(300).collect();
-        Problem::new(Code::InvalidBody, format!("the body is no request to join or to renew: {error}")).into()
-    })
 }
 
 /// The CA, where members have certificates and this master leads: another one may have revoked some since.
