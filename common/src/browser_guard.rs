@@ -74,12 +74,17 @@ pub const KEY: &str = "api_names";
 /// The longest part of a refused header that is shown.
 const SHOWN: usize = 100;
 
+/// A name in a list that is no host name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no host name")]
+pub struct NotAHostName(pub String);
+
 impl KnownNames {
     /// The names in `list`, separated by commas; `*.example.com` stands for every name below `example.com`.
     ///
     /// # Errors
-    /// The first one that is no host name.
-    pub fn parse(list: &str) -> Result<Self, String> {
+    /// [`NotAHostName`]: the first one that is none.
+    pub fn parse(list: &str) -> Result<Self, NotAHostName> {
         let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
         let names = names.map(|name| {
             let labels = name.strip_prefix("*.").unwrap_or(name);
@@ -87,7 +92,7 @@ impl KnownNames {
                 !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
             };
             let is_name = labels.len() <= 253 && labels.split('.').all(is_label);
-            if is_name { Ok(name.to_ascii_lowercase()) } else { Err(name.to_owned()) }
+            if is_name { Ok(name.to_ascii_lowercase()) } else { Err(NotAHostName(name.to_owned())) }
         });
         names.collect::<Result<_, _>>().map(Self)
     }
@@ -201,7 +206,10 @@ mod tests {
     #[test]
     fn a_name_that_is_none_is_refused_when_the_settings_are_read() {
         for wrong in ["*", "*.", "a b.c", "http://x.y", "a..b", "x.y:8044"] {
-            assert_eq!(KnownNames::parse(&format!("ok.example.com,{wrong}")), Err(wrong.to_owned()));
+            assert_eq!(
+                KnownNames::parse(&format!("ok.example.com,{wrong}")),
+                Err(NotAHostName(wrong.to_owned()))
+            );
         }
         assert_eq!(KnownNames::parse(" , "), Ok(KnownNames::default()));
     }

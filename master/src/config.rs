@@ -9,7 +9,7 @@ use std::{
 };
 
 use shef_common::{
-    browser_guard::{self, KnownNames},
+    browser_guard::{self, KnownNames, NotAHostName},
     clock::DurationMs,
     config::{ConfigError, Effective, Layers, Preset, Program, Secret, Value, load},
     tls::TlsMode,
@@ -153,12 +153,14 @@ impl MasterConfig {
             max_waiting_requests: effective.integer_u32("max_waiting_requests"),
             max_streams: effective.integer_u32("max_streams"),
             max_body_bytes: effective.integer("max_body_bytes"),
-            api_names: KnownNames::parse(effective.text(browser_guard::KEY)).map_err(|name| {
-                effective.refuse(
-                    browser_guard::KEY,
-                    format!("host names separated by commas, and {name:?} is none"),
-                )
-            })?,
+            api_names: KnownNames::parse(effective.text(browser_guard::KEY)).map_err(
+                |NotAHostName(name)| {
+                    effective.refuse(
+                        browser_guard::KEY,
+                        format!("host names separated by commas, and {name:?} is none"),
+                    )
+                },
+            )?,
             insecure: effective.switch("insecure"),
             tls: effective.text("tls").parse().ok(),
             api_socket: match effective.text("api_socket") {

@@ -5,13 +5,13 @@ use std::{path::PathBuf, time::Duration};
 use rcgen::KeyPair;
 use shef_common::{
     backoff::Backoff,
-    client::HostClient,
+    client::{CallError, HostClient},
     clock::Now,
     tls::{Joined, RENEW_PATH, Renew, Tls, to_ca},
 };
 
 use super::{
-    IdentityError, IdentityFile,
+    IdentityFile,
     join::{csr, over_tls},
 };
 
@@ -33,7 +33,7 @@ pub async fn renew_in_time(mut file: IdentityFile, tls: Tls, masters: Vec<String
             Ok(renewed) => renewed,
             Err(why) => {
                 failures += 1;
-                log::warn!(why; "the host's certificate is not renewed yet; asking again");
+                log::warn!(why:%; "the host's certificate is not renewed yet; asking again");
                 let wait: Duration = Backoff::CALL.after(failures).into();
                 tokio::time::sleep(wait * 60).await;
                 continue;
@@ -54,18 +54,29 @@ pub async fn renew_in_time(mut file: IdentityFile, tls: Tls, masters: Vec<String
     }
 }
 
-async fn renew(file: &IdentityFile, masters: &[String]) -> Result<IdentityFile, String> {
-    let request = || -> Result<Renew, IdentityError> {
-        Ok(Renew { uid: file.uid.clone(), csr: csr(&KeyPair::from_pem(file.key())?)? })
-    };
-    let request = request().map_err(|error| error.to_string())?;
+/// Why no master has renewed the certificate.
+#[derive(Debug, thiserror::Error)]
+enum NotRenewed {
+    /// The request cannot be made.
+    #[error("the request cannot be made: {0}")]
+    Request(#[from] rcgen::Error),
+    /// There is no master to ask.
+    #[error("no master is configured")]
+    NoMaster,
+    /// The last master's answer.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+async fn renew(file: &IdentityFile, masters: &[String]) -> Result<IdentityFile, NotRenewed> {
+    let request = Renew { uid: file.uid.clone(), csr: csr(&KeyPair::from_pem(file.key())?)? };
     // An expired certificate would not be taken: the request's signature proves the key instead.
     let client = HostClient::new(Some(to_ca(file.credential().cas())));
-    let mut why = "no master is configured".to_owned();
+    let mut why = NotRenewed::NoMaster;
     for master in masters {
         match client.post::<_, Joined>(&format!("{}{RENEW_PATH}", over_tls(master)), &request, LIMIT).await {
             Ok(joined) => return Ok(IdentityFile::of(file.uid.clone(), file.key().to_owned(), joined)),
-            Err(error) => why = error.to_string(),
+            Err(error) => why = error.into(),
         }
     }
     Err(why)

@@ -35,17 +35,22 @@ pub(super) struct Args {
     api: ApiArgs,
 }
 
-fn method(text: &str) -> Result<Method, String> {
-    let method = Method::from_bytes(text.to_ascii_uppercase().as_bytes());
-    method.map_err(|_| "must be a method such as GET or POST".to_owned())
+/// Why an argument names no call.
+#[derive(Debug, thiserror::Error)]
+enum NoCall {
+    #[error("must be a method such as GET or POST")]
+    Method,
+    #[error("must be a path such as /v1/services, without spaces")]
+    Path,
 }
 
-fn path(text: &str) -> Result<String, String> {
-    if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Ok(text.to_owned())
-    } else {
-        Err("must be a path such as /v1/services, without spaces".to_owned())
-    }
+fn method(text: &str) -> Result<Method, NoCall> {
+    Method::from_bytes(text.to_ascii_uppercase().as_bytes()).map_err(|_| NoCall::Method)
+}
+
+fn path(text: &str) -> Result<String, NoCall> {
+    let is_path = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
+    is_path.then(|| text.to_owned()).ok_or(NoCall::Path)
 }
 
 impl Args {

@@ -69,9 +69,13 @@ enum Verb {
     },
 }
 
-fn role(text: &str) -> Result<Role, String> {
-    let all = Role::ALL.map(Role::as_str).join(", ");
-    Role::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(|| format!("must be one of {all}"))
+/// An argument is no role.
+#[derive(Debug, thiserror::Error)]
+#[error("must be one of {}", Role::ALL.map(Role::as_str).join(", "))]
+struct NoRole;
+
+fn role(text: &str) -> Result<Role, NoRole> {
+    Role::ALL.into_iter().find(|role| role.as_str() == text).ok_or(NoRole)
 }
 
 /// The parts of the API's answer that are shown.

@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
+use ring::digest::{SHA256, digest};
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
     client::{
@@ -128,9 +129,8 @@ fn renew_at(leaf: &CertificateDer<'_>, member: &Identity) -> Option<WallMs> {
     let (begins, ends) = verify::validity(leaf)?;
     let issued = begins.0.saturating_add(BACKDATED_MS).min(ends.0);
     let life = ends.0 - issued;
-    let spread =
-        member.to_string().bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-    Some(WallMs(issued + life / 2 + (life / 6) * (spread % 100) / 100))
+    let spread = u64::from(digest(&SHA256, member.to_string().as_bytes()).as_ref()[0]);
+    Some(WallMs(issued + life / 2 + (life / 6) * spread / 256))
 }
 
 /// Who a connection's other end is.

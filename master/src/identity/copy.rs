@@ -6,7 +6,7 @@ use std::{io, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use shef_common::{files, ids::ClusterId};
 
-use super::{AuthorityRecord, Ca, authority::LABEL};
+use super::{AuthorityRecord, Ca, CaError, authority::LABEL};
 use crate::registries::{KeyError, Vault};
 
 /// The copy's name in the data directory.
@@ -39,10 +39,10 @@ impl AuthorityCopy {
         let kept = match read(path.clone()).await {
             Ok(None) => None,
             Ok(Some(bytes)) => Some(usable(&bytes, vault)),
-            Err(error) => Some(Err(error.to_string())),
+            Err(error) => Some(Err(error.into())),
         };
         let kept = kept.and_then(|kept| {
-            let warn = |why: &String| {
+            let warn = |why: &Unusable| {
                 log::warn!(
                     path:% = path.display(), why:%;
                     "the copy of the cluster's CA cannot be used; going on without it"
@@ -118,13 +118,32 @@ async fn read(path: PathBuf) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// The kept CA, if the key opens it; otherwise why it cannot be used.
-fn usable(bytes: &[u8], vault: &Result<Vault, KeyError>) -> Result<KeptAuthority, String> {
-    let kept: KeptAuthority = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    let vault = vault.as_ref().map_err(ToString::to_string)?;
-    let key = vault.open_bytes(LABEL, &kept.record.sealed);
-    let key = key.ok_or("it was encrypted with another key than the one in secret_key_file")?;
-    Ca::read(&kept.record.certificate, &key).map_err(|error| error.to_string())?;
+/// Why the copy cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] io::Error),
+    /// The file holds something else.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// There is no key to decrypt it with.
+    #[error(transparent)]
+    NoKey(#[from] KeyError),
+    /// The key is another one.
+    #[error("it was encrypted with another key than the one in secret_key_file")]
+    OtherKey,
+    /// It is not a CA.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+}
+
+/// The kept CA, if the key opens it.
+fn usable(bytes: &[u8], vault: &Result<Vault, KeyError>) -> Result<KeptAuthority, Unusable> {
+    let kept: KeptAuthority = serde_json::from_slice(bytes)?;
+    let vault = vault.as_ref().map_err(Clone::clone)?;
+    let key = vault.open_bytes(LABEL, &kept.record.sealed).ok_or(Unusable::OtherKey)?;
+    Ca::read(&kept.record.certificate, &key)?;
     Ok(kept)
 }
 
