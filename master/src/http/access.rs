@@ -20,6 +20,7 @@ use super::{Api, ApiError};
 use crate::{
     access::{Caller, Denied, MayChange, Need, Presented},
     cluster::PhaseView,
+    service::{Accepted, Request},
 };
 
 /// `route`, for those callers alone who may make the call. The needed role depends on the matched route:
@@ -70,6 +71,16 @@ pub fn may_change(request: &HttpRequest, service: &ServiceName) -> Result<MayCha
     let extensions = request.extensions();
     let caller = extensions.get::<Caller>().ok_or(Denied::Unknown)?;
     Ok(caller.may_change(service)?)
+}
+
+/// Asks for a change of `name`, if the caller of `by` may make it.
+pub async fn ask(
+    api: &Api,
+    by: &HttpRequest,
+    name: &ServiceName,
+    request: Request,
+) -> Result<Accepted, ApiError> {
+    api.ask(may_change(by, name)?, request).await.map_err(|refused| ApiError::refused(name, &refused))
 }
 
 impl From<Denied> for ApiError {

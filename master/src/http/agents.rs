@@ -148,7 +148,7 @@ pub async fn images(request: HttpRequest, payload: web::Payload, api: web::Data<
 /// `POST /agent/v1/content`: what a replica that is placed on the host mounts, and nothing else.
 pub async fn content(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     let speaks = speaks(&request, &api)?;
-    let ContentQuery { node, content } = read(&request, payload, &api).await?;
+    let ContentQuery { node, content } = body::of_agent(&request, payload, &api, MAX_BYTES).await?;
     speaks.unwrap_or(Speaker::Plain).may_have(&node, content.kind, &api.view.identities())?;
     if !matches!(api.view.cluster().phase, PhaseView::Leading) {
         return Err(Problem::new(Code::Recovering, "this master does not lead now; ask again").into());

@@ -76,7 +76,7 @@ pub async fn of_agent<T: DeserializeOwned>(
 }
 
 /// Reads the whole body, at most `limit` bytes.
-async fn read_within(
+pub async fn read_within(
     request: &HttpRequest,
     mut payload: web::Payload,
     limit: usize,

@@ -15,7 +15,7 @@ use shef_common::{
 };
 use tokio::sync::RwLockReadGuard;
 
-use super::{Api, ApiError, RequestPermit, answer::Answer, body, params, services};
+use super::{Api, ApiError, RequestPermit, access, answer::Answer, body, params};
 use crate::{
     access::{Caller, Need},
     contents::{self, ContentChange, ContentRefused, ContentRequest, Held, Stored},
@@ -212,7 +212,7 @@ async fn roll_out(request: &HttpRequest, api: &Api, content: ContentId) -> Vec<C
         if !mounts_another {
             continue;
         }
-        let asked = services::ask(api, request, &name, Request::Remount(content.clone())).await;
+        let asked = access::ask(api, request, &name, Request::Remount(content.clone())).await;
         changed.push(match asked {
             Ok(accepted) => ChangedService { name, generation: Some(accepted.generation), error: None },
             Err(error) => ChangedService { name, generation: None, error: Some(error.to_string()) },

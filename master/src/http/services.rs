@@ -19,7 +19,7 @@ use super::{
     listing::{self, PageParts, ServiceParts},
     params, plan, spec,
 };
-use crate::service::{Accepted, Applied, Request, ServiceState, ServiceView};
+use crate::service::{Applied, Request, ServiceState, ServiceView};
 
 /// The answer to a change.
 #[derive(Serialize, schemars::JsonSchema)]
@@ -124,7 +124,7 @@ pub async fn rebalance(request: HttpRequest, payload: web::Payload, api: web::Da
     let _permit = RequestPermit::take(&api, &request)?;
     let fields = if bytes.is_empty() { serde_json::Map::new() } else { body::object(&bytes)? };
     let per_minute = spec::read_rebalance(fields)?;
-    ask(&api, &request, &name, Request::Rebalance { per_minute }).await?;
+    access::ask(&api, &request, &name, Request::Rebalance { per_minute }).await?;
     let view = find(&api, &name)?;
     Ok(show(&api, HttpResponse::Accepted(), view))
 }
@@ -135,7 +135,7 @@ pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Answer {
     let name: ServiceName = params::name(&request)?;
     let wait = params::wait(&params::query(&request, &["wait"])?)?;
     let expect = params::expect(&request)?;
-    let accepted = ask(&api, &request, &name, Request::Delete { expect }).await?;
+    let accepted = access::ask(&api, &request, &name, Request::Delete { expect }).await?;
     let mut missing = Vec::new();
     if let Some(wait) = wait {
         let gone = api.view.wait_for(&name, |view| {
@@ -187,16 +187,6 @@ fn json_stream(
     answer.content_type("application/json").streaming(body)
 }
 
-/// Asks for a change of `name`, if the caller of `by` may make it.
-pub(super) async fn ask(
-    api: &Api,
-    by: &HttpRequest,
-    name: &ServiceName,
-    request: Request,
-) -> Result<Accepted, ApiError> {
-    api.ask(access::may_change(by, name)?, request).await.map_err(|refused| ApiError::refused(name, &refused))
-}
-
 pub(super) async fn write(
     api: &Api,
     by: &HttpRequest,
@@ -205,7 +195,7 @@ pub(super) async fn write(
     uses: ContentsHeld<'_>,
     wait: Option<std::time::Duration>,
 ) -> Answer {
-    let accepted = ask(api, by, name, request).await?;
+    let accepted = access::ask(api, by, name, request).await?;
     drop(uses);
     let mut missing = Vec::new();
     let mut converged = None;
