@@ -2,14 +2,9 @@
 
 use std::{fs, net::Ipv4Addr, path::Path, time::Duration};
 
-use awc::{Client, http::header::HOST};
-use serde::{Deserialize, de::DeserializeOwned};
-use shef_common::{
-    backoff::Backoff,
-    clock::DurationMs,
-    config::TOKEN_ENV,
-    ids::{NodeName, NodeUid},
-};
+use awc::Client;
+use serde::Deserialize;
+use shef_common::{backoff::Backoff, clock::DurationMs};
 
 use crate::{
     docker::Engine,
@@ -67,51 +62,22 @@ pub async fn look(engine: &Engine, wanted: &Wanted) -> bool {
     }
 }
 
-/// Whether a master among `masters` has this host among those that it can use. The host's agent says who the
-/// host is, and the masters are asked for that one alone.
-pub async fn joined(masters: &[String], host_ip: Ipv4Addr) -> bool {
-    let agent = format!("http://{host_ip}:{AGENT_PORT}/health");
-    let Some(own) = page::<Own>(&agent).await else { return false };
-    for master in masters {
-        if counts_on(master, &own).await {
-            return true;
-        }
-    }
-    false
+/// Whether a master counts this host among its own, as the host's agent says.
+pub async fn joined(host_ip: Ipv4Addr) -> bool {
+    says_accepted(&format!("http://{host_ip}:{AGENT_PORT}/health")).await
 }
 
-/// Whose agent it is, as it says itself.
+/// What an agent says of its host.
 #[derive(Debug, Deserialize)]
 struct Own {
-    node: NodeName,
-    uid: NodeUid,
+    accepted: bool,
 }
 
-/// The parts of a host's view that matter here.
-#[derive(Debug, Deserialize)]
-struct Node {
-    uid: String,
-    state: String,
-}
-
-async fn counts_on(master: &str, own: &Own) -> bool {
-    let node = page::<Node>(&format!("{master}/v1/nodes/{}", own.node)).await;
-    node.is_some_and(|node| node.uid == own.uid.as_str() && node.state == "ready")
-}
-
-/// The JSON at `url`, if it is there, well and of that kind.
-async fn page<T: DeserializeOwned>(url: &str) -> Option<T> {
+async fn says_accepted(url: &str) -> bool {
     let client = Client::builder().timeout(LOOK_LIMIT).disable_redirects().finish();
-    // A master answers by the names that it knows; this host may have been given another one.
-    let mut request = client.get(url).insert_header((HOST, "localhost")).force_close();
-    if let Some(token) = std::env::var(TOKEN_ENV).ok().filter(|token| !token.is_empty()) {
-        request = request.bearer_auth(token);
-    }
-    let mut answer = request.send().await.ok()?;
-    if !answer.status().is_success() {
-        return None;
-    }
-    tokio::time::timeout(LOOK_LIMIT, answer.json::<T>().limit(MAX_ANSWER_BYTES)).await.ok()?.ok()
+    let Ok(mut answer) = client.get(url).force_close().send().await else { return false };
+    let own = tokio::time::timeout(LOOK_LIMIT, answer.json::<Own>().limit(MAX_ANSWER_BYTES)).await;
+    own.is_ok_and(|own| own.is_ok_and(|own| own.accepted))
 }
 
 /// Whether the page is there and well.
@@ -122,8 +88,6 @@ pub async fn answers(url: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, rc::Rc};
-
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
@@ -131,43 +95,26 @@ mod tests {
 
     use super::*;
 
-    /// A master that knows one host, and notes what it is asked for.
-    async fn master(state: &'static str, uid: &'static str) -> (String, Rc<RefCell<Vec<String>>>) {
+    /// An agent that answers so, once.
+    async fn agent(body: &'static str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (url, asked) =
-            (format!("http://{}", listener.local_addr().unwrap()), Rc::new(RefCell::new(Vec::new())));
-        let noted = asked.clone();
+        let url = format!("http://{}/health", listener.local_addr().unwrap());
         actix_rt::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut head = vec![0; 1_024];
-                let length = stream.read(&mut head).await.unwrap_or(0);
-                let head = String::from_utf8_lossy(&head[..length]).into_owned();
-                noted.borrow_mut().push(head.split(' ').nth(1).unwrap_or_default().to_owned());
-                let body = format!("{{\"name\":\"h1\",\"uid\":\"{uid}\",\"state\":\"{state}\",\"new\":1}}");
-                let length = body.len();
-                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
-                let _ = stream
-                    .write_all(format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}").as_bytes())
-                    .await;
-            }
+            let (mut stream, _) = listener.accept().await.unwrap();
+            _ = stream.read(&mut [0; 1_024]).await;
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+            let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            _ = stream.write_all(answer.as_bytes()).await;
         });
-        (url, asked)
+        url
     }
 
     #[actix_rt::test]
-    async fn a_master_is_asked_for_the_one_host_and_its_identity_decides() {
-        let own =
-            Own { node: NodeName::parse("h1").unwrap(), uid: NodeUid::parse("00000000000000aa").unwrap() };
-        for (state, uid, counts) in [
-            ("ready", "00000000000000aa", true),
-            ("suspect", "00000000000000aa", false),
-            ("ready", "00000000000000cc", false),
-        ] {
-            let (url, asked) = master(state, uid).await;
-            assert_eq!(counts_on(&url, &own).await, counts, "{state} {uid}");
-            assert_eq!(*asked.borrow(), ["/v1/nodes/h1"]);
-        }
-        assert!(!counts_on("http://127.0.0.1:1", &own).await);
+    async fn a_host_has_joined_once_its_agent_says_so() {
+        assert!(says_accepted(&agent(r#"{"OK":true,"node":"h1","accepted":true}"#).await).await);
+        assert!(!says_accepted(&agent(r#"{"OK":true,"node":"h1","accepted":false}"#).await).await);
+        assert!(!says_accepted(&agent(r#"{"OK":true}"#).await).await, "one of an earlier version");
+        assert!(!says_accepted("http://127.0.0.1:1/health").await);
     }
 
     #[test]

@@ -227,13 +227,18 @@ impl Bootstrap {
                 return false;
             }
             self.said.borrow_mut().clear();
-            let api = self.config.master_urls().join(", ");
+            let api = self.config.master_urls().join(", ").replace("http://", "");
             match self.config.role {
                 Role::Master => {
-                    say(&format!("the cluster is ready: its API is {api} (try: curl {api}/v1/nodes)"));
+                    say(&format!(
+                        "the cluster is ready: its API is at {api} (try: docker exec shef-master shef node ls)"
+                    ));
+                    say(
+                        "a token for the API, from other machines too: docker exec shef-master shef token create",
+                    );
                     self.tell_how_to_join().await;
                 }
-                Role::Agent { .. } => say(&format!("this host is ready; the cluster's API is {api}")),
+                Role::Agent { .. } => say(&format!("this host is ready; the cluster's API is at {api}")),
             }
             if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
                 log::debug!(why:% = error; "no systemd waits for a notification");
@@ -262,7 +267,7 @@ impl Bootstrap {
         let urls = self.config.master_urls();
         let joined = tokio::time::timeout(JOIN_LIMIT, async {
             let mut looks = 0;
-            while !ready::joined(&urls, self.config.host_ip).await {
+            while !ready::joined(self.config.host_ip).await {
                 looks += 1;
                 tokio::time::sleep(ready::JOIN_PAUSE.after(looks).into()).await;
             }

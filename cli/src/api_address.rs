@@ -9,7 +9,7 @@ use crate::transport::SOCKET;
 /// Why a text is no address of the API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidAddress {
-    #[error("the API is plain HTTP, not {scheme}: give http://{rest}")]
+    #[error("the API speaks HTTP, not {scheme}: give https://{rest} or http://{rest}")]
     Scheme { scheme: String, rest: String },
     #[error("must be an address such as 10.0.0.5:{DEFAULT_PORT}, but is {0:?}")]
     Host(String),
@@ -21,7 +21,7 @@ pub(crate) enum InvalidAddress {
     Environment(Box<Self>),
 }
 
-/// `given` as `http://HOST:PORT`, with what is missing added, or as it is if it is `unix:///PATH`.
+/// `given` as `http://HOST:PORT` or `https://HOST:PORT`, with what is missing added, or as it is if it is `unix:///PATH`.
 ///
 /// # Errors
 /// [`InvalidAddress`] says what is wrong with it.
@@ -33,9 +33,10 @@ pub(crate) fn parse(given: &str) -> Result<String, InvalidAddress> {
             Err(InvalidAddress::Socket(given.to_owned()))
         };
     }
-    let rest = match given.trim().split_once("://") {
-        None => given.trim(),
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
+    let (scheme, rest) = match given.trim().split_once("://") {
+        None => ("http", given.trim()),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => ("http", rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => ("https", rest),
         Some((scheme, rest)) => {
             return Err(InvalidAddress::Scheme { scheme: scheme.to_owned(), rest: rest.to_owned() });
         }
@@ -48,7 +49,7 @@ pub(crate) fn parse(given: &str) -> Result<String, InvalidAddress> {
     if !is_host(&host) || path.contains(|c: char| c.is_whitespace() || c.is_control() || "?#".contains(c)) {
         return Err(InvalidAddress::Host(given.to_owned()));
     }
-    Ok(format!("http://{host}:{port}{path}"))
+    Ok(format!("{scheme}://{host}:{port}{path}"))
 }
 
 /// Host and port of an authority. An IPv6 address without brackets has no port.
@@ -113,6 +114,7 @@ mod tests {
             ("[::1]", "http://[::1]:8044"),
             ("fd00::5", "http://[fd00::5]:8044"),
             ("HTTP://h", "http://h:8044"),
+            ("HTTPS://h/v1", "https://h:8044"),
         ] {
             assert_eq!(parse(given).as_deref(), Ok(address), "{given}");
         }
@@ -127,7 +129,7 @@ mod tests {
             ("[::g]:1", "must be an address such as 10.0.0.5:8044, but is \"[::g]:1\""),
             ("a:b:80", "must be an address such as 10.0.0.5:8044, but is \"a:b:80\""),
             ("h\u{7}:1", "must be an address such as 10.0.0.5:8044, but is \"h\\u{7}:1\""),
-            ("https://h:1", "the API is plain HTTP, not https: give http://h:1"),
+            ("ftp://h:1", "the API speaks HTTP, not ftp: give https://h:1 or http://h:1"),
         ] {
             assert_eq!(parse(given).unwrap_err().to_string(), why, "{given}");
         }

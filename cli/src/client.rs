@@ -40,8 +40,8 @@ const MAX_PAGES: usize = 10_000;
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApiArgs {
     /// The master's API, or `unix:///PATH` of its socket [default: `HOST_IP` and `PORT` of the environment,
-    /// else that of `shef login`, else 127.0.0.1:8044]. A token is taken from `SHEF_TOKEN` or the file
-    /// `SHEF_TOKEN_FILE`
+    /// else that of `shef login`, else the socket of the master on this machine, else 127.0.0.1:8044]. A token
+    /// is taken from `SHEF_TOKEN` or the file `SHEF_TOKEN_FILE`, the digest of the CA for https from `SHEF_CA`
     #[arg(long, value_name = "URL", global = true, value_parser = api_address::parse)]
     api: Option<String>,
 }
@@ -54,24 +54,30 @@ impl ApiArgs {
 
     /// A client of it.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let Context { api, token } = self.context()?;
-        Ok(Client::with(api, transport::token()?.or(token).as_deref()))
+        let Context { api, token, ca } = self.context()?;
+        let ca = std::env::var(transport::CA).ok().filter(|ca| !ca.is_empty()).or(ca);
+        let context = Context { api, token: transport::token()?.or(token), ca };
+        transport::check_ca(&context)?;
+        Ok(Client::of(context))
     }
 
     /// The argument wins over the environment, that over `shef login`, and that over this machine. A token is
     /// shown to the master alone that it was kept for.
     fn context(&self) -> Result<Context, Failure> {
         if let Some(api) = self.api.clone() {
-            return Ok(Context { api, token: None });
+            return Ok(Context { api, ..Context::default() });
         }
         let env = std::env::vars_os().filter_map(utf8).collect();
-        if !api_address::is_in_env(&env)
-            && let Some(current) = Contexts::load()?.current()?
-        {
-            return Ok(current.clone());
+        if !api_address::is_in_env(&env) {
+            if let Some(current) = Contexts::load()?.current()? {
+                return Ok(current.clone());
+            }
+            if let Some(api) = transport::own_socket() {
+                return Ok(Context { api, ..Context::default() });
+            }
         }
         let api = api_address::from_env(&env).map_err(|error| Failure::new(error.to_string()))?;
-        Ok(Context { api, token: None })
+        Ok(Context { api, ..Context::default() })
     }
 }
 
@@ -145,12 +151,12 @@ pub(crate) struct Client {
 impl Client {
     /// A client of the master at `api` (`http://HOST:PORT` or `unix://PATH`), without a token.
     pub(crate) fn new(api: String) -> Self {
-        Self::with(api, None)
+        Self::of(Context { api, ..Context::default() })
     }
 
-    /// A client of the master at `api`, with `token`.
-    pub(crate) fn with(api: String, token: Option<&str>) -> Self {
-        Self { http: transport::client(&api, token), api }
+    /// Of the master of this context.
+    pub(crate) fn of(context: Context) -> Self {
+        Self { http: transport::client(&context), api: context.api }
     }
 
     /// For calls that are no plain question and answer.

@@ -17,11 +17,14 @@ use crate::Failure;
 const MODE: u32 = 0o600;
 
 /// One master.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Context {
-    /// As in `http://10.0.0.1:8044` or `unix:///PATH`.
+    /// As in `https://10.0.0.1:8044` or `unix:///PATH`.
     pub(crate) api: String,
+    /// The digest of the cluster's CA, by which the master is known where it speaks TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<String>,
     /// The token to show it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<String>,

@@ -25,6 +25,9 @@ pub(crate) struct Running {
     /// The master's socket; earlier versions had none.
     #[serde(default)]
     pub(crate) socket: Option<PathBuf>,
+    /// Whether the API serves everybody who reaches it.
+    #[serde(default)]
+    pub(crate) insecure: bool,
     /// The engine's address.
     pub(crate) docker_host: String,
     /// How that is spoken to; earlier versions did not say.
@@ -135,6 +138,7 @@ mod tests {
             pid: 7,
             api: "127.0.0.1:1".into(),
             socket: Some("/d/shef.sock".into()),
+            insecure: false,
             docker_host: "unix:///x".into(),
             docker_tls: Some(DockerTls::new("1", "/certs")),
             log: None,

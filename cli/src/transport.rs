@@ -5,12 +5,30 @@ use std::path::PathBuf;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use actix_web::dev::fn_service;
 use awc::{Connector, http::Uri};
+use shef_common::{
+    config::Layers,
+    tls::{CaDigest, to_ca},
+};
 use tokio::net::UnixStream;
 
-use crate::Failure;
+use crate::{Failure, contexts::Context, layers::default_data_dir};
 
 /// What an address by socket begins with.
 pub(crate) const SOCKET: &str = "unix://";
+/// Where a master of root is found.
+const KNOWN_SOCKET: &str = "/run/shef/shef.sock";
+/// The variable with the digest of a cluster's CA.
+pub(crate) const CA: &str = "SHEF_CA";
+
+/// The socket of the master that runs on this machine, if there is one that may be used.
+pub(crate) fn own_socket() -> Option<String> {
+    let is_root = rustix::process::geteuid().is_root();
+    let own = default_data_dir(is_root, &Layers::from_process_env().env).ok();
+    let sockets = [Some(PathBuf::from(KNOWN_SOCKET)), own.map(|dir| dir.join("master/shef.sock"))];
+    let path =
+        sockets.into_iter().flatten().find(|path| std::os::unix::net::UnixStream::connect(path).is_ok())?;
+    Some(format!("{SOCKET}{}", path.display()))
+}
 /// The variables that hold a token, and the file of one.
 const TOKEN: &str = shef_common::config::TOKEN_ENV;
 const TOKEN_FILE: &str = shef_common::config::TOKEN_FILE_ENV;
@@ -47,14 +65,40 @@ pub(crate) fn check_token(from: &str, text: &str) -> Result<String, Failure> {
     Ok(token.to_owned())
 }
 
-/// A client for `api`, as `http://HOST:PORT` or `unix://PATH`, that shows `token`.
-pub(crate) fn client(api: &str, token: Option<&str>) -> awc::Client {
+/// Whether the master of a context can be known: by its CA, where it speaks TLS.
+///
+/// # Errors
+/// The digest is missing, or is none.
+pub(crate) fn check_ca(context: &Context) -> Result<(), Failure> {
+    if !context.api.starts_with("https://") {
+        return Ok(());
+    }
+    let api = &context.api;
+    match context.ca.as_deref() {
+        Some(ca) if CaDigest::parse(ca).is_some() => Ok(()),
+        Some(ca) => {
+            Err(Failure::new(format!("the digest of a CA is 40 hexadecimal digits, and {ca:?} is none")))
+        }
+        None => Err(Failure::new(format!(
+            "{api} is known by the digest of its cluster's CA, which `shef cluster show` prints on the master's machine: \
+             shef login {api} --ca DIGEST (or {CA}=DIGEST)"
+        ))),
+    }
+}
+
+/// A client of a master, that shows it the token.
+pub(crate) fn client(context: &Context) -> awc::Client {
     let builder = awc::Client::builder().disable_redirects().disable_timeout();
-    let builder = match token {
+    let builder = match &context.token {
         Some(token) => builder.bearer_auth(token),
         None => builder,
     };
-    let Some(path) = api.strip_prefix(SOCKET).map(PathBuf::from) else { return builder.finish() };
+    let Some(path) = context.api.strip_prefix(SOCKET).map(PathBuf::from) else {
+        // A master whose CA has no such digest is told nothing; without one, none is.
+        let ca = context.ca.as_deref().and_then(CaDigest::parse);
+        let tls = to_ca(ca.into_iter().collect());
+        return builder.connector(Connector::new().rustls_0_23(tls)).finish();
+    };
     let connect = move |to: ConnectInfo<Uri>| {
         let path = path.clone();
         async move {

@@ -30,7 +30,10 @@ use tokio::{
 
 use self::actors::{Actors, Parts};
 use crate::{
-    access::{AccessActor, JOIN_LIFE, JoinRole, Role, TokenAsked, TokenKind, TokenRefused, TokenRequest},
+    access::{
+        AccessActor, JOIN_LIFE, JoinRole, Role, TokenAsked, TokenKind, TokenRefused, TokenRequest,
+        first_token,
+    },
     cluster::Succession,
     config::MasterConfig,
     identity::{
@@ -80,6 +83,9 @@ pub enum StartError {
     /// Nobody could call the API.
     #[error("nobody could call the API: {0}")]
     Socket(#[source] std::io::Error),
+    /// Nobody has a token.
+    #[error("the first token of the cluster cannot be made: {0}")]
+    FirstToken(String),
     /// It has no certificate.
     #[error(transparent)]
     Own(#[from] OwnError),
@@ -235,6 +241,9 @@ async fn start_on_as(
         None => random_id(ClusterId::parse)?,
     };
     let mut led = store.lead(&leader, how.above, &cluster_if_new).await?;
+    if !config.insecure {
+        first_token(&config.data_dir, &*store, &mut led).await.map_err(StartError::FirstToken)?;
+    }
     let (mut recovered, saved_counts) = recover(&led.records)?;
     let has_administrator =
         recovered.tokens.iter().any(|token| token.record.kind.api_role() == Some(Role::Admin));

@@ -19,6 +19,8 @@ use crate::store::{RedisOptions, StoreOptions};
 
 /// The port of the API, as docker-shef's.
 pub const DEFAULT_PORT: u16 = 8044;
+/// Where a master of root keeps its files.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/shef/master";
 
 /// Everything the master is told when it starts.
 #[derive(Debug, Clone)]

@@ -2,12 +2,13 @@
 //! is no secret, and no decision rests on it.
 
 use actix_web::{HttpResponse, web};
-use shef_common::protocol::Alive;
+use shef_common::{clock::Now, protocol::Alive};
 
 use super::probe::SignOfLife;
 
 /// The process is up.
 pub async fn health(sign: web::Data<SignOfLife>) -> HttpResponse {
     let Alive { node, uid, .. } = &sign.alive;
-    HttpResponse::Ok().json(serde_json::json!({ "OK": true, "node": node, "uid": uid }))
+    let accepted = sign.followed.is_accepted(Now::read().mono);
+    HttpResponse::Ok().json(serde_json::json!({ "OK": true, "node": node, "uid": uid, "accepted": accepted }))
 }

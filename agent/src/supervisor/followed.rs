@@ -2,27 +2,48 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use shef_common::{clock::MonoMs, ids::Fence, protocol::Follows};
+use shef_common::{
+    clock::{DurationMs, MonoMs},
+    ids::Fence,
+    protocol::Follows,
+};
 
-/// The leadership that was accepted last, and since when no master has answered. Clones show the same.
+/// For so long after its answer a master counts as one that has accepted this host.
+const ACCEPTED_FOR: DurationMs = DurationMs(10_000);
+
+/// The leadership that was accepted last, and when a master answered. Clones show the same.
 #[derive(Debug, Clone, Default)]
-pub struct Followed(Rc<RefCell<Option<(Fence, MonoMs)>>>);
+pub struct Followed(Rc<RefCell<Shown>>);
+
+#[derive(Debug, Default)]
+struct Shown {
+    fence: Option<Fence>,
+    /// Since when no master has answered.
+    since: MonoMs,
+    /// When one answered, since the agent's start.
+    answered: Option<MonoMs>,
+}
 
 impl Followed {
-    /// What it is at `now`.
+    /// Whom the host follows at `now`.
     #[must_use]
     pub fn get(&self, now: MonoMs) -> Option<Follows> {
-        let followed = self.0.borrow();
-        let (fence, since) = followed.as_ref()?;
-        Some(Follows { fence: fence.clone(), leader_silent_ms: (now - *since).0 })
+        let shown = self.0.borrow();
+        Some(Follows { fence: shown.fence.clone()?, leader_silent_ms: (now - shown.since).0 })
     }
 
-    /// It is `fence` from now on.
-    pub(super) fn set(&self, fence: Option<&Fence>, since: MonoMs) {
-        let mut followed = self.0.borrow_mut();
-        match (followed.as_mut(), fence) {
-            (Some((known, answered)), Some(fence)) if known == fence => *answered = since,
-            (_, fence) => *followed = fence.map(|fence| (fence.clone(), since)),
+    /// Whether a master counts this host among its own.
+    #[must_use]
+    pub fn is_accepted(&self, now: MonoMs) -> bool {
+        self.0.borrow().answered.is_some_and(|at| now - at <= ACCEPTED_FOR)
+    }
+
+    /// It is so from now on.
+    pub(super) fn set(&self, fence: Option<&Fence>, since: MonoMs, answered: Option<MonoMs>) {
+        let mut shown = self.0.borrow_mut();
+        if shown.fence.as_ref() != fence {
+            shown.fence = fence.cloned();
         }
+        (shown.since, shown.answered) = (since, answered);
     }
 }

@@ -91,11 +91,18 @@ fn lines(cluster: &Value) -> Vec<String> {
     } else {
         "on".to_owned()
     };
+    let api = if cluster["insecure"] == true {
+        "open to everybody who reaches it (insecure = true)"
+    } else {
+        "asks for a token, or takes the socket"
+    };
     vec![
         format!("cluster:      {}", text("cluster")),
         format!("leader:       {} (epoch {})", text("leader"), text("epoch")),
         format!("hosts:        {}", if hosts.is_empty() { "none".to_owned() } else { hosts.join(", ") }),
         format!("replacement:  {replacement}"),
+        format!("CA:           {}", text("ca")),
+        format!("API:          {api}"),
     ]
 }
 

@@ -2,31 +2,41 @@
 
 use std::process::ExitCode;
 
+use awc::http::Method;
 use serde_json::Value;
+use shef_master::config::DEFAULT_PORT;
 
 use super::on_system;
 use crate::{
     Failure, api_address,
-    client::Client,
+    client::{ApiArgs, Client},
     contexts::{Context, Contexts},
     say,
     table::table,
-    transport::{SOCKET, check_token},
+    transport::{SOCKET, check_ca, check_token},
     tty::secret_line,
 };
 
 /// Arguments of `shef login`.
 #[derive(Debug, clap::Args)]
 pub(super) struct LoginArgs {
-    /// The master's API, such as `http://10.0.0.1:8044`, or `unix:///PATH` of its socket
-    #[arg(value_name = "URL", value_parser = api_address::parse)]
-    api: String,
+    /// The master's API, such as `https://10.0.0.1:8044`, or `unix:///PATH` of its socket
+    #[arg(value_name = "URL", value_parser = api_address::parse, required_unless_present = "web")]
+    url: Option<String>,
+    /// Print a link by which a browser logs in, with the rights of this command, once and within ten minutes
+    #[arg(long, conflicts_with_all = ["url", "name", "ca", "token"])]
+    web: bool,
+    /// The digest of the cluster's CA, by which the master is known over https
+    #[arg(long, value_name = "DIGEST", env = "SHEF_CA")]
+    ca: Option<String>,
     /// A name for this master
     #[arg(long, default_value = "default")]
     name: String,
     /// The token; safer on standard input, as others on this machine may read arguments
     #[arg(long, env = "SHEF_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    #[command(flatten)]
+    from: ApiArgs,
 }
 
 /// Arguments of `shef context`.
@@ -54,7 +64,8 @@ enum Verb {
 
 impl LoginArgs {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let Self { api, name, token } = self;
+        let Self { url, web, ca, name, token, from } = self;
+        let Some(api) = url.filter(|_| !web) else { return web_link(&from) };
         // Calls by the socket need no token.
         let token = match token.filter(|token| !token.is_empty()) {
             Some(token) => Some(token),
@@ -62,16 +73,26 @@ impl LoginArgs {
             None => Some(secret_line("Token: ")?).filter(|token| !token.is_empty()),
         };
         let token = token.map(|token| check_token("the token", &token)).transpose()?;
-        let client = Client::with(api.clone(), token.as_deref());
+        let context = Context { api: api.clone(), token, ca };
+        check_ca(&context)?;
         // It is kept if it is good for anything.
-        let _: Value = on_system(client.get("/v1/cluster"))?;
+        let _: Value = on_system(Client::of(context.clone()).get("/v1/cluster"))?;
         let mut contexts = Contexts::load()?;
-        contexts.contexts.insert(name.clone(), Context { api: api.clone(), token });
+        contexts.contexts.insert(name.clone(), context);
         contexts.current = Some(name.clone());
         contexts.save()?;
         say::step(format_args!("{name}: commands go to {api}"));
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Prints a link for a browser. By the socket of this machine the master is at the loopback's address.
+fn web_link(from: &ApiArgs) -> Result<ExitCode, Failure> {
+    let (client, api) = (from.client()?, from.address()?);
+    let link: Value = on_system(client.send(Method::POST, "/v1/login-links", None))?;
+    let base = if api.starts_with(SOCKET) { format!("http://127.0.0.1:{DEFAULT_PORT}") } else { api };
+    say::line(format_args!("{base}{}", link["path"].as_str().unwrap_or_default()));
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Args {

@@ -107,6 +107,12 @@ impl Args {
                 say::note(format_args!(
                     "==> {name}: keep it now, it is not shown again; commands take it from SHEF_TOKEN"
                 ));
+                let cluster: Value = on_system(client.get("/v1/cluster"))?;
+                if let Some(ca) = cluster["ca"].as_str() {
+                    say::note(format_args!(
+                        "    from another machine: shef login https://THIS-MACHINE:8044 --ca {ca}, which asks for it"
+                    ));
+                }
             }
             Verb::Join { uses, expires_in, name } => {
                 let name =

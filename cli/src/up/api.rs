@@ -53,6 +53,12 @@ impl Api {
         }
     }
 
+    /// The path of a link by which a browser logs in; `None`: the master makes none.
+    pub(crate) async fn login_link(&self) -> Option<String> {
+        let link = self.call(Method::POST, "/v1/login-links", None, 0).await.ok()?;
+        link["path"].as_str().map(str::to_owned)
+    }
+
     /// Whether the host has reported: then what runs there is known.
     pub(crate) async fn has_report_of(&self, host: &str) -> bool {
         let path = format!("/v1/nodes/{host}");

@@ -5,40 +5,46 @@ use std::path::Path;
 use shef_master::config::DEFAULT_PORT;
 
 use super::{Mode, demo};
-use crate::{layers::data_dir_flag, running::Running};
+use crate::{
+    layers::data_dir_flag,
+    running::Running,
+    transport::{SOCKET, own_socket},
+};
 
-/// The text. `replicas` are the addresses of the demo's replicas, where there is a demo.
-pub(super) fn banner(running: &Running, data_dir: &Path, replicas: Option<&[String]>, mode: Mode) -> String {
+/// The text. `replicas` are the addresses of the demo's replicas, where there is a demo; `login` is the path of a
+/// link by which a browser logs in.
+pub(super) fn banner(
+    running: &Running,
+    data_dir: &Path,
+    replicas: Option<&[String]>,
+    login: Option<&str>,
+    mode: Mode,
+) -> String {
     let api = &running.api;
     let place = data_dir_flag(data_dir);
     let shef = own_name();
     let mut lines =
         vec![String::new(), format!("shef is up. API: http://{api}"), String::new(), "Try next:".into()];
-    let at = if *api == format!("127.0.0.1:{DEFAULT_PORT}") {
-        String::new()
-    } else {
-        format!(" --api http://{api}")
-    };
+    let (at, curl) = reached(running);
+    let service = if replicas.is_some() { demo::SERVICE } else { "my-nginx" };
     if let Some(replicas) = replicas {
-        let service = demo::SERVICE;
         lines.extend(replicas.iter().map(|address| format!("  curl http://{address}/")));
         lines.push(format!("  {shef} ps {service}{at}"));
         lines.push(format!("  {shef} scale {service}=5{at}"));
         lines.push(format!("  {shef} logs {service} -f{at}"));
         lines.push(format!("  {shef} rm {service}{at}"));
-        lines.push(format!(
-            "  curl http://{api}/v1/services/{service}    # the same and more, over HTTP; every call: \
-             http://{api}/docs"
-        ));
     } else {
         lines.push(format!("  {shef} ls{at}"));
-        lines.push(format!("  {shef} apply --name my-nginx --image nginx --replicas 2{at}"));
-        lines.push(format!(
-            "  curl http://{api}/v1/services/my-nginx    # the same and more, over HTTP; every call: \
-             http://{api}/docs"
-        ));
+        lines.push(format!("  {shef} apply --name {service} --image nginx --replicas 2{at}"));
     }
+    lines.push(format!("  {curl}/v1/services/{service}    # the same and more, over HTTP"));
     lines.push(format!("  {} ps --filter label=shef-managed-container=true", running.docker()));
+    if let Some(path) = login.filter(|_| !running.insecure) {
+        lines.push(String::new());
+        lines
+            .push("In a browser, once and within ten minutes (another link: `shef login --web`):".to_owned());
+        lines.push(format!("  http://{api}{path}"));
+    }
     let log = running.log.as_ref().map_or_else(|| "this terminal".into(), |log| log.display().to_string());
     let stop = if mode == Mode::Foreground { "Ctrl-C".to_owned() } else { format!("{shef} down{place}") };
     lines.push(String::new());
@@ -48,6 +54,23 @@ pub(super) fn banner(running: &Running, data_dir: &Path, replicas: Option<&[Stri
         "Stop: {stop} (containers go on running; `{shef} down{place} --services` removes them too)"
     ));
     lines.join("\n")
+}
+
+/// What makes a command of this program reach the master, and what curl reaches it by.
+fn reached(running: &Running) -> (String, String) {
+    let socket =
+        running.socket.as_ref().filter(|_| !running.insecure).map(|socket| socket.display().to_string());
+    let Some(socket) = socket else {
+        let is_usual = running.api == format!("127.0.0.1:{DEFAULT_PORT}");
+        let at = if is_usual { String::new() } else { format!(" --api http://{}", running.api) };
+        return (at, format!("curl http://{}", running.api));
+    };
+    let is_found = own_socket().is_some_and(|own| {
+        let path = own.trim_start_matches(SOCKET);
+        Path::new(path).canonicalize().ok() == Path::new(&socket).canonicalize().ok()
+    });
+    let at = if is_found { String::new() } else { format!(" --api {SOCKET}{socket}") };
+    (at, format!("curl --unix-socket {socket} http://shef"))
 }
 
 /// How to call this program: by its name if it is in the PATH, else by its path.
@@ -73,12 +96,13 @@ mod tests {
             pid: 1,
             api: "127.0.0.1:8044".into(),
             socket: None,
+            insecure: true,
             docker_host: "unix:///x.sock".into(),
             docker_tls: None,
             log: Some("/d/shef.log".into()),
             ready: true,
         };
-        let text = banner(&running, Path::new("/d"), Some(&["10.1.1.2:8080".into()]), Mode::Detach);
+        let text = banner(&running, Path::new("/d"), Some(&["10.1.1.2:8080".into()]), None, Mode::Detach);
         for part in [
             "http://127.0.0.1:8044",
             "curl http://10.1.1.2:8080/",
@@ -90,7 +114,16 @@ mod tests {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
         let elsewhere = Running { api: "10.0.0.5:81".into(), ..running };
-        let text = banner(&elsewhere, Path::new("/d"), None, Mode::Foreground);
+        let text = banner(&elsewhere, Path::new("/d"), None, None, Mode::Foreground);
         assert!(text.contains("Ctrl-C") && text.contains(" ls --api http://10.0.0.5:81\n"), "{text}");
+        let asks = Running { socket: Some("/d/shef.sock".into()), insecure: false, ..elsewhere };
+        let text = banner(&asks, Path::new("/d"), None, Some("/login#c0de"), Mode::Detach);
+        for part in [
+            " ls --api unix:///d/shef.sock\n",
+            "curl --unix-socket /d/shef.sock http://shef/v1/services/my-nginx",
+            "http://10.0.0.5:81/login#c0de\n",
+        ] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
     }
 }

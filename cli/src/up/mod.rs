@@ -136,6 +136,7 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
         pid: rustix::process::getpid().as_raw_nonzero().get(),
         api: reachable(config.master.0.listen, host_ip),
         socket: config.master.0.api_socket.clone(),
+        insecure: config.master.0.insecure,
         docker_host: config.agent.0.docker_host.clone(),
         docker_tls: Some(config.agent.0.docker_tls.anywhere()),
         log: (mode == Mode::Background).then(|| background::log_path(&config.data_dir)),
@@ -225,7 +226,8 @@ async fn finish(running: &Running, data_dir: &Path, demo: bool, mode: Mode) -> R
     neighbours::warn(&api, engine, tls).await;
     let deployed = if demo { Some(demo::deploy(&api, engine, tls).await) } else { None };
     let replicas = deployed.as_ref().and_then(|deployed| deployed.as_deref().ok());
-    say::line(banner::banner(running, data_dir, replicas, mode));
+    let login = api.login_link().await;
+    say::line(banner::banner(running, data_dir, replicas, login.as_deref(), mode));
     match deployed {
         Some(Err(failure)) => Err(Failure(format!("shef is up, but its demo is not: {failure}"))),
         Some(Ok(_)) | None => Ok(()),

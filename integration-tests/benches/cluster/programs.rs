@@ -74,6 +74,7 @@ impl Shef {
             None => Command::new(&self.path),
         };
         command.args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("SHEF_INSECURE", "true");
         Process::start(command, log)
     }
 

@@ -92,6 +92,7 @@ impl Master {
             .with("LOG_LEVEL", "debug")
             .with("SHEF_MASTER_LISTEN", address)
             .with("SHEF_MASTER_DATA_DIR", data.display())
+            .with("SHEF_INSECURE", "true")
             .with("SHEF_TLS", "off");
         for (name, value) in settings {
             process = process.with(name, value);

@@ -89,7 +89,7 @@ async fn the_image_runs_a_master_as_nobody_with_redis_beside_it() {
         image: Some(pushed.shef.clone()),
         cmd: Some(words(&["master"])),
         user: Some("65532:65532".to_owned()),
-        env: Some(words(&["HOST_IP=127.0.0.1", &listen, &url, &asked])),
+        env: Some(words(&["HOST_IP=127.0.0.1", "SHEF_INSECURE=true", &listen, &url, &asked])),
         healthcheck: Some(often.clone()),
         // Where the key of the cluster's CA is kept.
         host_config: Some(HostConfig {

@@ -133,6 +133,7 @@ impl Background {
         let mut shef = Command::new(binary());
         shef.env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("SHEF_INSECURE", "true")
             .args(words)
             .arg("--data-dir")
             .arg(&self.data);

@@ -129,8 +129,10 @@ async fn a_host_is_maintained_by_its_page() {
     for host in &lan.hosts {
         import_nginx(&host.socket()).await;
     }
-    let master = lan.master.address.ip().to_string();
-    Reader::new(&lan.hosts).read("docs/how-to/host-maintenance.md", &[("10.0.0.1", &master)]).await;
+    // This lab's master runs without a container.
+    let shef = format!("HOST_IP={} command shef", lan.master.address.ip());
+    let replacing = [("docker exec -i shef-master shef", shef.as_str())];
+    Reader::new(&lan.hosts).read("docs/how-to/host-maintenance.md", &replacing).await;
 }
 
 #[actix::test]

@@ -16,19 +16,23 @@ mod core;
 #[cfg(test)]
 mod core_tests;
 mod events;
+mod first;
 mod identities;
 mod kind;
 mod messages;
 mod need;
+mod sessions;
 mod token;
 
 pub use actor::{AccessActor, AccessOutlets};
 pub use core::AccessCore;
 pub use events::{RecoveredAccess, RecoveredToken};
+pub use first::{ADMIN_TOKEN, first_token};
 pub use kind::{JOIN_LIFE, JoinRole, MOST_USES, TokenKind, TokenRole};
 pub use messages::{
     Created, JoinRefused, JoinRequest, ReadmitRequest, RenewRefused, RenewRequest, RevokeIdentity,
     TokenAsked, TokenRefused, TokenRequest, TokenView,
 };
 pub use need::{Caller, Denied, MayChange, Need, Role, Scope};
+pub use sessions::{CODE_LIFE, SESSION_LIFE, Sessions};
 pub use token::{Presented, Token, TokenRecord, TokenTable};

@@ -126,6 +126,12 @@ struct Holder {
     record: TokenRecord,
 }
 
+impl Holder {
+    fn caller(&self) -> Caller {
+        Caller::Token { name: self.name.clone(), role: self.role, scope: self.scope.clone() }
+    }
+}
+
 /// The tokens that count, for readers.
 #[derive(Debug, Default)]
 pub struct TokenTable {
@@ -156,11 +162,18 @@ impl TokenTable {
     /// [`Denied::Unknown`], whatever is wrong.
     pub fn caller(&self, presented: Option<Presented<'_>>, now: WallMs) -> Result<Caller, Denied> {
         let Presented { id, secret } = presented.ok_or(Denied::Unknown)?;
-        let Holder { name, role, scope, record } = self.api.get(id).ok_or(Denied::Unknown)?;
-        if !record.is_proved_by(secret, now) {
-            return Err(Denied::Unknown);
-        }
-        Ok(Caller::Token { name: name.clone(), role: *role, scope: scope.clone() })
+        let holder = self.api.get(id).ok_or(Denied::Unknown)?;
+        if holder.record.is_proved_by(secret, now) { Ok(holder.caller()) } else { Err(Denied::Unknown) }
+    }
+
+    /// The holder of the token `name`, if it was made before `since` and has not expired.
+    ///
+    /// # Errors
+    /// [`Denied::Unknown`]
+    pub fn holder(&self, name: &TokenName, since: WallMs, now: WallMs) -> Result<Caller, Denied> {
+        let is_it = |holder: &&Holder| holder.name == *name && holder.record.created <= since;
+        let holder = self.api.values().find(is_it).filter(|holder| !holder.record.is_expired(now));
+        holder.map(Holder::caller).ok_or(Denied::Unknown)
     }
 
     /// Whether a host with this id and secret would be let in now.
@@ -171,8 +184,13 @@ impl TokenTable {
 }
 
 /// The secret has at least 128 random bits: a fast hash is as good as a slow one.
-fn hash(secret: &str) -> String {
+pub(super) fn hash(secret: &str) -> String {
     hex(digest(&SHA256, secret.as_bytes()).as_ref())
+}
+
+/// As much as proves a token.
+pub(super) fn random_secret() -> Option<String> {
+    random::<SECRET_BYTES>()
 }
 
 fn random<const BYTES: usize>() -> Option<String> {

@@ -32,7 +32,7 @@ use tokio::{
 
 use super::{actors::Actors, socket};
 use crate::{
-    config::MasterConfig,
+    config::{DEFAULT_DATA_DIR, MasterConfig},
     http::{self, Api, BodyBudget, Connections, Permits, StreamClient},
     view::StateBody,
 };
@@ -84,6 +84,7 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
         renew: access.recipient(),
         authority,
         insecure: config.insecure,
+        sessions: Mutex::default(),
         view,
         stats: counters,
         state: StateBody::default(),
@@ -111,7 +112,12 @@ pub(super) fn own_socket(config: &MasterConfig, has_administrator: bool) -> io::
         return if is_needed { Err(io::Error::other(why)) } else { Ok(None) };
     };
     match socket::listen(path) {
-        Ok(listener) => Ok(Some(listener)),
+        Ok(listener) => {
+            if path.starts_with(DEFAULT_DATA_DIR) {
+                socket::link(path);
+            }
+            Ok(Some(listener))
+        }
         Err(error) if is_needed => {
             let path = path.display();
             Err(io::Error::other(format!(

@@ -4,8 +4,8 @@ use std::{
     fs,
     io::{self, ErrorKind},
     os::unix::{
-        fs::{FileTypeExt as _, PermissionsExt as _, chown},
-        net::UnixListener,
+        fs::{FileTypeExt as _, PermissionsExt as _, chown, symlink},
+        net::{UnixListener, UnixStream},
     },
     path::Path,
 };
@@ -16,6 +16,9 @@ use shef_common::files;
 const MODE: u32 = 0o660;
 /// Its members are root by Docker's socket already.
 const GROUP: &str = "docker";
+
+/// Where the socket is found whose path is the default.
+const KNOWN: &str = "/run/shef/shef.sock";
 
 /// Listens at `path`. One that an earlier master has left is replaced.
 ///
@@ -42,6 +45,23 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
     }
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
     Ok(listener)
+}
+
+/// Has the well-known path lead to `path`, unless another master that runs here has it.
+pub(super) fn link(path: &Path) {
+    if fs::canonicalize(KNOWN).is_ok_and(|known| known != path && UnixStream::connect(&known).is_ok()) {
+        return log::info!("another master has {KNOWN}");
+    }
+    let (known, made) = (Path::new(KNOWN), fs::remove_file(KNOWN));
+    let made = match made {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => {
+            known.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| symlink(path, known))
+        }
+    };
+    if let Err(error) = made {
+        log::debug!(error:%; "there is no {KNOWN}");
+    }
 }
 
 /// The number of a group, by the lines of `/etc/group`.

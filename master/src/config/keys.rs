@@ -30,7 +30,7 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "data_dir",
         kind: Kind::Path,
-        default: "/var/lib/shef/master",
+        default: super::DEFAULT_DATA_DIR,
         env: &[],
         doc: "Where the embedded store keeps its file.",
     },
@@ -166,10 +166,13 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "insecure",
         kind: Kind::Switch,
-        default: "true",
+        default: "false",
         env: &["SHEF_INSECURE"],
-        doc: "Whether the API serves every caller who reaches it. false: callers need a token (`shef token \
-              create`) or the socket.\nAgents need neither.",
+        doc: "Whether the API serves everybody who reaches it, as docker-shef's did: for a closed network \
+              alone. false:\n\
+              callers need a token (`shef token create`; the first one is in the file admin-token in \
+              data_dir) or the\n\
+              socket, and from other machines TLS. Agents have certificates in both cases.",
     },
     Key {
         name: "tls",

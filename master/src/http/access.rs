@@ -1,11 +1,13 @@
 //! Who calls, and whether the call is theirs to make: decided for every call before its handler, and before
 //! its body is read.
 
+use std::net::SocketAddr;
+
 use actix_web::{
-    HttpMessage as _, HttpRequest, Route,
+    HttpMessage as _, HttpRequest, HttpResponse, Route,
     body::BoxBody,
     dev::ServiceRequest,
-    http::header,
+    http::{Method, header},
     middleware::{Next, from_fn},
     web,
 };
@@ -16,7 +18,7 @@ use shef_common::{
     tls::Peer,
 };
 
-use super::{Api, ApiError};
+use super::{Api, ApiError, login};
 use crate::{
     access::{Caller, Denied, MayChange, Need, Presented},
     cluster::PhaseView,
@@ -27,8 +29,14 @@ use crate::{
 /// other spellings of an address lead to the same check.
 pub fn guarded(route: Route, needs: Need) -> Route {
     route.wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| async move {
-        authorise(&request, needs)?;
-        next.call(request).await
+        match authorise(&request, needs) {
+            Ok(()) => next.call(request).await,
+            Err(error) if error.0.code == Code::Unauthenticated && is_for_a_person(&request) => {
+                let to_login = HttpResponse::SeeOther().insert_header((header::LOCATION, "/login")).finish();
+                Ok(request.into_response(to_login))
+            }
+            Err(error) => Err(error.into()),
+        }
     }))
 }
 
@@ -36,17 +44,20 @@ pub fn guarded(route: Route, needs: Need) -> Route {
 fn authorise(request: &ServiceRequest, needs: Need) -> Result<(), ApiError> {
     // Without the handlers' own state nothing can be served.
     let api = request.app_data::<web::Data<Api>>().ok_or(Denied::Unknown)?;
-    let presented = || {
-        let header = request.headers().get(header::AUTHORIZATION);
-        header.and_then(|value| value.to_str().ok()).and_then(Presented::in_header)
-    };
-    let caller = if api.insecure || request.conn_data::<Peer>() == Some(&Peer::Local) {
+    let (peer, address) = (request.conn_data::<Peer>(), request.peer_addr());
+    let caller = if api.insecure || peer == Some(&Peer::Local) {
         Caller::Administrator
     } else {
-        match api.view.token_table().caller(presented(), Now::read().wall) {
-            _ if needs == Need::Nothing => return Ok(()),
-            // This master does not know what another master has revoked since.
+        match recognise(api, request) {
+            Err(_) if needs == Need::Nothing => return Ok(()),
+            _ if needs != Need::Nothing && comes_plainly_from_afar(api, peer, address) => {
+                return Err(ApiError::tls_required());
+            }
+            // What another master has revoked since is not known here.
             _ if matches!(api.view.cluster().phase, PhaseView::Deposed(_)) => {
+                if needs == Need::Nothing {
+                    return Ok(());
+                }
                 let detail = "another master leads the cluster and knows which tokens count; ask that one";
                 return Err(Problem::new(Code::NotLeader, detail).into());
             }
@@ -61,6 +72,32 @@ fn authorise(request: &ServiceRequest, needs: Need) -> Result<(), ApiError> {
     caller.may(needs, service)?;
     request.extensions_mut().insert(caller);
     Ok(())
+}
+
+/// Whether a browser is to show what is asked for.
+fn is_for_a_person(request: &ServiceRequest) -> bool {
+    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    request.method() == Method::GET && accepts.is_some_and(|accepts| accepts.contains("text/html"))
+}
+
+/// Who shows a token, or the cookie of a browser that has logged in.
+fn recognise(api: &Api, request: &ServiceRequest) -> Result<Caller, Denied> {
+    let (tokens, now) = (api.view.token_table(), Now::read().wall);
+    if let Some(header) = request.headers().get(header::AUTHORIZATION) {
+        return tokens.caller(header.to_str().ok().and_then(Presented::in_header), now);
+    }
+    let session = request.cookie(login::COOKIE).ok_or(Denied::Unknown)?;
+    api.sessions().caller(session.value(), &tokens, now)
+}
+
+/// Whether the caller has to say it over TLS, where the master has that: a token would be read on its way.
+pub fn comes_plainly_from_afar(api: &Api, peer: Option<&Peer>, address: Option<SocketAddr>) -> bool {
+    api.authority.is_some() && !api.insecure && is_plain_from_afar(peer, address)
+}
+
+fn is_plain_from_afar(peer: Option<&Peer>, address: Option<SocketAddr>) -> bool {
+    let is_near = address.is_some_and(|from| from.ip().to_canonical().is_loopback());
+    peer.is_none_or(|peer| *peer == Peer::Plain) && !is_near
 }
 
 /// That the caller of `request` may change `service`.
@@ -83,6 +120,15 @@ pub async fn ask(
     api.ask(may_change(by, name)?, request).await.map_err(|refused| ApiError::refused(name, &refused))
 }
 
+impl ApiError {
+    /// To a call without TLS from another machine.
+    pub fn tls_required() -> Self {
+        let detail = "from other machines this API takes calls over TLS alone: say https:// (`shef login \
+                      https://HOST:PORT`), or use the socket on the master's own machine";
+        Problem::new(Code::TlsRequired, detail).into()
+    }
+}
+
 impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
         let code = match &denied {
@@ -102,15 +148,31 @@ mod tests {
     };
 
     #[test]
+    fn plain_http_is_served_to_this_machine_alone() {
+        let from = |text: &str| Some(text.parse::<SocketAddr>().unwrap());
+        for near in ["127.0.0.1:9", "127.9.9.9:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
+            assert!(!is_plain_from_afar(Some(&Peer::Plain), from(near)), "{near}");
+        }
+        for afar in ["10.0.0.2:9", "[fd00::2]:9", "[::ffff:10.0.0.2]:9"] {
+            assert!(is_plain_from_afar(Some(&Peer::Plain), from(afar)), "{afar}");
+            assert!(!is_plain_from_afar(Some(&Peer::Anonymous), from(afar)), "{afar}");
+        }
+        assert!(is_plain_from_afar(None, None), "nothing is known of it");
+        assert!(!is_plain_from_afar(Some(&Peer::Local), None));
+    }
+
+    #[test]
     fn every_change_needs_a_role_and_what_needs_nothing_tells_nothing() {
         for Call { method, path, needs, .. } in routes::calls() {
-            let is_document = path.starts_with("/docs") || path == "/openapi.json";
             match needs {
                 Need::Nothing => {
-                    let is_meant = is_document || matches!(path, "/healthz" | "/readyz" | "/node");
+                    let is_login = matches!(path, "/login" | "/login/start.js" | "/v1/sessions");
+                    let is_meant = is_login || matches!(path, "/healthz" | "/readyz" | "/node");
                     assert!(is_meant, "{method} {path} is open to everybody");
                 }
-                Need::Role(Role::Viewer) => assert_eq!(method, "get", "a viewer may change {path}"),
+                Need::Role(Role::Viewer) => {
+                    assert!(method == "get" || path == "/v1/login-links", "a viewer may change {path}");
+                }
                 Need::Role(_) | Need::Service => {}
             }
         }

@@ -1,10 +1,10 @@
 //! `/healthz` and `/readyz`.
 
-use actix_web::{HttpResponse, http::header, web};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, http::header, web};
 use serde_json::json;
 
 use super::Api;
-use crate::cluster::PhaseView;
+use crate::{access::Caller, cluster::PhaseView};
 
 /// `GET /healthz`: the process answers.
 pub async fn healthz() -> HttpResponse {
@@ -12,7 +12,7 @@ pub async fn healthz() -> HttpResponse {
 }
 
 /// `GET /readyz`: this master leads, and writes can be made durable.
-pub async fn readyz(api: web::Data<Api>) -> HttpResponse {
+pub async fn readyz(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {
     let store = api.store.borrow().clone();
     let why = match api.view.cluster().phase {
         PhaseView::Leading => None,
@@ -25,12 +25,19 @@ pub async fn readyz(api: web::Data<Api>) -> HttpResponse {
     };
     let leads = why.is_none();
     let ready = store.available && leads;
-    let body = json!({
-        "status": if ready { "ok" } else { "unavailable" },
-        "leads": leads,
-        "reason": why,
-        "store": { "available": store.available, "reason": store.why, "since": store.since },
-    });
+    let status = if ready { "ok" } else { "unavailable" };
+    // Who is not known is told no more.
+    let body = if request.extensions().get::<Caller>().is_some() {
+        json!({
+            "status": status,
+            "leads": leads,
+            "insecure": api.insecure,
+            "reason": why,
+            "store": { "available": store.available, "reason": store.why, "since": store.since },
+        })
+    } else {
+        json!({ "status": status, "leads": leads })
+    };
     if ready {
         HttpResponse::Ok().json(body)
     } else {

@@ -17,6 +17,7 @@ mod health;
 mod join;
 mod legacy;
 mod listing;
+mod login;
 mod logs;
 mod nodes;
 mod openapi;
@@ -37,7 +38,7 @@ use std::{
     borrow::Cow,
     future::ready,
     net::Ipv4Addr,
-    sync::{Arc, Mutex, atomic::AtomicUsize},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -57,7 +58,7 @@ use shef_common::{
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, watch};
 
 use crate::{
-    access::{JoinRequest, MayChange, ReadmitRequest, RenewRequest, RevokeIdentity, TokenRequest},
+    access::{JoinRequest, MayChange, ReadmitRequest, RenewRequest, RevokeIdentity, Sessions, TokenRequest},
     cluster::{AskService, CopyService, PhaseView, ToCluster},
     contents::ContentRequest,
     identity::Authority,
@@ -105,6 +106,8 @@ pub struct Api {
     pub authority: Option<Arc<Authority>>,
     /// Whether callers without a token are served.
     pub insecure: bool,
+    /// Browsers that have logged in.
+    pub sessions: Mutex<Sessions>,
     /// Takes who may call.
     pub tokens: Recipient<TokenRequest>,
     /// Lets hosts in.
@@ -150,6 +153,10 @@ pub struct Api {
 }
 
 impl Api {
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether all that is stored can be read here: after a start that takes a moment.
     fn knows_all(&self) -> Result<(), ApiError> {
         match self.view.cluster().phase {

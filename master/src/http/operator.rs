@@ -171,5 +171,7 @@ fn shown(api: &Api) -> serde_json::Value {
         "brake": brake,
         "nodes": api.view.standings(),
         "waiting_requests": api.requests.taken(),
+        "ca": api.authority.as_ref().map(|authority| authority.ca.digest().to_string()),
+        "insecure": api.insecure,
     })
 }

@@ -1,19 +1,17 @@
 //! The start of a master: whether it speaks TLS, and the cluster's CA, which the first master makes.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
-use shef_common::{ids::ClusterId, ids::Version, tls::TlsMode};
+use shef_common::{ids::ClusterId, tls::TlsMode};
 
 use super::{AuthorityCopy, AuthorityRecord, Ca, CaError, KeptAuthority};
 use crate::{
     registries::{KeyError, Vault, nonce},
-    store::{Key, LeadOutcome, Record, Store, StoreError, Write, WriteOutcome},
+    store::{Key, LeadOutcome, Record, Store, StoreError, add_at_start},
 };
 
 /// The label that the CA's key is bound to when it is encrypted.
 pub(super) const LABEL: &str = "authority";
-/// How often, and how far apart, a store that does not confirm is tried.
-const TRIES: (u32, Duration) = (10, Duration::from_millis(500));
 
 /// The cluster's CA, and how its members speak with each other.
 #[derive(Debug)]
@@ -165,41 +163,23 @@ async fn commit(
     led: &mut LeadOutcome,
 ) -> Result<(), AuthorityError> {
     let value = serde_json::to_vec(record).map_err(|error| CaError::Making(error.to_string()))?;
-    let writes = [Write { key: Key::Authority, expect: None, value: Some(value.into()) }];
-    let mut tries_left = TRIES.0;
-    let outcomes = loop {
-        // Sending it a second time is harmless.
-        match store.commit(&led.cluster, &led.fence, &writes).await {
-            Err(error @ (StoreError::Unavailable { .. } | StoreError::Unconfirmed { .. }))
-                if tries_left > 0 =>
-            {
-                tries_left -= 1;
-                log::warn!(error:%, tries_left; "waiting for the store");
-                tokio::time::sleep(TRIES.1).await;
-            }
-            outcomes => break outcomes?,
-        }
-    };
-    if outcomes != [WriteOutcome::Done] {
-        let why = "it holds another one, which another master has made; start again".to_owned();
-        return Err(StoreError::Unreadable { why }.into());
-    }
-    let [Write { key, value, .. }] = writes;
-    if let Some(value) = value {
-        led.records.push(Record { key, version: Version(1), value });
-        led.records.sort_by(|one, other| one.key.cmp(&other.key));
-    }
-    Ok(())
+    Ok(add_at_start(store, led, Key::Authority, value).await?)
 }
 
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
 
-    use shef_common::ids::{Epoch, LeaderId, NodeName, random_hex16};
+    use shef_common::ids::{Epoch, LeaderId, NodeName, Version, random_hex16};
 
     use super::*;
-    use crate::{recover::recover, store::fake::FakeStore, store::fake::Fault};
+    use crate::{
+        recover::recover,
+        store::{
+            Write,
+            fake::{FakeStore, Fault},
+        },
+    };
 
     #[test]
     fn a_cluster_speaks_tls_where_it_is_new_or_has_a_ca_or_is_told_to() {

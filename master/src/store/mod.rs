@@ -14,6 +14,7 @@
 //! (memory, with faults, for tests and the simulator).
 
 pub mod actor;
+mod at_start;
 pub mod backup;
 pub mod core;
 mod effects;
@@ -30,6 +31,7 @@ mod repair;
 
 pub use self::{
     actor::StoreActor,
+    at_start::add_at_start,
     backup::{Backup, BackupError},
     core::CoreOptions,
     effects::StoreEffects,

@@ -27,6 +27,8 @@ const RESUMES_AFTER: DurationMs = DurationMs(2_000);
 pub(super) struct DisconnectTimer {
     /// Since when: a master's last answer, or the agent's start.
     since: MonoMs,
+    /// Whether a master has answered since the agent's start.
+    heard: bool,
     /// The time of the event that is being handled.
     now: MonoMs,
     /// The times after which replicas are to be stopped, in seconds, each once.
@@ -51,8 +53,15 @@ fn in_ms(seconds: u32) -> DurationMs {
 
 impl DisconnectTimer {
     pub fn new(ledger: &Ledger, now: MonoMs) -> Self {
-        let mut timer =
-            Self { since: now, now, limits: BTreeSet::new(), done: 0, rests: false, resumes_at: None };
+        let mut timer = Self {
+            since: now,
+            heard: false,
+            now,
+            limits: BTreeSet::new(),
+            done: 0,
+            rests: false,
+            resumes_at: None,
+        };
         timer.ordered(ledger);
         timer.rests = !timer.limits.is_empty();
         timer
@@ -66,6 +75,11 @@ impl DisconnectTimer {
     /// Since when no master has answered that knows this host.
     pub const fn since(&self) -> MonoMs {
         self.since
+    }
+
+    /// When a master that knows this host answered last; `None`: not since the agent's start.
+    pub fn answered(&self) -> Option<MonoMs> {
+        self.heard.then_some(self.since)
     }
 
     /// For how long no master has answered that knows this host.
@@ -98,6 +112,7 @@ impl DisconnectTimer {
 impl Core {
     pub(super) fn on_master_answer(&mut self, now: Now) {
         self.disconnect.since = now.mono;
+        self.disconnect.heard = true;
         self.disconnect.done = 0;
         if self.disconnect.rests && self.disconnect.resumes_at.is_none() {
             self.disconnect.resumes_at = Some(now.mono + RESUMES_AFTER);

@@ -21,9 +21,10 @@ use super::{
 const BLOCK_LIMIT: Duration = Duration::from_secs(180);
 /// Where the pages say that the engine listens.
 const USUAL_SOCKET: &str = "/var/run/docker.sock:";
-/// A directory of its own in place of `/var/lib`, which `shef up` writes to, and then a shell that notes
-/// failures.
-const START: &str = "mount -t tmpfs page /var/lib && exec bash --norc --noprofile";
+/// Directories of its own in place of `/var/lib` and `/run/shef`, which `shef up` writes to, and then a shell that
+/// notes failures.
+const START: &str = "mkdir -p /run/shef && mount -t tmpfs page /run/shef && mount -t tmpfs page /var/lib && \
+                     exec bash --norc --noprofile";
 const NOTE_FAILURES: &str = "set -E; trap 'failed=$?' ERR; failed=0\n";
 
 /// A reader at the hosts of a lab.

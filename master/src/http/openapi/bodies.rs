@@ -130,6 +130,10 @@ pub struct Overview {
     nodes: BTreeMap<Standing, u64>,
     /// Requests that are under way.
     waiting_requests: u64,
+    /// The digest of the cluster's CA, by which commands know a master over TLS; `null`: there is none.
+    ca: Option<String>,
+    /// Whether the API serves everybody who reaches it.
+    insecure: bool,
     /// Of `resume`: whether the brake was on.
     #[serde(skip_serializing_if = "Option::is_none")]
     resumed: Option<bool>,
@@ -179,10 +183,12 @@ pub struct Ready {
     status: String,
     /// Whether this master leads.
     leads: bool,
+    /// Whether the API serves everybody who reaches it. This and what follows is told to known callers alone.
+    insecure: Option<bool>,
     /// Why it does not lead, and what to do.
     reason: Option<String>,
     /// The state of the store.
-    store: StoreReady,
+    store: Option<StoreReady>,
 }
 
 /// The state of the store.

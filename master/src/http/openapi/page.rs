@@ -2,8 +2,7 @@
 
 use actix_web::{HttpResponse, http::header, web};
 
-use super::super::routes::call::{Call, Tag};
-use crate::access::Need;
+use super::super::routes::call::{Call, Tag, VIEWER};
 
 /// What the page may load: its own files and the document.
 const POLICY: &str = "default-src 'none'; connect-src 'self'; script-src 'self'; img-src 'self' data:; \
@@ -19,25 +18,18 @@ pub fn calls() -> Vec<Call> {
     vec![
         Call::new(
             Tag::Server,
-            Need::Nothing,
+            VIEWER,
             "get",
             "/docs",
             || web::get().to(page),
             "Shows this document, and sends calls",
         )
         .stream("text/html", "The page."),
-        Call::new(Tag::Server, Need::Nothing, "get", "/docs/start.js", || web::get().to(start), part)
+        Call::new(Tag::Server, VIEWER, "get", "/docs/start.js", || web::get().to(start), part)
             .stream("text/javascript", "How the page starts."),
-        Call::new(
-            Tag::Server,
-            Need::Nothing,
-            "get",
-            "/docs/swagger-ui-bundle.js",
-            || web::get().to(script),
-            part,
-        )
-        .stream("text/javascript", "Swagger UI, compressed by gzip."),
-        Call::new(Tag::Server, Need::Nothing, "get", "/docs/swagger-ui.css", || web::get().to(style), part)
+        Call::new(Tag::Server, VIEWER, "get", "/docs/swagger-ui-bundle.js", || web::get().to(script), part)
+            .stream("text/javascript", "Swagger UI, compressed by gzip."),
+        Call::new(Tag::Server, VIEWER, "get", "/docs/swagger-ui.css", || web::get().to(style), part)
             .stream("text/css", "Its style, compressed by gzip."),
     ]
 }

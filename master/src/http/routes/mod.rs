@@ -14,10 +14,10 @@ pub use self::call::Call;
 use self::call::{Tag, VIEWER};
 use super::{
     access::guarded,
+    login,
     openapi::{self, bodies, page},
     wrong_method,
 };
-use crate::access::Need;
 
 /// Every call that is not between master and agents.
 pub fn calls() -> Vec<Call> {
@@ -29,7 +29,7 @@ pub fn calls() -> Vec<Call> {
     calls.push(
         Call::new(
             Tag::Server,
-            Need::Nothing,
+            VIEWER,
             "get",
             "/openapi.json",
             || web::get().to(document),
@@ -38,6 +38,7 @@ pub fn calls() -> Vec<Call> {
         .json::<bodies::Anything>(200, "The document."),
     );
     calls.extend(page::calls());
+    calls.extend(login::calls());
     calls.extend(legacy::calls());
     calls
 }

@@ -1,0 +1,146 @@
+//! Logins of browsers: a code that counts once and for minutes, and the session that it is exchanged for. In
+//! memory alone: after a restart of the master people log in again.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use shef_common::clock::WallMs;
+
+use super::{
+    need::{Caller, Denied},
+    token::{TokenTable, hash, random_secret},
+};
+
+/// How long a code counts.
+pub const CODE_LIFE: Duration = Duration::from_secs(10 * 60);
+/// How long a session lasts.
+pub const SESSION_LIFE: Duration = Duration::from_secs(12 * 3_600);
+/// How many codes, and how many sessions, there are at most: the ones that end first make way.
+const MOST: usize = 1_000;
+
+/// What somebody may do, until when, and since when.
+#[derive(Debug, Clone)]
+struct Grant {
+    caller: Caller,
+    since: WallMs,
+    until: WallMs,
+}
+
+/// The codes and sessions that count, by the hashes of their secrets.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    codes: BTreeMap<String, Grant>,
+    sessions: BTreeMap<String, Grant>,
+}
+
+impl Sessions {
+    /// A code by which somebody gets the rights of `caller`; `None`: there are no random bytes.
+    pub fn invite(&mut self, caller: Caller, now: WallMs) -> Option<String> {
+        let secret = random_secret()?;
+        add(&mut self.codes, &secret, Grant { caller, since: now, until: after(now, CODE_LIFE) });
+        Some(secret)
+    }
+
+    /// The session of who shows this code, which counts no more; `None`: it does not count.
+    pub fn begin(&mut self, code: &str, now: WallMs) -> Option<String> {
+        let Grant { caller, since, .. } = self.codes.remove(&hash(code)).filter(|code| code.until > now)?;
+        let secret = random_secret()?;
+        add(&mut self.sessions, &secret, Grant { caller, since, until: after(now, SESSION_LIFE) });
+        Some(secret)
+    }
+
+    /// Whose session it is. It has the rights that its token has now, if this is still there.
+    ///
+    /// # Errors
+    /// [`Denied::Unknown`]: it is none.
+    pub fn caller(&self, secret: &str, tokens: &TokenTable, now: WallMs) -> Result<Caller, Denied> {
+        let grant = self.sessions.get(&hash(secret)).filter(|session| session.until > now);
+        match grant.ok_or(Denied::Unknown)? {
+            Grant { caller: Caller::Administrator, .. } => Ok(Caller::Administrator),
+            Grant { caller: Caller::Token { name, .. }, since, .. } => tokens.holder(name, *since, now),
+        }
+    }
+
+    /// Ends a session.
+    pub fn end(&mut self, secret: &str) {
+        self.sessions.remove(&hash(secret));
+    }
+}
+
+fn add(grants: &mut BTreeMap<String, Grant>, secret: &str, grant: Grant) {
+    let now = grant.since;
+    grants.retain(|_, grant| grant.until > now);
+    if grants.len() >= MOST {
+        let first = grants.iter().min_by_key(|(_, grant)| grant.until).map(|(hash, _)| hash.clone());
+        first.and_then(|first| grants.remove(&first));
+    }
+    grants.insert(hash(secret), grant);
+}
+
+fn after(now: WallMs, life: Duration) -> WallMs {
+    WallMs(now.0.saturating_add(u64::try_from(life.as_millis()).unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use shef_common::ids::TokenName;
+
+    use super::*;
+    use crate::access::{Role, Scope, Token, TokenKind, TokenRecord};
+
+    fn record(role: Role, created: u64, expires: Option<WallMs>) -> TokenRecord {
+        let Token { id, hash, .. } = Token::random().unwrap();
+        let kind = TokenKind::Api { role, scope: Scope::default() };
+        TokenRecord { id, hash, kind, created: WallMs(created), expires }
+    }
+
+    #[test]
+    fn a_code_counts_once_and_for_minutes_and_a_session_for_hours() {
+        let (mut sessions, tokens) = (Sessions::default(), TokenTable::default());
+        let (start, code_ends) = (WallMs(1_000), after(WallMs(1_000), CODE_LIFE));
+        let late = sessions.invite(Caller::Administrator, start).unwrap();
+        assert_eq!(sessions.begin(&late, code_ends), None, "it has expired");
+        let code = sessions.invite(Caller::Administrator, start).unwrap();
+        assert_eq!(sessions.begin("0000", start), None);
+        let session = sessions.begin(&code, start).unwrap();
+        assert_eq!(sessions.begin(&code, start), None, "it was used");
+        assert_eq!(sessions.caller(&session, &tokens, start), Ok(Caller::Administrator));
+        assert_eq!(sessions.caller(&code, &tokens, start), Err(Denied::Unknown), "a code is no session");
+        let ends = after(start, SESSION_LIFE);
+        assert_eq!(sessions.caller(&session, &tokens, ends), Err(Denied::Unknown));
+        sessions.end(&session);
+        assert_eq!(sessions.caller(&session, &tokens, start), Err(Denied::Unknown));
+    }
+
+    #[test]
+    fn a_session_has_the_rights_of_its_token_as_long_as_that_one_counts() {
+        let name = TokenName::parse("ci").unwrap();
+        let caller = Caller::Token { name: name.clone(), role: Role::Admin, scope: Scope::default() };
+        let mut sessions = Sessions::default();
+        let now = WallMs(1_000);
+        let code = sessions.invite(caller, now).unwrap();
+        let session = sessions.begin(&code, now).unwrap();
+        let with = |record: TokenRecord| {
+            let table = TokenTable::of([(&name, &record)]);
+            sessions.caller(&session, &table, WallMs(2_000))
+        };
+        let role = |caller: Result<Caller, Denied>| match caller {
+            Ok(Caller::Token { role, .. }) => Some(role),
+            Ok(Caller::Administrator) | Err(_) => None,
+        };
+        assert_eq!(role(with(record(Role::Viewer, 900, None))), Some(Role::Viewer), "the role of now");
+        assert_eq!(role(with(record(Role::Viewer, 900, Some(WallMs(1_500))))), None, "it has expired");
+        assert_eq!(role(with(record(Role::Viewer, 1_500, None))), None, "another one of that name");
+        assert_eq!(role(sessions.caller(&session, &TokenTable::default(), now)), None, "it was revoked");
+    }
+
+    #[test]
+    fn no_more_are_kept_than_there_may_be() {
+        let mut sessions = Sessions::default();
+        let codes: Vec<_> = (0..MOST as u64 + 5)
+            .map(|at| sessions.invite(Caller::Administrator, WallMs(at)).unwrap())
+            .collect();
+        assert_eq!(sessions.codes.len(), MOST);
+        assert_eq!(sessions.begin(&codes[0], WallMs(2_000)), None, "the first one made way");
+        assert!(sessions.begin(codes.last().unwrap(), WallMs(2_000)).is_some());
+    }
+}

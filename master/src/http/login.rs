@@ -1,0 +1,135 @@
+//! How browsers log in: a link that counts once, and the cookie that it is exchanged for.
+
+use actix_web::{
+    HttpMessage as _, HttpRequest, HttpResponse,
+    cookie::{Cookie, SameSite, time::Duration},
+    http::header,
+    web,
+};
+use serde_json::json;
+use shef_common::{
+    clock::Now,
+    problem::{Code, Problem},
+    spec::Fields,
+    tls::Peer,
+};
+
+use super::{
+    Api, ApiError, RequestPermit,
+    access::comes_plainly_from_afar,
+    answer::Answer,
+    body, params,
+    routes::call::{Call, Tag, VIEWER},
+};
+use crate::access::{CODE_LIFE, Caller, Denied, Need, SESSION_LIFE};
+
+/// The cookie of a session.
+pub const COOKIE: &str = "shef_session";
+/// What the page may load: its own script.
+const POLICY: &str = "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'unsafe-inline'; \
+                      form-action 'none'; frame-ancestors 'none'";
+
+/// The calls, and the page.
+pub fn calls() -> Vec<Call> {
+    vec![
+        Call::new(
+            Tag::Tokens,
+            VIEWER,
+            "post",
+            "/v1/login-links",
+            || web::post().to(invite),
+            "Makes a link by which a browser gets the rights of the caller",
+        ),
+        Call::new(
+            Tag::Tokens,
+            Need::Nothing,
+            "post",
+            "/v1/sessions",
+            || web::post().to(begin),
+            "Logs a browser in by the code of such a link",
+        ),
+        Call::new(
+            Tag::Tokens,
+            Need::Nothing,
+            "delete",
+            "/v1/sessions",
+            || web::delete().to(end),
+            "Logs the browser out",
+        ),
+        Call::new(
+            Tag::Server,
+            Need::Nothing,
+            "get",
+            "/login",
+            || web::get().to(page),
+            "Exchanges the code of a link for a session",
+        )
+        .stream("text/html", "The page."),
+        Call::new(
+            Tag::Server,
+            Need::Nothing,
+            "get",
+            "/login/start.js",
+            || web::get().to(start),
+            "Serves a part of the page `/login`",
+        )
+        .stream("text/javascript", "How the page starts."),
+    ]
+}
+
+/// `POST /v1/login-links`: `{"path": "/login#CODE", "expires_in_s": 600}`. What stands behind `#` is in no log.
+async fn invite(request: HttpRequest, api: web::Data<Api>) -> Answer {
+    let _permit = RequestPermit::take(&api, &request)?;
+    params::query(&request, &[])?;
+    let caller = request.extensions().get::<Caller>().cloned().ok_or(Denied::Unknown)?;
+    let code = api.sessions().invite(caller, Now::read().wall);
+    let code = code.ok_or_else(|| Problem::new(Code::Internal, "there are no random bytes"))?;
+    Ok(HttpResponse::Created()
+        .json(json!({ "path": format!("/login#{code}"), "expires_in_s": CODE_LIFE.as_secs() })))
+}
+
+/// `POST /v1/sessions` with `{"code": "…"}`: 204 with the cookie of the session.
+async fn begin(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    if comes_plainly_from_afar(&api, request.conn_data::<Peer>(), request.peer_addr()) {
+        return Err(ApiError::tls_required());
+    }
+    let _permit = RequestPermit::take(&api, &request)?;
+    let mut fields = Fields::new(body::object(&body::read(&request, payload, &api).await?)?);
+    let code: Option<String> = fields.required("code");
+    fields.finish()?;
+    let session = api.sessions().begin(&code.unwrap_or_default(), Now::read().wall);
+    let session = session.ok_or(Denied::Unknown)?;
+    Ok(HttpResponse::NoContent().cookie(cookie(session, &request)).finish())
+}
+
+/// `DELETE /v1/sessions`
+async fn end(request: HttpRequest, api: web::Data<Api>) -> Answer {
+    if let Some(session) = request.cookie(COOKIE) {
+        api.sessions().end(session.value());
+    }
+    let mut gone = cookie(String::new(), &request);
+    gone.make_removal();
+    Ok(HttpResponse::NoContent().cookie(gone).finish())
+}
+
+fn cookie(value: String, request: &HttpRequest) -> Cookie<'static> {
+    let life = i64::try_from(SESSION_LIFE.as_secs()).unwrap_or(i64::MAX);
+    Cookie::build(COOKIE, value)
+        .path("/")
+        .http_only(true)
+        .same_site(SameSite::Strict)
+        .secure(request.conn_data::<Peer>() == Some(&Peer::Anonymous))
+        .max_age(Duration::seconds(life))
+        .finish()
+}
+
+async fn page() -> HttpResponse {
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header((header::CONTENT_SECURITY_POLICY, POLICY));
+    answer.insert_header((header::REFERRER_POLICY, "no-referrer"));
+    answer.content_type("text/html; charset=utf-8").body(include_str!("login/page.html"))
+}
+
+async fn start() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/javascript; charset=utf-8").body(include_str!("login/start.js"))
+}

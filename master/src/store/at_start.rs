@@ -1,0 +1,47 @@
+//! What a master adds to the store before it serves anybody.
+
+use std::time::Duration;
+
+use shef_common::ids::Version;
+
+use super::{Key, LeadOutcome, Record, Store, StoreError, Write, WriteOutcome};
+
+/// How often, and how far apart, a store that does not confirm is tried.
+const TRIES: (u32, Duration) = (10, Duration::from_millis(500));
+
+/// Adds a record that is not there to the store, and to what `led` brought.
+///
+/// # Errors
+/// The store does not take it, or another master has added it.
+pub async fn add_at_start(
+    store: &dyn Store,
+    led: &mut LeadOutcome,
+    key: Key,
+    value: Vec<u8>,
+) -> Result<(), StoreError> {
+    let writes = [Write { key, expect: None, value: Some(value.into()) }];
+    let mut tries_left = TRIES.0;
+    let outcomes = loop {
+        // Sending it a second time is harmless.
+        match store.commit(&led.cluster, &led.fence, &writes).await {
+            Err(error @ (StoreError::Unavailable { .. } | StoreError::Unconfirmed { .. }))
+                if tries_left > 0 =>
+            {
+                tries_left -= 1;
+                log::warn!(error:%, tries_left; "waiting for the store");
+                tokio::time::sleep(TRIES.1).await;
+            }
+            outcomes => break outcomes?,
+        }
+    };
+    if outcomes != [WriteOutcome::Done] {
+        let why = "it holds another one, which another master has made; start again".to_owned();
+        return Err(StoreError::Unreadable { why });
+    }
+    let [Write { key, value, .. }] = writes;
+    if let Some(value) = value {
+        led.records.push(Record { key, version: Version(1), value });
+        led.records.sort_by(|one, other| one.key.cmp(&other.key));
+    }
+    Ok(())
+}
