@@ -76,15 +76,14 @@ fn is(answer: &Answer, status: u16, code: &str) {
 }
 
 /// What is answered to everybody.
-const OPEN: [&str; 8] = [
-    "get /docs",
-    "get /docs/start.js",
-    "get /docs/swagger-ui-bundle.js",
-    "get /docs/swagger-ui.css",
+const OPEN: [&str; 7] = [
+    "delete /v1/sessions",
     "get /healthz",
-    "get /openapi.json",
+    "get /login",
+    "get /login/start.js",
     "get /readyz",
     "post /node",
+    "post /v1/sessions",
 ];
 
 /// The least role of what does harm. Everything else that changes something is a deployer's.
@@ -97,7 +96,7 @@ fn expected(method: &str, path: &str) -> Option<&'static str> {
         ("get", "/v1/backup") => "admin",
         (_, path) if path.starts_with("/v1/tokens") => "admin",
         ("get", path) if path.ends_with("/exec") => "deployer",
-        ("get", _) => "viewer",
+        ("get", _) | ("post", "/v1/login-links") => "viewer",
         (_, path) if path.starts_with("/v1/secrets") || path.starts_with("/v1/configs") => "deployer",
         (_, path) if path.starts_with("/v1/services") || path == "/service" => "deployer",
         (_, _) => "operator",
@@ -107,7 +106,7 @@ fn expected(method: &str, path: &str) -> Option<&'static str> {
 #[actix_rt::test]
 async fn every_call_is_served_from_its_role_on_and_to_nobody_else() {
     let site = Guarded::start().await;
-    let document = site.api.get("/openapi.json").await.body;
+    let document = site.call("viewer", "GET", "/openapi.json", Value::Null).await.body;
     let roles = Role::ALL.map(Role::as_str);
     let mut calls = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {
@@ -130,7 +129,9 @@ async fn every_call_is_served_from_its_role_on_and_to_nobody_else() {
                 }
             }
             // Whether it goes on can be seen where the answer comes at once and is JSON.
-            let goes_on = real.ends_with("/events") || path == "/v1/backup" || method == "delete";
+            let is_a_page = path.starts_with("/docs");
+            let goes_on =
+                real.ends_with("/events") || path == "/v1/backup" || method == "delete" || is_a_page;
             if !goes_on {
                 let answer = site.call(needed, &verb, &real, Value::Null).await;
                 assert!(!matches!(answer.status, 401 | 403), "{method} {path} as {needed}: {answer:?}");
@@ -297,10 +298,109 @@ async fn a_token_counts_in_the_header_alone_and_is_asked_for_with_what_is_right(
 
 #[actix_rt::test]
 async fn a_master_that_nobody_could_enter_does_not_start() {
-    let dir = tempfile::tempdir().unwrap();
+    let open = Cluster::start(tempfile::tempdir().unwrap()).await;
+    let made = open.api.call("PUT", "/v1/services/web", json!({ "image": "app", "replicas": 0 })).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let dir = open.stop().await;
     let closed = MasterConfig { api_socket: None, ..guarded(dir.path()) };
     let error = shef_master::start(closed).await.err().map(|error| error.to_string());
     assert!(error.is_some_and(|error| error.contains("nobody could make one")), "no socket, and no token");
+}
+
+#[actix_rt::test]
+async fn a_new_cluster_has_a_first_token_in_a_file_of_its_owner_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = async || {
+        let closed = MasterConfig { api_socket: None, ..guarded(dir.path()) };
+        let master = shef_master::start(closed).await.unwrap();
+        let file = dir.path().join("admin-token");
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        (Api::new(master.address()), master, std::fs::read_to_string(file).unwrap().trim().to_owned())
+    };
+    let (api, master, token) = start().await;
+    let listed = with_token(&api, &token, "GET", "/v1/tokens", Value::Null).await;
+    assert_eq!((listed.status, &listed.body["tokens"][0]["role"]), (200, &json!("admin")), "{listed:?}");
+    let told = api.get("/readyz").await;
+    assert_eq!(told.body.as_object().unwrap().len(), 2, "who is not known is told no more: {told:?}");
+    let told = with_token(&api, &token, "GET", "/readyz", Value::Null).await;
+    assert!(told.body["store"]["available"].is_boolean() && told.body["insecure"] == false, "{told:?}");
+    master.stop().await;
+    let (api, master, again) = start().await;
+    assert_eq!(again, token, "it is made once");
+    assert_eq!(with_token(&api, &token, "GET", "/v1/tokens", Value::Null).await.status, 200);
+    master.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_browser_logs_in_by_a_link_with_the_rights_of_who_made_it() {
+    let site = Guarded::start().await;
+    let link = site.call("viewer", "POST", "/v1/login-links", Value::Null).await;
+    assert_eq!(link.status, 201, "{link:?}");
+    let code = link.body["path"].as_str().unwrap().strip_prefix("/login#").unwrap();
+    let client = awc::Client::builder().disable_redirects().finish();
+    let log_in = || client.post(format!("{}/v1/sessions", site.api.url)).send_json(&json!({ "code": code }));
+    let entered = log_in().await.unwrap();
+    assert_eq!(entered.status().as_u16(), 204);
+    let cookie = entered.headers().get("set-cookie").unwrap().to_str().unwrap().to_owned();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    assert_eq!(log_in().await.unwrap().status().as_u16(), 401, "a link counts once");
+
+    let session = cookie.split(';').next().unwrap();
+    let call = async |method: &str, path: &str, origin: &str| {
+        let headers = [("cookie", session), ("origin", origin), ("content-type", "application/json")];
+        site.api.raw(method, path, &headers, b"{}".to_vec()).await
+    };
+    let own = site.api.url.as_str();
+    assert_eq!(call("GET", "/v1/nodes", own).await.status, 200);
+    is(&call("DELETE", "/v1/services/web", own).await, 403, "forbidden");
+    is(&call("POST", "/v1/login-links", "http://elsewhere.example").await, 403, "foreign_page");
+    let page = client.get(format!("{own}/docs")).insert_header(("accept", "text/html")).send().await.unwrap();
+    let to = page.headers().get("location").and_then(|to| to.to_str().ok());
+    assert_eq!((page.status().as_u16(), to), (303, Some("/login")), "a page leads to the login");
+
+    let revoked = site.call("admin", "DELETE", "/v1/tokens/viewer", Value::Null).await;
+    assert_eq!(revoked.status, 200);
+    is(&call("GET", "/v1/nodes", own).await, 401, "unauthenticated");
+    site.stop().await;
+}
+
+#[actix_rt::test]
+async fn commands_know_a_master_over_https_by_the_digest_of_its_ca() {
+    let dir = tempfile::tempdir().unwrap();
+    let master = shef_master::start(guarded(dir.path())).await.unwrap();
+    let (https, socket) = (
+        format!("https://{}", master.address()),
+        format!("unix://{}", dir.path().join("shef.sock").display()),
+    );
+    let shef = async |words: &[&str]| {
+        let mut shef = tokio::process::Command::new(binary());
+        shef.args(words).env("XDG_CONFIG_HOME", dir.path()).env_remove("HOST_IP").env_remove("PORT");
+        let said = shef.output().await.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        (said.status.success(), text(&said.stdout), text(&said.stderr))
+    };
+    let (_, shown, _) = shef(&["cluster", "show", "--json", "--api", &socket]).await;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let ca = shown["ca"].as_str().unwrap();
+    let token = std::fs::read_to_string(dir.path().join("admin-token")).unwrap();
+
+    let login = |ca: &str| {
+        let words = ["login", &https, "--ca", ca, "--token", token.trim()].map(str::to_owned);
+        let shef = &shef;
+        async move { shef(&words.each_ref().map(String::as_str)).await }
+    };
+    let (is_well, _, said) = shef(&["login", &https, "--token", token.trim()]).await;
+    assert!(!is_well && said.contains("--ca DIGEST"), "{said}");
+    let other = "0".repeat(40);
+    let (is_well, _, said) = login(&other).await;
+    assert!(!is_well, "another CA is told nothing: {said}");
+    let (is_well, _, said) = login(ca).await;
+    assert!(is_well, "{said}");
+    let (is_well, _, said) = shef(&["token", "ls"]).await;
+    assert!(is_well, "{said}");
+    let (is_well, link, said) = shef(&["login", "--web"]).await;
+    assert!(is_well && link.starts_with(&format!("{https}/login#")), "{link} {said}");
+    master.stop().await;
 }
 
 #[actix_rt::test]

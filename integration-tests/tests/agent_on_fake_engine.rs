@@ -220,7 +220,7 @@ async fn http_errors_are_problems() {
     let mut health = client.get(url("/health")).send().await.unwrap();
     let health: serde_json::Value = health.json().await.unwrap();
     assert_eq!((&health["OK"], &health["node"]), (&serde_json::json!(true), &serde_json::json!("h1")));
-    assert_eq!(health.as_object().unwrap().len(), 3, "{health}");
+    assert_eq!(health.as_object().unwrap().len(), 4, "{health}");
     let push = || client.post(url("/v1/assignments")).timeout(Duration::from_secs(20));
     let cases = [
         (push().insert_header(("content-type", "application/json")).send_body("{"), Code::InvalidBody),

@@ -23,13 +23,18 @@ pub struct Exchange {
 }
 
 /// Calls without an example: streams, commands, and what is not JSON.
-pub const WITHOUT_EXAMPLE: [&str; 11] = [
+pub const WITHOUT_EXAMPLE: [&str; 16] = [
     "get /v1/services/{name}/logs",
     "get /v1/services/{name}/replicas/{id}/logs",
     "get /v1/services/{name}/replicas/{id}/exec",
     "get /v1/events",
     "get /v1/backup",
     "get /openapi.json",
+    "get /login",
+    "get /login/start.js",
+    "post /v1/login-links",
+    "post /v1/sessions",
+    "delete /v1/sessions",
     "get /docs",
     "get /docs/start.js",
     "get /docs/swagger-ui-bundle.js",

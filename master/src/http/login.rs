@@ -18,8 +18,10 @@ use super::{
     Api, ApiError, RequestPermit,
     access::comes_plainly_from_afar,
     answer::Answer,
-    body, params,
-    routes::call::{Call, Tag, VIEWER},
+    body,
+    openapi::bodies,
+    params,
+    routes::call::{Body, Call, Tag, VIEWER},
 };
 use crate::access::{CODE_LIFE, Caller, Denied, Need, SESSION_LIFE};
 
@@ -39,7 +41,8 @@ pub fn calls() -> Vec<Call> {
             "/v1/login-links",
             || web::post().to(invite),
             "Makes a link by which a browser gets the rights of the caller",
-        ),
+        )
+        .json::<bodies::LoginLink>(201, "The link, below the master's address: it counts once."),
         Call::new(
             Tag::Tokens,
             Need::Nothing,
@@ -47,7 +50,13 @@ pub fn calls() -> Vec<Call> {
             "/v1/sessions",
             || web::post().to(begin),
             "Logs a browser in by the code of such a link",
-        ),
+        )
+        .fails(&[Code::Unauthenticated, Code::TlsRequired])
+        .body(Body::Fields {
+            fields: &[("code", "string", "What stands behind `#` in the link.")],
+            required: &["code"],
+        })
+        .nothing(204, "The browser is logged in by the cookie that comes with the answer."),
         Call::new(
             Tag::Tokens,
             Need::Nothing,
@@ -55,7 +64,8 @@ pub fn calls() -> Vec<Call> {
             "/v1/sessions",
             || web::delete().to(end),
             "Logs the browser out",
-        ),
+        )
+        .nothing(204, "The session has ended."),
         Call::new(
             Tag::Server,
             Need::Nothing,

@@ -169,6 +169,15 @@ pub struct Stats {
     waiting_requests: u64,
 }
 
+/// A link by which a browser logs in.
+#[derive(Serialize, JsonSchema)]
+pub struct LoginLink {
+    /// What follows the master's address, as in `/login#CODE`.
+    path: String,
+    /// For how many seconds it counts.
+    expires_in_s: u64,
+}
+
 /// The answer of a running process.
 #[derive(Serialize, JsonSchema)]
 pub struct Status {

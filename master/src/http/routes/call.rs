@@ -222,6 +222,12 @@ impl Call {
         self
     }
 
+    /// It answers without a body.
+    pub fn nothing(mut self, status: u16, about: &'static str) -> Self {
+        self.answers.push(Answer { status, about, media: "", schema: None });
+        self
+    }
+
     /// It answers a stream or a text.
     pub fn stream(mut self, media: &'static str, about: &'static str) -> Self {
         self.answers.push(Answer { status: 200, about, media, schema: None });
