@@ -234,7 +234,7 @@ impl Bootstrap {
                         "the cluster is ready: its API is at {api} (try: docker exec shef-master shef node ls)"
                     ));
                     say(
-                        "a token for the API, from other machines too: docker exec shef-master shef token create",
+                        "a token for the API, from other machines too: docker exec shef-master shef token create NAME --role admin",
                     );
                     self.tell_how_to_join().await;
                 }

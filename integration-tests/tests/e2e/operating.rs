@@ -58,7 +58,8 @@ async fn the_cluster_is_shown_and_commands_that_change_nothing_say_so() {
     let lines: Vec<&str> = shown.lines().collect();
     assert_eq!(lines[0], format!("cluster:      {}", json["cluster"].as_str().unwrap()));
     assert_eq!(lines[1], format!("leader:       {} (epoch 1)", json["leader"].as_str().unwrap()));
-    assert_eq!(lines[2..], ["hosts:        2 ready", "replacement:  on"]);
+    let open = "API:          open to everybody who reaches it (insecure = true)";
+    assert_eq!(lines[2..], ["hosts:        2 ready", "replacement:  on", "CA:           none", open]);
     let resumed = said(&shef(&site, &["cluster", "resume"], "").await);
     assert_eq!(resumed, "==> replacement was not held back\n");
     let took_over = said(&shef(&site, &["cluster", "take-over"], "").await);
