@@ -1,6 +1,9 @@
-//! Where the master's API is, as people write it. Pure.
+//! Where the master's API is, as people write it.
 
-use std::{collections::BTreeMap, net::Ipv6Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr, UdpSocket},
+};
 
 use shef_master::config::DEFAULT_PORT;
 
@@ -81,6 +84,12 @@ pub(crate) fn is_in_env(env: &BTreeMap<String, String>) -> bool {
     ["HOST_IP", "PORT"].iter().any(|name| env.get(*name).is_some_and(|value| !value.is_empty()))
 }
 
+/// Whether they name this machine: by one of its addresses, or by saying nothing.
+pub(crate) fn is_of_this_machine(env: &BTreeMap<String, String>) -> bool {
+    let host = env.get("HOST_IP").filter(|value| !value.is_empty());
+    host.is_none_or(|host| host.parse::<IpAddr>().is_ok_and(|address| UdpSocket::bind((address, 0)).is_ok()))
+}
+
 /// The address that docker-shef's variables say.
 ///
 /// # Errors
@@ -143,6 +152,8 @@ mod tests {
         assert_eq!(env(&[]).as_deref(), Ok("http://127.0.0.1:8044"));
         assert_eq!(env(&[("HOST_IP", "10.0.0.5")]).as_deref(), Ok("http://10.0.0.5:8044"));
         assert_eq!(env(&[("HOST_IP", "10.0.0.5"), ("PORT", "81")]).as_deref(), Ok("http://10.0.0.5:81"));
+        let is_here = |host: &str| is_of_this_machine(&[("HOST_IP".to_owned(), host.to_owned())].into());
+        assert!(is_here("") && is_here("127.0.0.1") && !is_here("192.0.2.1") && !is_here("elsewhere"));
         let refused = env(&[("PORT", "70000")]).unwrap_err().to_string();
         assert!(refused.starts_with("HOST_IP and PORT of the environment"), "{refused}");
     }

@@ -39,9 +39,10 @@ const MAX_PAGES: usize = 10_000;
 /// Where the API is, as an argument.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApiArgs {
-    /// The master's API, or `unix:///PATH` of its socket [default: `HOST_IP` and `PORT` of the environment,
-    /// else that of `shef login`, else the socket of the master on this machine, else 127.0.0.1:8044]. A token
-    /// is taken from `SHEF_TOKEN` or the file `SHEF_TOKEN_FILE`, the digest of the CA for https from `SHEF_CA`
+    /// The master's API, or `unix:///PATH` of its socket [default: `HOST_IP` and `PORT` of the environment, else
+    /// that of `shef login`; where they name this machine, or are not set, the socket of its master; else
+    /// 127.0.0.1:8044]. A token is taken from `SHEF_TOKEN` or the file `SHEF_TOKEN_FILE`, the digest of the CA for
+    /// https from `SHEF_CA`
     #[arg(long, value_name = "URL", global = true, value_parser = api_address::parse)]
     api: Option<String>,
 }
@@ -68,13 +69,16 @@ impl ApiArgs {
             return Ok(Context { api, ..Context::default() });
         }
         let env = std::env::vars_os().filter_map(utf8).collect();
-        if !api_address::is_in_env(&env) {
-            if let Some(current) = Contexts::load()?.current()? {
-                return Ok(current.clone());
-            }
-            if let Some(api) = transport::own_socket() {
-                return Ok(Context { api, ..Context::default() });
-            }
+        if !api_address::is_in_env(&env)
+            && let Some(current) = Contexts::load()?.current()?
+        {
+            return Ok(current.clone());
+        }
+        // In the container of a master the environment names this very machine.
+        if api_address::is_of_this_machine(&env)
+            && let Some(api) = transport::own_socket()
+        {
+            return Ok(Context { api, ..Context::default() });
         }
         let api = api_address::from_env(&env).map_err(|error| Failure::new(error.to_string()))?;
         Ok(Context { api, ..Context::default() })

@@ -1,7 +1,7 @@
 //! Who calls, and whether the call is theirs to make: decided for every call before its handler, and before
 //! its body is read.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use actix_web::{
     HttpMessage as _, HttpRequest, HttpResponse, Route,
@@ -92,11 +92,13 @@ fn recognise(api: &Api, request: &ServiceRequest) -> Result<Caller, Denied> {
 
 /// Whether the caller has to say it over TLS, where the master has that: a token would be read on its way.
 pub fn comes_plainly_from_afar(api: &Api, peer: Option<&Peer>, address: Option<SocketAddr>) -> bool {
-    api.authority.is_some() && !api.insecure && is_plain_from_afar(peer, address)
+    api.authority.is_some() && !api.insecure && is_plain_from_afar(peer, address, api.host_ip)
 }
 
-fn is_plain_from_afar(peer: Option<&Peer>, address: Option<SocketAddr>) -> bool {
-    let is_near = address.is_some_and(|from| from.ip().to_canonical().is_loopback());
+/// `own`: an address of this machine, which no other one can call from.
+fn is_plain_from_afar(peer: Option<&Peer>, address: Option<SocketAddr>, own: Ipv4Addr) -> bool {
+    let from = address.map(|from| from.ip().to_canonical());
+    let is_near = from.is_some_and(|from| from.is_loopback() || from == IpAddr::V4(own));
     peer.is_none_or(|peer| *peer == Peer::Plain) && !is_near
 }
 
@@ -150,15 +152,17 @@ mod tests {
     #[test]
     fn plain_http_is_served_to_this_machine_alone() {
         let from = |text: &str| Some(text.parse::<SocketAddr>().unwrap());
-        for near in ["127.0.0.1:9", "127.9.9.9:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
-            assert!(!is_plain_from_afar(Some(&Peer::Plain), from(near)), "{near}");
+        let is_afar =
+            |peer: Option<&Peer>, address| is_plain_from_afar(peer, address, Ipv4Addr::new(10, 0, 0, 1));
+        for near in ["127.0.0.1:9", "127.9.9.9:9", "[::1]:9", "[::ffff:127.0.0.1]:9", "10.0.0.1:9"] {
+            assert!(!is_afar(Some(&Peer::Plain), from(near)), "{near}");
         }
         for afar in ["10.0.0.2:9", "[fd00::2]:9", "[::ffff:10.0.0.2]:9"] {
-            assert!(is_plain_from_afar(Some(&Peer::Plain), from(afar)), "{afar}");
-            assert!(!is_plain_from_afar(Some(&Peer::Anonymous), from(afar)), "{afar}");
+            assert!(is_afar(Some(&Peer::Plain), from(afar)), "{afar}");
+            assert!(!is_afar(Some(&Peer::Anonymous), from(afar)), "{afar}");
         }
-        assert!(is_plain_from_afar(None, None), "nothing is known of it");
-        assert!(!is_plain_from_afar(Some(&Peer::Local), None));
+        assert!(is_afar(None, None), "nothing is known of it");
+        assert!(!is_afar(Some(&Peer::Local), None));
     }
 
     #[test]
