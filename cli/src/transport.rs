@@ -1,6 +1,6 @@
 //! How calls reach the API: over TCP, or by the socket of a master on this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use actix_web::dev::fn_service;
@@ -9,6 +9,7 @@ use shef_common::{
     config::Layers,
     tls::{CaDigest, to_ca},
 };
+use shef_master::config::DEFAULT_DATA_DIR;
 use tokio::net::UnixStream;
 
 use crate::{Failure, contexts::Context, layers::default_data_dir};
@@ -24,9 +25,14 @@ pub(crate) const CA: &str = "SHEF_CA";
 pub(crate) fn own_socket() -> Option<String> {
     let is_root = rustix::process::geteuid().is_root();
     let own = default_data_dir(is_root, &Layers::from_process_env().env).ok();
-    let sockets = [Some(PathBuf::from(KNOWN_SOCKET)), own.map(|dir| dir.join("master/shef.sock"))];
-    let path =
-        sockets.into_iter().flatten().find(|path| std::os::unix::net::UnixStream::connect(path).is_ok())?;
+    // The master of a container is not root's, and leaves no link.
+    let sockets = [
+        Some(PathBuf::from(KNOWN_SOCKET)),
+        Some(Path::new(DEFAULT_DATA_DIR).join("shef.sock")),
+        own.map(|dir| dir.join("master/shef.sock")),
+    ];
+    let answers = |path: &PathBuf| std::os::unix::net::UnixStream::connect(path).is_ok();
+    let path = sockets.into_iter().flatten().find(answers)?;
     Some(format!("{SOCKET}{}", path.display()))
 }
 /// The variables that hold a token, and the file of one.
