@@ -184,7 +184,7 @@ fn an_address_of_the_api_that_cannot_be_one_is_refused_in_words() {
     for (api, why) in [
         ("", "must be an address such as 10.0.0.5:8044"),
         ("localhost:99999", "the port must be a number from 1 to 65535, but is \"99999\""),
-        ("https://localhost", "the API is plain HTTP, not https"),
+        ("https://localhost", "--ca DIGEST"),
     ] {
         let said = refusal(&["ls", "--api", api], &[]);
         assert!(said.contains(why), "{said}");

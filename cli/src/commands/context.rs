@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use awc::http::Method;
 use serde_json::Value;
-use shef_master::config::DEFAULT_PORT;
 
 use super::on_system;
 use crate::{
@@ -24,7 +23,7 @@ pub(super) struct LoginArgs {
     #[arg(value_name = "URL", value_parser = api_address::parse, required_unless_present = "web")]
     url: Option<String>,
     /// Print a link by which a browser logs in, with the rights of this command, once and within ten minutes
-    #[arg(long, conflicts_with_all = ["url", "name", "ca", "token"])]
+    #[arg(long, conflicts_with = "url")]
     web: bool,
     /// The digest of the cluster's CA, by which the master is known over https
     #[arg(long, value_name = "DIGEST", env = "SHEF_CA")]
@@ -86,12 +85,13 @@ impl LoginArgs {
     }
 }
 
-/// Prints a link for a browser. By the socket of this machine the master is at the loopback's address.
+/// Prints a link for a browser. Asked by its socket, the master says where it listens.
 fn web_link(from: &ApiArgs) -> Result<ExitCode, Failure> {
     let (client, api) = (from.client()?, from.address()?);
     let link: Value = on_system(client.send(Method::POST, "/v1/login-links", None))?;
-    let base = if api.starts_with(SOCKET) { format!("http://127.0.0.1:{DEFAULT_PORT}") } else { api };
-    say::line(format_args!("{base}{}", link["path"].as_str().unwrap_or_default()));
+    let text = |key: &str| link[key].as_str().unwrap_or_default().to_owned();
+    let base = if api.starts_with(SOCKET) { text("url") } else { api };
+    say::line(format_args!("{base}{}", text("path")));
     Ok(ExitCode::SUCCESS)
 }
 

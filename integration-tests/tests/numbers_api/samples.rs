@@ -63,6 +63,8 @@ pub fn template() -> Value {
         "oom_score_adj": 5, "shm_bytes": 65_536,
         "ports": [{ "target": 80, "published": 8_080, "protocol": "tcp" }],
         "mounts": [{ "type": "tmpfs", "target": "/t", "size_bytes": 65_536, "mode": 1_777 }],
+        "secrets": [{ "source": "key", "version": "00000000000000000000000000000000", "uid": 1, "gid": 2, "mode": 288 }],
+        "configs": [{ "source": "app", "version": "00000000000000000000000000000000", "uid": 1, "gid": 2, "mode": 288 }],
         "device_requests": [{ "driver": "nvidia", "count": 1 }],
         "resources": {
             "reserve": { "cpu_millis": 10, "memory_bytes": 20 },
@@ -246,7 +248,8 @@ pub fn counts() -> Value {
 /// Every one of them.
 pub fn all() -> Vec<Sample> {
     let (cluster, node, uid) = ("00000000000000cc", "h1", "00000000000000c1");
-    let alive = json!({ "node": node, "uid": uid, "boot": "00000000000000b1" });
+    let follows = json!({ "fence": fence(), "leader_silent_ms": 5 });
+    let alive = json!({ "node": node, "uid": uid, "boot": "00000000000000b1", "follows": follows });
     vec![
         sample::<protocol::Push>("Push", push()),
         sample::<protocol::Push>("Push with templates once", push_with_templates_once()),

@@ -14,8 +14,9 @@ use super::{
 pub const CODE_LIFE: Duration = Duration::from_secs(10 * 60);
 /// How long a session lasts.
 pub const SESSION_LIFE: Duration = Duration::from_secs(12 * 3_600);
-/// How many codes, and how many sessions, there are at most: the ones that end first make way.
-const MOST: usize = 1_000;
+/// How many codes, and how many sessions, a caller has at most: the ones that end first make way. There are no
+/// more callers than tokens.
+const MOST_OF_ONE: usize = 20;
 
 /// What somebody may do, until when, and since when.
 #[derive(Debug, Clone)]
@@ -69,8 +70,10 @@ impl Sessions {
 fn add(grants: &mut BTreeMap<String, Grant>, secret: &str, grant: Grant) {
     let now = grant.since;
     grants.retain(|_, grant| grant.until > now);
-    if grants.len() >= MOST {
-        let first = grants.iter().min_by_key(|(_, grant)| grant.until).map(|(hash, _)| hash.clone());
+    // A caller who makes many loses its own.
+    let own = grants.iter().filter(|(_, other)| other.caller == grant.caller);
+    if own.clone().count() >= MOST_OF_ONE {
+        let first = own.min_by_key(|(_, grant)| grant.until).map(|(hash, _)| hash.clone());
         first.and_then(|first| grants.remove(&first));
     }
     grants.insert(hash(secret), grant);
@@ -134,13 +137,15 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_kept_than_there_may_be() {
+    fn a_caller_with_too_many_loses_its_own_and_nobody_elses() {
         let mut sessions = Sessions::default();
-        let codes: Vec<_> = (0..MOST as u64 + 5)
-            .map(|at| sessions.invite(Caller::Administrator, WallMs(at)).unwrap())
-            .collect();
-        assert_eq!(sessions.codes.len(), MOST);
-        assert_eq!(sessions.begin(&codes[0], WallMs(2_000)), None, "the first one made way");
-        assert!(sessions.begin(codes.last().unwrap(), WallMs(2_000)).is_some());
+        let mut make = |caller: Caller, at| sessions.invite(caller, WallMs(at)).unwrap();
+        let name = TokenName::parse("ci").unwrap();
+        let other = make(Caller::Token { name, role: Role::Viewer, scope: Scope::default() }, 0);
+        let codes: Vec<_> = (1..=MOST_OF_ONE as u64 + 1).map(|at| make(Caller::Administrator, at)).collect();
+        assert_eq!(sessions.codes.len(), MOST_OF_ONE + 1);
+        let now = WallMs(2_000);
+        assert_eq!(sessions.begin(&codes[0], now), None, "the first one made way");
+        assert!(sessions.begin(&codes[1], now).is_some() && sessions.begin(&other, now).is_some());
     }
 }

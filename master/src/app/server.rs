@@ -3,7 +3,7 @@
 use std::{
     future::ready,
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::net::UnixListener,
     sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Duration,
@@ -91,6 +91,10 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
         bootstraps: Mutex::default(),
         store: store_health,
         host_ip: config.host_ip,
+        listen: SocketAddr::new(
+            if config.listen.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { config.listen.ip() },
+            config.listen.port(),
+        ),
         max_body_bytes: usize::try_from(config.max_body_bytes).unwrap_or(usize::MAX),
         store_timeout: Duration::from_millis(config.store_timeout_ms),
         requests: Permits::new(config.max_waiting_requests),

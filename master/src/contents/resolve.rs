@@ -39,12 +39,14 @@ pub fn resolve(fields: &mut Map<String, Value>, table: &ContentTable) -> Result<
         let Some(Value::Array(mounts)) = fields.get_mut(field) else { continue };
         let mut bytes = 0_u64;
         for (at, mount) in mounts.iter_mut().enumerate().take(MAX_CONTENTS) {
-            let Some((mount, name)) = mount.as_object_mut().and_then(|mount| {
-                let name = ContentName::parse(mount.get("source")?.as_str()?).ok()?;
-                Some((mount, name))
-            }) else {
+            // What is no object may be read as one all the same, and its name has been asked about nowhere.
+            let Some(mount) = mount.as_object_mut() else {
+                let message = "must be an object with a source".to_owned();
+                errors.push(FieldError { field: format!("{field}[{at}]"), message });
                 continue;
             };
+            let name = mount.get("source").and_then(Value::as_str).map(ContentName::parse);
+            let Some(Ok(name)) = name else { continue };
             let all = table.all(kind, &name);
             let found = match mount.get("version") {
                 None | Some(Value::Null) => all.last().ok_or_else(|| {
@@ -113,15 +115,25 @@ mod tests {
         let (newest, older) = ("a".repeat(32), "b".repeat(32));
         let given = json!({"image": "app", "secrets": [
             {"source": "db"}, {"source": "db", "version": null}, {"source": "db", "version": older},
-            {"source": 1}, 2,
+            {"source": 1},
         ]});
         let wanted = json!({"image": "app", "secrets": [
             {"source": "db", "version": newest}, {"source": "db", "version": newest},
-            {"source": "db", "version": older}, {"source": 1}, 2,
+            {"source": "db", "version": older}, {"source": 1},
         ]});
         assert_eq!(resolved(given), Ok(wanted));
         for untouched in [json!({}), json!({"secrets": null}), json!({"secrets": "db", "configs": 1})] {
             assert_eq!(resolved(untouched.clone()), Ok(untouched));
+        }
+    }
+
+    /// An array can be read as a mount, and has no field by which anybody is asked whether the name is theirs.
+    #[test]
+    fn a_mount_is_an_object_and_nothing_else() {
+        for mount in [json!(["db", "a".repeat(32)]), json!("db"), json!(2), json!(null)] {
+            let errors = resolved(json!({ "secrets": [{"source": "db"}, mount] })).unwrap_err();
+            assert_eq!(errors.len(), 1, "{mount}: {errors:?}");
+            assert_eq!(errors[0].field, "secrets[1]");
         }
     }
 

@@ -91,11 +91,22 @@ pub fn calls() -> Vec<Call> {
 async fn invite(request: HttpRequest, api: web::Data<Api>) -> Answer {
     let _permit = RequestPermit::take(&api, &request)?;
     params::query(&request, &[])?;
+    // A session that renews itself would never end.
+    let is_a_session = request.conn_data::<Peer>() != Some(&Peer::Local)
+        && !request.headers().contains_key(header::AUTHORIZATION)
+        && request.cookie(COOKIE).is_some();
+    if is_a_session {
+        let detail = "a browser makes no links: use `shef login --web`";
+        return Err(Problem::new(Code::Forbidden, detail).into());
+    }
     let caller = request.extensions().get::<Caller>().cloned().ok_or(Denied::Unknown)?;
     let code = api.sessions().invite(caller, Now::read().wall);
     let code = code.ok_or_else(|| Problem::new(Code::Internal, "there are no random bytes"))?;
-    Ok(HttpResponse::Created()
-        .json(json!({ "path": format!("/login#{code}"), "expires_in_s": CODE_LIFE.as_secs() })))
+    Ok(HttpResponse::Created().json(json!({
+        "url": format!("http://{}", api.listen),
+        "path": format!("/login#{code}"),
+        "expires_in_s": CODE_LIFE.as_secs(),
+    })))
 }
 
 /// `POST /v1/sessions` with `{"code": "…"}`: 204 with the cookie of the session.

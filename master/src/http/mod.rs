@@ -37,7 +37,7 @@ mod usage;
 use std::{
     borrow::Cow,
     future::ready,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
@@ -132,6 +132,8 @@ pub struct Api {
     pub store: watch::Receiver<StoreHealth>,
     /// The master's own host.
     pub host_ip: Ipv4Addr,
+    /// Where the API listens, as its own machine reaches it.
+    pub listen: SocketAddr,
     /// The most bytes of a user's request body.
     pub max_body_bytes: usize,
     /// How long a write waits for the store.

@@ -260,7 +260,10 @@ impl MembershipCore {
             | ProbeOutcome::Unreachable { .. }
             | ProbeOutcome::NotProbed { .. } => outcome,
         };
-        if let ProbeOutcome::Answered(Alive { follows: Some(follows), .. }) = &outcome {
+        // Another host's word for it does not count.
+        if let ProbeOutcome::Answered(Alive { follows: Some(follows), .. }) = &outcome
+            && via.is_none()
+        {
             effects.push(Effect::Follows(node.clone(), follows.clone()));
         }
         if via.is_none() {

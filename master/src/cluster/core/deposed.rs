@@ -2,6 +2,7 @@
 //! certain that the other one is gone. Then it starts again from the store.
 
 use shef_common::{
+    bounds::is_within_reach,
     clock::{DurationMs, Now},
     ids::{Fence, NodeName},
     protocol::Registration,
@@ -22,7 +23,12 @@ use crate::{
 impl ClusterCore {
     /// A host's agent refuses our pushes: it follows a higher fence.
     pub(super) fn stale_fence(&mut self, node: &NodeName, higher: HigherFence, effects: &mut Vec<Effect>) {
-        if self.members.fence().admits_over(&higher.fence) {
+        let ours = self.members.fence();
+        if ours.admits_over(&higher.fence) {
+            return;
+        }
+        if !is_within_reach(higher.fence.epoch.0, ours.epoch.0) {
+            log::warn!(node:%, epoch:% = higher.fence.epoch; "no leadership of this cluster has had that epoch");
             return;
         }
         let ours = higher.fence.leader == self.members.fence().leader;

@@ -272,7 +272,8 @@ fn a_master_that_an_operator_wants_to_lead_exceeds_every_fence() {
 fn a_fence_of_our_own_that_the_store_has_lost_is_exceeded() {
     let mut ours = ahead("h1", Some(0));
     ours.accepted = Some(Accepted { fence: fence(7, "00000000000000aa"), revision: Revision(9) });
-    assert_eq!(core().register(&ours), exceeds());
+    let cluster = ClusterId::parse(OURS).unwrap();
+    assert_eq!(core().register(&ours), Verdict::ClaimLeadership { above: Epoch(7), cluster });
 }
 
 #[test]

@@ -172,6 +172,8 @@ pub struct Stats {
 /// A link by which a browser logs in.
 #[derive(Serialize, JsonSchema)]
 pub struct LoginLink {
+    /// Where the master listens, for browsers on its machine.
+    url: String,
     /// What follows the master's address, as in `/login#CODE`.
     path: String,
     /// For how many seconds it counts.
