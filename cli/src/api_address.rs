@@ -24,7 +24,8 @@ pub(crate) enum InvalidAddress {
     Environment(Box<Self>),
 }
 
-/// `given` as `http://HOST:PORT` or `https://HOST:PORT`, with what is missing added, or as it is if it is `unix:///PATH`.
+/// `given` as `http://HOST:PORT` or `https://HOST:PORT`, with what is missing added; `unix:///PATH` stays as
+/// it is.
 ///
 /// # Errors
 /// [`InvalidAddress`] says what is wrong with it.

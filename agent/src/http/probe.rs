@@ -25,7 +25,7 @@ const MAX_PROBES: usize = 32;
 /// What an agent says of itself when it is probed.
 #[derive(Debug, Clone)]
 pub struct SignOfLife {
-    /// What stays.
+    /// The host and this run of its agent.
     pub alive: Alive,
     /// Whom it follows.
     pub followed: Followed,

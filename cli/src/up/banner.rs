@@ -11,7 +11,7 @@ use crate::{
     transport::{SOCKET, own_socket},
 };
 
-/// The text. `replicas` are the addresses of the demo's replicas, where there is a demo; `login` is the path of a
+/// The text. `replicas`: the addresses of the demo's replicas, where there is a demo. `login`: the path of a
 /// link by which a browser logs in.
 pub(super) fn banner(
     running: &Running,

@@ -18,12 +18,15 @@ use shef_common::{
     tls::Peer,
 };
 
-use super::{Api, ApiError, login};
+use super::{Api, ApiError};
 use crate::{
     access::{Caller, Denied, MayChange, Need, Presented},
     cluster::PhaseView,
     service::{Accepted, Request},
 };
+
+/// The cookie of a browser's session.
+pub const COOKIE: &str = "shef_session";
 
 /// `route`, for those callers alone who may make the call. The needed role depends on the matched route:
 /// other spellings of an address lead to the same check.
@@ -86,7 +89,7 @@ fn recognise(api: &Api, request: &ServiceRequest) -> Result<Caller, Denied> {
     if let Some(header) = request.headers().get(header::AUTHORIZATION) {
         return tokens.caller(header.to_str().ok().and_then(Presented::in_header), now);
     }
-    let session = request.cookie(login::COOKIE).ok_or(Denied::Unknown)?;
+    let session = request.cookie(COOKIE).ok_or(Denied::Unknown)?;
     api.sessions().caller(session.value(), &tokens, now)
 }
 

@@ -16,7 +16,7 @@ use shef_common::{
 
 use super::{
     Api, ApiError, RequestPermit,
-    access::comes_plainly_from_afar,
+    access::{COOKIE, comes_plainly_from_afar},
     answer::Answer,
     body,
     openapi::bodies,
@@ -25,8 +25,6 @@ use super::{
 };
 use crate::access::{CODE_LIFE, Caller, Denied, Need, SESSION_LIFE};
 
-/// The cookie of a session.
-pub const COOKIE: &str = "shef_session";
 /// What the page may load: its own script.
 const POLICY: &str = "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'unsafe-inline'; \
                       form-action 'none'; frame-ancestors 'none'";
