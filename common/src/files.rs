@@ -3,7 +3,10 @@
 use std::{
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _, chown},
+    os::unix::fs::{
+        DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+        chown,
+    },
     path::Path,
 };
 
@@ -17,6 +20,8 @@ const PRIVATE_DIR: u32 = 0o700;
 const OTHERS: u32 = 0o077;
 /// The group's access to a data directory that holds its socket: to open entries by name, not to list them.
 const GROUP_ENTERS: u32 = 0o010;
+/// Everybody's.
+const OTHERS_ENTER: u32 = 0o001;
 /// How the names in a data directory begin. One with other names in it is not shef's alone.
 const OWN_NAMES: [&str; 12] = [
     "shef",
@@ -71,10 +76,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 pub fn make_data_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(path)?;
     let found = fs::metadata(path)?;
-    let is_own = |name: &str| OWN_NAMES.iter().any(|own| name.starts_with(own));
-    if fs::read_dir(path)?
-        .all(|entry| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(is_own)))
-    {
+    if is_own(path)? {
         if found.permissions().mode() & OTHERS != GROUP_ENTERS {
             take_from_others(path, &found);
         }
@@ -87,17 +89,35 @@ pub fn make_data_dir(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets a group reach what it may open in a directory that is its owner's alone.
+/// Lets a group reach what it may open in a data directory of shef's own, and says whether it does. One that holds
+/// other files too stays as it is.
 ///
 /// # Errors
 /// What the system says.
-pub fn let_enter(directory: &Path, group: u32) -> io::Result<()> {
+pub fn let_enter(directory: &Path, group: u32) -> io::Result<bool> {
     let mode = fs::metadata(directory)?.permissions().mode();
-    if mode & OTHERS == 0 {
+    if mode & OTHERS == 0 && is_own(directory)? {
         chown(directory, None, Some(group))?;
         fs::set_permissions(directory, fs::Permissions::from_mode(mode | GROUP_ENTERS))?;
     }
-    Ok(())
+    enters(directory, group)
+}
+
+/// Whether the mode of a directory lets a group enter it.
+///
+/// # Errors
+/// What the system says.
+pub fn enters(directory: &Path, group: u32) -> io::Result<bool> {
+    let found = fs::metadata(directory)?;
+    let needed = if found.gid() == group { GROUP_ENTERS } else { OTHERS_ENTER };
+    Ok(found.permissions().mode() & needed != 0)
+}
+
+/// Whether a data directory holds nothing but shef's own files.
+fn is_own(directory: &Path) -> io::Result<bool> {
+    let is_own = |name: &str| OWN_NAMES.iter().any(|own| name.starts_with(own));
+    Ok(fs::read_dir(directory)?
+        .all(|entry| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(is_own))))
 }
 
 fn take_from_others(path: &Path, found: &Metadata) {
@@ -208,13 +228,16 @@ mod tests {
         assert_eq!(mode(&path), 0o700);
         // Its group may reach the socket in it, and list nothing.
         let group = rustix::process::getegid().as_raw();
-        let_enter(&path, group).unwrap();
+        assert!(let_enter(&path, group).unwrap());
         make_data_dir(&path).unwrap();
         assert_eq!(mode(&path), 0o710);
         set_mode(&path, 0o755);
-        let_enter(&path, group).unwrap();
+        assert!(let_enter(&path, group).unwrap());
         assert_eq!(mode(&path), 0o755, "everybody enters already");
         fs::write(path.join("index.html"), "").unwrap();
+        set_mode(&path, 0o700);
+        assert!(!let_enter(&path, group).unwrap());
+        assert_eq!(mode(&path), 0o700, "it is not shef's alone");
         set_mode(&path, 0o755);
         make_data_dir(&path).unwrap();
         assert_eq!(mode(&path), 0o755);

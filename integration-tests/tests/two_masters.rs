@@ -107,6 +107,30 @@ fn on(redis: &LabRedis, dir: &TempDir) -> MasterConfig {
 }
 
 #[actix::test]
+async fn a_second_start_by_mistake_takes_neither_address_nor_socket_nor_the_lead() {
+    let redis = LabRedis::start().await;
+    let (dir_a, dir_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let socket = dir_a.path().join("shef.sock");
+    let of = |dir| MasterConfig { api_socket: Some(socket.clone()), ..on(&redis, dir) };
+    let a = shef_master::start(of(&dir_a)).await.unwrap();
+    let api = Api::new(a.address());
+    shares_its_key(&dir_a, &dir_b);
+    let refused = async |config| shef_master::start(config).await.err().map(|error| error.to_string());
+    let taken = refused(MasterConfig { listen: a.address(), ..of(&dir_b) }).await.unwrap();
+    assert!(taken.starts_with(&format!("cannot listen on {}", a.address())), "{taken}");
+    let taken = refused(of(&dir_b)).await.unwrap();
+    let expected = format!("the socket {} belongs to a program that runs", socket.display());
+    assert!(taken.starts_with(&expected) && taken.contains("api_socket"), "{taken}");
+    assert_eq!(epoch(&api).await, 1, "it leads as before");
+    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    // One that was killed leaves its socket behind.
+    a.stop().await;
+    assert!(socket.exists());
+    let b = shef_master::start(of(&dir_b)).await.unwrap().start_again().await.unwrap();
+    b.stop().await;
+}
+
+#[actix::test]
 async fn of_two_masters_on_one_redis_the_newer_leads() {
     let redis = LabRedis::start().await;
     let (dir_a, dir_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -15,20 +15,31 @@ mod actors;
 mod server;
 mod socket;
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::ErrorKind,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{Addr, Arbiter};
 use actix_web::dev::ServerHandle;
 use shef_common::{
     clock::{Now, WallMs},
     ids::{ClusterId, Epoch, Fence, LeaderId, TokenName, random_hex16},
+    sockets,
 };
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
 };
 
-use self::actors::{Actors, Parts};
+use self::{
+    actors::{Actors, Parts},
+    socket::OwnSocket,
+};
 use crate::{
     access::{
         AccessActor, JOIN_LIFE, JoinRole, Role, TokenAsked, TokenKind, TokenRefused, TokenRequest,
@@ -80,6 +91,12 @@ pub enum StartError {
     /// The cluster's CA cannot be used.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// Another program has the API's socket.
+    #[error(
+        "the socket {0} belongs to a program that runs, perhaps another master: stop that one, or give this \
+         master a path of its own with `api_socket`"
+    )]
+    SocketInUse(PathBuf),
     /// Nobody could call the API.
     #[error("nobody could call the API: {0}")]
     Socket(#[source] std::io::Error),
@@ -108,6 +125,8 @@ pub struct MasterHandle {
     stopping: watch::Sender<bool>,
     /// Of the master's own certificate.
     renewal: Option<JoinHandle<()>>,
+    /// No other master takes the socket meanwhile.
+    _socket_lock: Option<File>,
     config: MasterConfig,
 }
 
@@ -227,6 +246,15 @@ async fn start_on_as(
     store: Arc<dyn Store>,
     how: Succession,
 ) -> Result<MasterHandle, StartError> {
+    // A master that runs at the same address or socket goes on to lead.
+    let listener = sockets::listener(config.listen)
+        .map_err(|source| StartError::Listen { listen: config.listen, source })?;
+    let socket = socket::own_socket(&config);
+    if let (Err(error), Some(path)) = (&socket, &config.api_socket)
+        && error.kind() == ErrorKind::AddrInUse
+    {
+        return Err(StartError::SocketInUse(path.clone()));
+    }
     let leader = random_id(LeaderId::parse)?;
     let restored = is_restored(&*store, &leader).await;
     let key = SecretKey(config.secret_key_file.clone());
@@ -261,7 +289,8 @@ async fn start_on_as(
         vault: &vault,
     };
     let authority = authority_at_start(found, &*store, &mut led).await?;
-    let socket = server::own_socket(&config, has_administrator).map_err(StartError::Socket)?;
+    let socket = server::usable_socket(socket, &config, has_administrator).map_err(StartError::Socket)?;
+    let (socket, socket_lock) = socket.map(|OwnSocket { listener, lock }| (listener, lock)).unzip();
     let (again_sender, again) = watch::channel(None);
     let own = OwnNames {
         names: config.api_names.names().map(str::to_owned).collect(),
@@ -294,7 +323,7 @@ async fn start_on_as(
     let actors = receiver.await.map_err(|_| StartError::Ended)?;
     let (stopping, until_stop) = watch::channel(false);
     let (stats, store, access) = (actors.stats.clone(), actors.store.clone(), actors.access.clone());
-    let (address, server) = server::serve(actors, &config, socket, tls, until_stop)
+    let (address, server) = server::serve(actors, &config, listener, socket, tls, until_stop)
         .map_err(|source| StartError::Listen { listen: config.listen, source })?;
     let handle = server.handle();
     actix_rt::spawn(server);
@@ -308,6 +337,7 @@ async fn start_on_as(
         again,
         stopping,
         renewal,
+        _socket_lock: socket_lock,
         config,
     })
 }

@@ -3,8 +3,9 @@
 use std::{
     future::ready,
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::net::UnixListener,
+    path::Path,
     sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Duration,
 };
@@ -30,9 +31,9 @@ use tokio::{
     sync::{RwLock, Semaphore, watch},
 };
 
-use super::{actors::Actors, socket};
+use super::{actors::Actors, socket::OwnSocket};
 use crate::{
-    config::{DEFAULT_DATA_DIR, MasterConfig},
+    config::MasterConfig,
     http::{self, Api, BodyBudget, Connections, Permits, StreamClient},
     view::StateBody,
 };
@@ -107,38 +108,38 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
     }
 }
 
-/// The master's own socket. Without the socket, holders of a token still reach the API.
-pub(super) fn own_socket(config: &MasterConfig, has_administrator: bool) -> io::Result<Option<UnixListener>> {
+/// The socket, if there is one. Without it, holders of a token still reach the API.
+///
+/// # Errors
+/// Nobody could enter.
+pub(super) fn usable_socket(
+    socket: io::Result<Option<OwnSocket>>,
+    config: &MasterConfig,
+    has_administrator: bool,
+) -> io::Result<Option<OwnSocket>> {
     let is_needed = !config.insecure && !has_administrator;
-    let Some(path) = config.api_socket.as_ref() else {
-        let why = "insecure is false, there is no token of an administrator, and api_socket is none: nobody \
-                   could make one";
-        return if is_needed { Err(io::Error::other(why)) } else { Ok(None) };
-    };
-    match socket::listen(path) {
-        Ok(listener) => {
-            if path.starts_with(DEFAULT_DATA_DIR) {
-                socket::link(path);
-            }
-            Ok(Some(listener))
-        }
-        Err(error) if is_needed => {
-            let path = path.display();
-            Err(io::Error::other(format!(
-                "the socket {path} cannot be used ({error}), and there is no token of an administrator"
-            )))
-        }
+    let path = config.api_socket.as_deref().unwrap_or(Path::new("")).display();
+    match socket {
+        Ok(None) if is_needed => Err(io::Error::other(
+            "insecure is false, there is no token of an administrator, and api_socket is none: nobody could \
+             make one",
+        )),
+        Ok(socket) => Ok(socket),
+        Err(error) if is_needed => Err(io::Error::other(format!(
+            "the socket {path} cannot be used ({error}), and there is no token of an administrator"
+        ))),
         Err(error) => {
-            log::error!(path:% = path.display(), error:%; "the API has no socket on this machine");
+            log::error!(path:%, error:%; "the API has no socket on this machine");
             Ok(None)
         }
     }
 }
 
-/// Listens, and serves once it is polled: the address, and the server.
+/// Serves once it is polled: the address, and the server.
 pub(super) fn serve(
     actors: Actors,
     config: &MasterConfig,
+    listener: TcpListener,
     socket: Option<UnixListener>,
     tls: Option<Tls>,
     stopping: watch::Receiver<bool>,
@@ -217,7 +218,6 @@ pub(super) fn serve(
             .finish(map_config(app, |()| AppConfig::default()))
     };
     let (over_tcp, over_socket) = (serve.clone(), serve);
-    let listener = sockets::listener(config.listen)?;
     let address = listener.local_addr()?;
     let server = server
         .workers(workers)
