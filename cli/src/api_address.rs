@@ -1,10 +1,8 @@
 //! Where the master's API is, as people write it.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr, UdpSocket},
-};
+use std::{collections::BTreeMap, net::Ipv6Addr};
 
+use shef_common::config::API_ENV;
 use shef_master::config::DEFAULT_PORT;
 
 use crate::transport::SOCKET;
@@ -20,8 +18,8 @@ pub(crate) enum InvalidAddress {
     Socket(String),
     #[error("the port must be a number from 1 to 65535, but is {0:?}")]
     Port(String),
-    #[error("HOST_IP and PORT of the environment: {0}")]
-    Environment(Box<Self>),
+    #[error("{0} of the environment: {1}")]
+    Environment(&'static str, Box<Self>),
 }
 
 /// `given` as `http://HOST:PORT` or `https://HOST:PORT`, with what is missing added; `unix:///PATH` stays as
@@ -80,29 +78,28 @@ fn checked(port: &str) -> Result<u16, InvalidAddress> {
     number.ok_or_else(|| InvalidAddress::Port(port.to_owned()))
 }
 
-/// Whether docker-shef's variables say one.
-pub(crate) fn is_in_env(env: &BTreeMap<String, String>) -> bool {
-    ["HOST_IP", "PORT"].iter().any(|name| env.get(*name).is_some_and(|value| !value.is_empty()))
-}
-
-/// Whether they name this machine: by one of its addresses, or by saying nothing.
-pub(crate) fn is_of_this_machine(env: &BTreeMap<String, String>) -> bool {
-    let host = env.get("HOST_IP").filter(|value| !value.is_empty());
-    host.is_none_or(|host| host.parse::<IpAddr>().is_ok_and(|address| UdpSocket::bind((address, 0)).is_ok()))
-}
-
-/// The address that docker-shef's variables say.
+/// The address in `SHEF_API`, if it is set.
 ///
 /// # Errors
 /// [`InvalidAddress`] says what is wrong with it.
-pub(crate) fn from_env(env: &BTreeMap<String, String>) -> Result<String, InvalidAddress> {
+pub(crate) fn from_own_variable(env: &BTreeMap<String, String>) -> Result<Option<String>, InvalidAddress> {
+    let given = env.get(API_ENV).filter(|value| !value.is_empty());
+    let invalid = |error| InvalidAddress::Environment(API_ENV, Box::new(error));
+    given.map(|given| parse(given).map_err(invalid)).transpose()
+}
+
+/// The address that docker-shef's variables say. `PORT` without `HOST_IP` says none, as any program may have it.
+///
+/// # Errors
+/// [`InvalidAddress`] says what is wrong with it.
+pub(crate) fn from_host_ip(env: &BTreeMap<String, String>) -> Result<String, InvalidAddress> {
     let value = |name: &str| env.get(name).filter(|value| !value.is_empty());
-    let host = value("HOST_IP").map_or("127.0.0.1", String::as_str);
-    let address = match value("PORT") {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
+    let address = match (value("HOST_IP"), value("PORT")) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), None) => host.clone(),
+        (None, _) => "127.0.0.1".to_owned(),
     };
-    parse(&address).map_err(|error| InvalidAddress::Environment(Box::new(error)))
+    parse(&address).map_err(|error| InvalidAddress::Environment("HOST_IP and PORT", Box::new(error)))
 }
 
 #[cfg(test)]
@@ -146,16 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn docker_shefs_variables_say_it() {
-        let env = |pairs: &[(&str, &str)]| {
-            from_env(&pairs.iter().map(|&(a, b)| (a.to_owned(), b.to_owned())).collect())
-        };
-        assert_eq!(env(&[]).as_deref(), Ok("http://127.0.0.1:8044"));
-        assert_eq!(env(&[("HOST_IP", "10.0.0.5")]).as_deref(), Ok("http://10.0.0.5:8044"));
-        assert_eq!(env(&[("HOST_IP", "10.0.0.5"), ("PORT", "81")]).as_deref(), Ok("http://10.0.0.5:81"));
-        let is_here = |host: &str| is_of_this_machine(&[("HOST_IP".to_owned(), host.to_owned())].into());
-        assert!(is_here("") && is_here("127.0.0.1") && !is_here("192.0.2.1") && !is_here("elsewhere"));
-        let refused = env(&[("PORT", "70000")]).unwrap_err().to_string();
-        assert!(refused.starts_with("HOST_IP and PORT of the environment"), "{refused}");
+    fn a_variable_that_is_no_address_is_named() {
+        let env = |pairs: &[(&str, &str)]| pairs.iter().map(|&(a, b)| (a.to_owned(), b.to_owned())).collect();
+        let refused = from_host_ip(&env(&[("HOST_IP", "h"), ("PORT", "70000")])).unwrap_err().to_string();
+        assert!(refused.starts_with("HOST_IP and PORT of the environment: the port"), "{refused}");
+        let refused = from_own_variable(&env(&[("SHEF_API", "ftp://h")])).unwrap_err().to_string();
+        assert!(refused.starts_with("SHEF_API of the environment: the API speaks"), "{refused}");
+        assert_eq!(from_own_variable(&env(&[("SHEF_API", "")])), Ok(None));
     }
 }

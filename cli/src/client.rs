@@ -1,7 +1,7 @@
 //! A client of the master's API, as the commands use it: one address, bounded
 //! calls, and refusals in the master's own words.
 
-use std::{pin::Pin, time::Duration};
+use std::{collections::BTreeMap, pin::Pin, time::Duration};
 
 use awc::{
     error::SendRequestError,
@@ -15,7 +15,8 @@ use shef_common::{client::not_sent_because, problem::FieldError};
 use shef_master::config::DEFAULT_PORT;
 
 use crate::{
-    Failure, api_address,
+    Failure,
+    api_address::{self, InvalidAddress},
     contexts::{Context, Contexts},
     transport,
     visible::visible_cell,
@@ -39,10 +40,9 @@ const MAX_PAGES: usize = 10_000;
 /// Where the API is, as an argument.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApiArgs {
-    /// The master's API, or `unix:///PATH` of its socket [default: `HOST_IP` and `PORT` of the environment, else
-    /// that of `shef login`; where they name this machine, or are not set, the socket of its master; else
-    /// 127.0.0.1:8044]. A token is taken from `SHEF_TOKEN` or the file `SHEF_TOKEN_FILE`, the digest of the CA for
-    /// https from `SHEF_CA`
+    /// The master's API, or `unix:///PATH` of its socket [default: `SHEF_API`, else that of `shef login`, else the
+    /// socket of this machine's master, else `HOST_IP` with `PORT`, else 127.0.0.1:8044]. A token is taken from
+    /// `SHEF_TOKEN` or the file `SHEF_TOKEN_FILE`, the digest of the CA for https from `SHEF_CA`
     #[arg(long, value_name = "URL", global = true, value_parser = api_address::parse)]
     api: Option<String>,
 }
@@ -62,27 +62,37 @@ impl ApiArgs {
         Ok(Client::of(context))
     }
 
-    /// The argument wins over the environment, that over `shef login`, and that over this machine. A token is
-    /// shown to the master alone that it was kept for.
+    /// A token is shown to the master alone that it was kept for.
     fn context(&self) -> Result<Context, Failure> {
-        if let Some(api) = self.api.clone() {
-            return Ok(Context { api, ..Context::default() });
-        }
         let env = std::env::vars_os().filter_map(utf8).collect();
-        if !api_address::is_in_env(&env)
-            && let Some(current) = Contexts::load()?.current()?
-        {
-            return Ok(current.clone());
-        }
-        // In the container of a master the environment names this very machine.
-        if api_address::is_of_this_machine(&env)
-            && let Some(api) = transport::own_socket()
-        {
-            return Ok(Context { api, ..Context::default() });
-        }
-        let api = api_address::from_env(&env).map_err(|error| Failure::new(error.to_string()))?;
-        Ok(Context { api, ..Context::default() })
+        let current = || Ok(Contexts::load()?.current()?.cloned());
+        choose(self.api.clone(), &env, current, transport::own_socket)
     }
+}
+
+/// The master that a command goes to: the argument wins over `SHEF_API`, that over `shef login`, and that over the
+/// socket of this machine. docker-shef's variables, which may be meant for another program, come last.
+fn choose(
+    argument: Option<String>,
+    env: &BTreeMap<String, String>,
+    current: impl FnOnce() -> Result<Option<Context>, Failure>,
+    socket: impl FnOnce() -> Option<String>,
+) -> Result<Context, Failure> {
+    let invalid = |error: InvalidAddress| Failure::new(error.to_string());
+    let at = |api| Context { api, ..Context::default() };
+    if let Some(api) = argument {
+        return Ok(at(api));
+    }
+    if let Some(api) = api_address::from_own_variable(env).map_err(invalid)? {
+        return Ok(at(api));
+    }
+    if let Some(current) = current()? {
+        return Ok(current);
+    }
+    if let Some(api) = socket() {
+        return Ok(at(api));
+    }
+    Ok(at(api_address::from_host_ip(env).map_err(invalid)?))
 }
 
 fn utf8((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(String, String)> {
@@ -335,6 +345,39 @@ pub(crate) fn refusal(url: &str, status: StatusCode, body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_goes_where_it_is_told_first_and_no_variable_of_others_leads_it_away() {
+        let told = |argument: bool, variable: bool, context: bool, socket: bool, env: &[(&str, &str)]| {
+            let mut env: BTreeMap<_, _> =
+                env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            env.insert("SHEF_API".to_owned(), if variable { "variable" } else { "" }.to_owned());
+            let current = Context { api: "context".to_owned(), token: Some("t".to_owned()), ca: None };
+            let chosen = choose(
+                argument.then(|| "argument".to_owned()),
+                &env,
+                || Ok(context.then_some(current)),
+                || socket.then(|| "socket".to_owned()),
+            );
+            let Context { api, token, .. } = chosen.unwrap();
+            assert_eq!(token.is_some(), api == "context", "a token goes to its own master alone");
+            api
+        };
+        for env in [&[][..], &[("PORT", "3000")], &[("HOST_IP", "192.0.2.1")], &[("PORT", "no port")]] {
+            for rest in 0..8_u8 {
+                let (variable, context, socket) = (rest & 1 != 0, rest & 2 != 0, rest & 4 != 0);
+                assert_eq!(told(true, variable, context, socket, env), "argument");
+                assert_eq!(told(false, true, context, socket, env), "http://variable:8044");
+                assert_eq!(told(false, false, true, socket, env), "context");
+            }
+            assert_eq!(told(false, false, false, true, env), "socket");
+        }
+        let last = |env: &[(&str, &str)]| told(false, false, false, false, env);
+        assert_eq!(last(&[]), "http://127.0.0.1:8044");
+        assert_eq!(last(&[("PORT", "3000")]), "http://127.0.0.1:8044", "it is no address");
+        assert_eq!(last(&[("HOST_IP", "10.0.0.5")]), "http://10.0.0.5:8044");
+        assert_eq!(last(&[("HOST_IP", "10.0.0.5"), ("PORT", "81")]), "http://10.0.0.5:81");
+    }
 
     #[test]
     fn a_refusal_is_told_in_the_masters_words() {

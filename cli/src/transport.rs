@@ -19,9 +19,9 @@ pub(crate) const SOCKET: &str = "unix://";
 /// Where a master of root is found.
 const KNOWN_SOCKET: &str = "/run/shef/shef.sock";
 /// The variable that has tokens sent without TLS.
-const PLAIN: &str = "SHEF_PLAIN_HTTP";
+const PLAIN: &str = shef_common::config::PLAIN_HTTP_ENV;
 /// The variable with the digest of a cluster's CA.
-pub(crate) const CA: &str = "SHEF_CA";
+pub(crate) const CA: &str = shef_common::config::CA_ENV;
 
 /// The socket of the master that runs on this machine, if there is one that may be used.
 pub(crate) fn own_socket() -> Option<String> {

@@ -70,7 +70,7 @@ impl Args {
                 )));
             }
             State::Free if !is_given => {
-                let api = api_address::from_env(&Layers::from_process_env().env).ok();
+                let api = api_address::from_host_ip(&Layers::from_process_env().env).ok();
                 return on_system(async move { nothing_here(&data_dir, api).await });
             }
             State::Free => {

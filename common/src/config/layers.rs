@@ -67,10 +67,18 @@ impl fmt::Display for Origin {
 
 /// A variable of the whole container and no key of a program's: what `shef health` asks.
 pub const HEALTH_URL_ENV: &str = "SHEF_HEALTH_URL";
-/// Variables of commands and no keys of a program: the token that they show, and the file of one.
+/// A variable of commands and no key of a program: the address of the API.
+pub const API_ENV: &str = "SHEF_API";
+/// The same: the token that they show.
 pub const TOKEN_ENV: &str = "SHEF_TOKEN";
-/// See [`TOKEN_ENV`].
+/// The same: the file of one.
 pub const TOKEN_FILE_ENV: &str = "SHEF_TOKEN_FILE";
+/// The same: the digest of the cluster's CA.
+pub const CA_ENV: &str = "SHEF_CA";
+/// The same: whether tokens are sent without TLS.
+pub const PLAIN_HTTP_ENV: &str = "SHEF_PLAIN_HTTP";
+/// All of these.
+const NO_KEYS: [&str; 6] = [HEALTH_URL_ENV, API_ENV, TOKEN_ENV, TOKEN_FILE_ENV, CA_ENV, PLAIN_HTTP_ENV];
 
 /// A value that is set by name: by a preset or a flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -313,7 +321,7 @@ fn read_env(
         }
     }
     let known = |name: &str| {
-        if matches!(name, HEALTH_URL_ENV | TOKEN_ENV | TOKEN_FILE_ENV) {
+        if NO_KEYS.contains(&name) {
             return true;
         }
         let all = std::iter::once(program).chain(others.iter().copied());

@@ -14,7 +14,10 @@ mod layers;
 
 pub use effective::{Effective, Entry};
 pub use key::{Key, Kind, Value};
-pub use layers::{HEALTH_URL_ENV, Layers, Origin, Preset, Program, TOKEN_ENV, TOKEN_FILE_ENV, load};
+pub use layers::{
+    API_ENV, CA_ENV, HEALTH_URL_ENV, Layers, Origin, PLAIN_HTTP_ENV, Preset, Program, TOKEN_ENV,
+    TOKEN_FILE_ENV, load,
+};
 
 use std::{fmt, path::PathBuf};
 

@@ -120,7 +120,9 @@ fn unknown_keys_are_refused_with_their_name_and_place() {
     assert!(refusal(&file("[part]\nbogus = 2")).starts_with("unknown key \"part.bogus\" in dir/f.toml:2:"));
     assert!(refusal(&file("[bogus]\nx = 2")).starts_with("unknown key \"bogus\" in dir/f.toml:1:"));
     assert!(refusal(&file("Count = 1")).starts_with("unknown key \"Count\""));
-    assert!(load(&PROGRAM, &[], &env(HEALTH_URL_ENV, "http://h")).is_ok(), "a container's own");
+    for of_commands in [HEALTH_URL_ENV, "SHEF_API", "SHEF_TOKEN", "SHEF_CA", "SHEF_PLAIN_HTTP"] {
+        assert!(load(&PROGRAM, &[], &env(of_commands, "http://h")).is_ok(), "{of_commands}");
+    }
     assert!(
         refusal(&env("SHEF_PROBE_BOGUS", "1"))
             .starts_with("unknown key \"SHEF_PROBE_BOGUS\" in env SHEF_PROBE_BOGUS:")
