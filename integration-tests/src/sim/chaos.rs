@@ -58,7 +58,7 @@ impl World {
                 self.hosts[host].cut_from_master = true;
                 self.hosts[host].let_in_since = None;
                 self.hosts[host].link_changed = self.now;
-                let delay = self.rng.u64(1_000..25_000);
+                let delay = self.rng.u64(1_000..40_000);
                 self.at(delay, Ev::Heal(Heal::Link(host)));
             }
             Chaos::EngineAway => {

@@ -40,13 +40,7 @@ impl World {
             }
             Err(why) => {
                 self.note(|| format!("not yet: {why}"));
-                // A rebalance that gave up a move while there were faults goes on a minute later.
-                let moves = self
-                    .rules
-                    .stored
-                    .values()
-                    .any(|(_, record)| record.replicas.iter().any(|replica| replica.moving));
-                if moves {
+                if self.is_changing() {
                     self.well_since = None;
                 }
                 if let Some(since) = self.well_since.take_if(|since| *since > self.quiet_since + ECHO_MS) {
@@ -60,6 +54,15 @@ impl World {
         self.operator_leaves();
         self.user_leads();
         self.at(1_000, Ev::Look);
+    }
+
+    /// Whether the master changes something by itself: a rebalance that gave up a move while there were faults
+    /// goes on a minute later, and what the store has taken is shown once the master hears so.
+    fn is_changing(&self) -> bool {
+        let shown = |name| self.master.as_ref()?.services_shown.get(name).map(|shown| &shown.version);
+        self.rules.stored.iter().any(|(name, (version, record))| {
+            record.replicas.iter().any(|replica| replica.moving) || shown(name) != Some(version)
+        })
     }
 
     /// Whether the run is over.

@@ -4,6 +4,7 @@ use shef_agent::engine::Container;
 use shef_common::{ids::ReplicaId, labels, protocol::Assignment, status::ReplicaState};
 use shef_master::{
     cluster::PhaseView,
+    membership::Standing,
     service::{ReplicaView, Want},
 };
 
@@ -11,7 +12,7 @@ use super::world::World;
 
 /// How long a master may show as running what its agent has stopped: until the host is suspect, a report's
 /// way and the grace of a stop.
-const SHOWN_LATE_MS: u64 = 10_000;
+const SHOWN_LATE_MS: u64 = 7_000;
 /// How long a stop that was due may wait for its turn with the engine, in milliseconds.
 const TURN_MS: u64 = 60_000;
 
@@ -34,14 +35,19 @@ impl World {
         let Some(master) = self.master.as_ref().filter(|master| master.phase == PhaseView::Leading) else {
             return;
         };
+        let shown = || master.services_shown.values().flat_map(|shown| &shown.replica_states);
+        // Of a host in another condition only the last known state is shown, and the time counts anew.
+        let reports = |host| matches!(host, Standing::Ready | Standing::Suspect);
+        for away in shown().filter(|shown| !reports(shown.host)) {
+            self.rules.stopped_alone.remove(&away.id);
+        }
         // What was reported since then is about what came after.
         let is_late = |shown: &ReplicaView| {
             let stopped = self.rules.stopped_alone.get(&shown.id).copied();
             let is_silent = |at| master.last_reports.get(&shown.node).is_some_and(|reported| *reported <= at);
             stopped.is_some_and(|at| is_silent(at) && at + SHOWN_LATE_MS <= self.now)
         };
-        let shown = master.services_shown.values().flat_map(|shown| &shown.replica_states);
-        let wrong = shown
+        let wrong = shown()
             .filter(|shown| shown.want == Want::Run && shown.state == ReplicaState::Running)
             .find(|shown| !shown.host_down && is_late(shown));
         if let Some(id) = wrong.map(|shown| shown.id.clone()) {

@@ -33,7 +33,7 @@ pub struct LostHost {
     /// Whether it is reached again.
     is_back: bool,
     /// Whether the world has what follows, in exchange for its own.
-    is_swapped: bool,
+    pub(super) is_swapped: bool,
     store: FakeStore,
     master: Option<Box<Master>>,
     rival: Option<Box<Master>>,

@@ -310,8 +310,9 @@ impl World {
 
     /// Writes a line of the trace.
     pub fn note(&mut self, line: impl FnOnce() -> String) {
+        let place = if self.lost.as_ref().is_some_and(|lost| lost.is_swapped) { "(lost host) " } else { "" };
         if let Some(trace) = &mut self.trace {
-            trace.push(format!("{:>9} {}", Seconds(self.now), line()));
+            trace.push(format!("{:>9} {place}{}", Seconds(self.now), line()));
         }
     }
 

@@ -144,7 +144,10 @@ impl ClusterCore {
             Event::Copy { call, name, or_new } => self.copy(call, name, or_new, effects),
             Event::Register { call, registration } => self.register(call, registration, now, effects),
             Event::Report { call, report } => {
-                if self.runners.contains(&report.node) {
+                // A host that follows another leader by now is asked since when.
+                let accepted = report.accepted.as_ref().map(|accepted| &accepted.fence);
+                let follows = accepted.is_none_or(|theirs| self.members.fence().admits_over(theirs));
+                if follows && self.runners.contains(&report.node) {
                     self.members.has_reported(&report.node);
                     effects.push(Effect::ToRunner(report.node.clone(), RunnerEvent::Report(call, report)));
                 } else {

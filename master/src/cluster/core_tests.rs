@@ -202,6 +202,23 @@ fn a_master_stands_down_before_a_leader_that_has_just_answered_a_host() {
 }
 
 #[test]
+fn a_report_of_a_host_that_follows_another_leader_asks_for_a_registration() {
+    let mut core = leading();
+    core.handle(register(ours(), None), NOW);
+    let mut report = |follows| {
+        let accepted = Accepted { fence: follows, revision: Revision(1) };
+        let report = json!({
+            "cluster": "0000000000000001", "node": node(), "boot": "00000000000000b1", "seq": 1,
+            "accepted": accepted, "full": false, "statuses": [],
+        });
+        core.handle(Event::Report { call: 8, report: serde_json::from_value(report).unwrap() }, NOW)
+    };
+    assert!(matches!(&report(ours())[..], [Effect::ToRunner(_, RunnerEvent::Report(8, _))]));
+    assert!(matches!(&report(theirs())[..], [Effect::Acknowledge(8, ack)] if ack.want_registration));
+    assert!(matches!(&report(fence(2, "00000000000000bb"))[..], [Effect::ToRunner(..)]), "an earlier one");
+}
+
+#[test]
 fn a_refused_push_makes_a_master_stand_down_too() {
     let mut core = leading();
     let higher = HigherFence { fence: theirs(), silent: Some(DurationMs(0)) };
