@@ -116,7 +116,6 @@ seeded_bugs! {
     believes_address: BelievesAddress by impostors as "is to run is sent to",
     leads_just_above: LeadsJustAbove by two_stores as "follows the master of the lost host",
     keeps_leader_secret: KeepsLeaderSecret by two_stores as "not converged",
-    takes_any_report: TakesAnyReport by two_stores as "not converged",
     counts_what_stopped: CountsWhatStopped by hosts as "is shown as running, but",
     two_names: TwoNames by engines as "is stored as a second host",
 }

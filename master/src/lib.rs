@@ -25,4 +25,4 @@ pub mod view;
 
 pub use app::{MasterHandle, StartError, is_restored, start, start_on};
 pub use recover::{Unreadable, recover};
-pub use restore::{RestoreError, restore};
+pub use restore::{RestoreError, goes_on_counting, restore};

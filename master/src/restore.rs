@@ -2,7 +2,6 @@
 
 use crate::{
     recover::{Unreadable, recover},
-    service::Stored,
     store::{Backup, Key, OpenError, Record, StoreError, StoreOptions, open},
 };
 use shef_common::ids::Fence;
@@ -52,9 +51,7 @@ pub async fn restore(
     backup: &Backup,
     replace: bool,
 ) -> Result<(String, Fence), RestoreError> {
-    // As the master will read them: one that it could not read would keep it from starting.
-    let (recovered, _) = recover(&backup.records)?;
-    let backup = &goes_on_counting(backup, recovered.services)?;
+    let backup = &goes_on_counting(backup)?;
     let store = open(options).await?;
     let name = store.describe();
     match store.load(backup, replace).await {
@@ -70,10 +67,13 @@ fn is_restored(record: &Record) -> bool {
     !matches!(record.key, Key::Token(_))
 }
 
-/// `backup` in this version's format and without tokens, whose services give their next replicas numbers that
-/// no host can know
-/// from after it was made.
-fn goes_on_counting(backup: &Backup, services: Vec<Stored>) -> Result<Backup, Unreadable> {
+/// `backup` as it is put into a store: in this version's format and without tokens. Its services give their
+/// next replicas numbers that no host can know from after it was made.
+///
+/// # Errors
+/// A record is not as this version's master reads it: it would keep that one from starting.
+pub fn goes_on_counting(backup: &Backup) -> Result<Backup, Unreadable> {
+    let services = recover(&backup.records)?.0.services;
     let others = backup.records.iter().filter(|record| record.key.service().is_none() && is_restored(record));
     let mut records: Vec<Record> = others.cloned().collect();
     for mut service in services {
@@ -111,8 +111,7 @@ mod tests {
                 fence: Fence { epoch: Epoch(1), leader: LeaderId::parse("00000000000000aa").unwrap() },
                 records: vec![Record { key: Key::head(name.clone()), version: Version(3), value }],
             };
-            let services = recover(&backup.records).unwrap().0.services;
-            let restored = goes_on_counting(&backup, services).unwrap();
+            let restored = goes_on_counting(&backup).unwrap();
             let read = recover(&restored.records).unwrap().0.services.remove(0);
             assert!(!read.versions.are_of_format_1());
             assert_eq!(read.versions.of_head(), Some(Version(3)));

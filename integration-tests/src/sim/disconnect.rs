@@ -73,7 +73,7 @@ impl World {
     pub fn rules_stops(&mut self, host: usize, id: &ReplicaId) {
         self.rules_goes_down(id);
         let node = self.hosts[host].node.clone();
-        if self.rules.is_unwanted(id) || self.rules.tail_lost || self.is_left_behind(&node, id) {
+        if self.is_unwanted(id) || self.rules.tail_lost || self.is_left_behind(&node, id) {
             return;
         }
         if self.rules.sickened.contains(id) {

@@ -8,9 +8,10 @@
 use std::mem::swap;
 
 use futures_util::FutureExt as _;
-use shef_common::ids::{Fence, LeaderId};
+use shef_common::ids::{Fence, LeaderId, ReplicaId};
 use shef_master::{
     cluster::Succession,
+    goes_on_counting,
     store::{Backup, Store as _, fake::FakeStore},
 };
 
@@ -45,6 +46,10 @@ pub struct LostHost {
     operators: Operators,
 }
 
+fn as_restored(backup: &Backup) -> Backup {
+    goes_on_counting(backup).unwrap_or_else(|unreadable| panic!("{unreadable}"))
+}
+
 impl LostHost {
     /// Whether a run of a master was there.
     const fn has_run(&self, inc: u64) -> bool {
@@ -62,6 +67,12 @@ impl LostHost {
     pub fn led_as(&self, leader: &LeaderId) -> bool {
         self.rules.has_led(leader)
     }
+
+    /// Whether its master has ever stored the replica `id`.
+    #[must_use]
+    pub fn gave(&self, id: &ReplicaId) -> bool {
+        self.rules.wanted.contains(id)
+    }
 }
 
 impl World {
@@ -72,6 +83,7 @@ impl World {
         // The last one that was made, or, at best, one of that moment.
         let is_older = self.backup.is_some() && self.rng.bool();
         let backup = if is_older { self.backup.take().unwrap_or(now) } else { now };
+        let backup = as_restored(&backup);
         let store = FakeStore::new();
         _ = if self.is_seeded(SeededBug::LeadsJustAbove) {
             let just_above = Fence { epoch: backup.fence.epoch.next(), leader: LeaderId::nobody() };
@@ -98,7 +110,7 @@ impl World {
         if is_older {
             self.rules_store_lost();
         } else {
-            self.look_at_store();
+            self.rules_backup_restored();
         }
         let delay = self.rng.u64(200..6_000);
         self.at(delay, Ev::MasterStart);
@@ -116,7 +128,7 @@ impl World {
         match self.backup.take().filter(|_| self.profile.store_forgets) {
             Some(backup) => {
                 self.note(|| "an operator restores the last backup".to_owned());
-                let loaded = self.store.load(&backup, true).now_or_never();
+                let loaded = self.store.load(&as_restored(&backup), true).now_or_never();
                 if let Some(Ok(_)) = loaded {
                     self.rules_store_lost();
                 }

@@ -249,8 +249,7 @@ impl World {
             }
             Body::Report(report) => {
                 self.note(|| report_word(report));
-                let report = Box::new(self.seed_report(call, report.clone()));
-                self.ask_cluster(call, ClusterEvent::Report { call, report });
+                self.ask_cluster(call, ClusterEvent::Report { call, report: Box::new(report.clone()) });
             }
         }
     }
@@ -267,19 +266,6 @@ impl World {
         let (newest, rival) = (self.master.as_ref(), self.rival.as_ref());
         let called = if second { newest.filter(|_| rival.is_some()) } else { rival.or(newest) };
         called.map(|master| master.inc)
-    }
-
-    /// A seeded bug: a master does not see that a host follows another one.
-    fn seed_report(&self, call: u64, mut report: Report) -> Report {
-        let called = self.called_master(call);
-        let lost = self.lost.as_ref().and_then(|lost| lost.reachable_master());
-        let mut masters = [self.master.as_deref(), self.rival.as_deref(), lost].into_iter().flatten();
-        if let Some(master) = masters.find(|master| Some(master.inc) == called)
-            && self.is_seeded(SeededBug::TakesAnyReport)
-        {
-            report.accepted.take_if(|accepted| !master.fence().admits_over(&accepted.fence));
-        }
-        report
     }
 
     fn ask_cluster(&mut self, call: u64, event: ClusterEvent) {

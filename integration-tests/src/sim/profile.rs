@@ -225,6 +225,7 @@ impl Profile {
             two_masters: true,
             chaos: &[
                 (Chaos::LoseMastersHost, 4),
+                (Chaos::Backup, 1),
                 (Chaos::Cut, 2),
                 (Chaos::CutFromMaster, 1),
                 (Chaos::CrashAgent, 1),

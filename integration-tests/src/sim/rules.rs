@@ -50,7 +50,7 @@ pub struct Rules {
     /// Every version that was ever stored, in order; `None`: it was removed.
     pub(super) log: BTreeMap<ServiceName, Vec<(Version, Option<ServiceRecord>)>>,
     /// Replicas that a durable record has wanted to run.
-    wanted: BTreeSet<ReplicaId>,
+    pub(super) wanted: BTreeSet<ReplicaId>,
     /// Replicas that the record of a service that lives has dropped.
     pub(super) dropped: BTreeSet<ReplicaId>,
     /// Replicas that a durable record has wanted to be gone.
@@ -107,14 +107,16 @@ impl Rules {
     pub fn has_led(&self, leader: &LeaderId) -> bool {
         self.followed.contains(leader) || self.fence.as_ref().is_some_and(|fence| fence.leader == *leader)
     }
-
-    /// Whether a durable record has wanted `id` to be gone.
-    pub fn is_unwanted(&self, id: &ReplicaId) -> bool {
-        self.unwanted.contains(id)
-    }
 }
 
 impl World {
+    /// Whether a durable record has wanted `id` to be gone. What the master on the lost host gave away by
+    /// itself is in no record of the cluster.
+    pub(super) fn is_unwanted(&self, id: &ReplicaId) -> bool {
+        let is_of_lost_host = || self.lost.as_ref().is_some_and(|lost| lost.gave(id));
+        self.rules.unwanted.contains(id) || !self.rules.wanted.contains(id) && is_of_lost_host()
+    }
+
     // --- the store --------------------------------------------------------
 
     /// The leadership was taken.
@@ -345,7 +347,7 @@ impl World {
             return self.violated(format!("{node} is told to run {}, which is not durable", early.replica));
         }
         self.rules_not_ordered_again(&node, &push.set);
-        let may_go = |id: &&ReplicaId| self.rules.unwanted.contains(*id) || self.is_left_behind(&node, id);
+        let may_go = |id: &&ReplicaId| self.is_unwanted(id) || self.is_left_behind(&node, id);
         if let Some(early) = push.remove.iter().find(|id| !may_go(id)) {
             self.violated(format!("{node} is told to remove {early}, which is not durable"));
         }

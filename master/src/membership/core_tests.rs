@@ -80,6 +80,22 @@ fn an_agent_that_answers_a_probe_says_whom_it_follows() {
 }
 
 #[test]
+fn a_host_that_is_down_is_asked_seldom_and_by_the_master_alone() {
+    let mut model = Model::ready(3);
+    model.pass(4_000, &[1, 2], |_| unreachable());
+    assert_eq!(model.condition(0).standing, Standing::Down);
+    let before = model.lines.len();
+    model.pass(60_000, &[1, 2], |_| unreachable());
+    let asked = model.lines[before..].iter().filter(|line| line.contains("Probe {")).collect::<Vec<_>>();
+    assert_eq!(asked.len(), 4, "{asked:?}");
+    assert!(asked.iter().all(|line| line.contains("via: None")), "{asked:?}");
+    // Its answer says whom it follows, and that it is there its reports say.
+    model.pass(20_000, &[1, 2], answered);
+    assert_eq!(model.condition(0).standing, Standing::Down);
+    model.report(0);
+}
+
+#[test]
 fn a_host_that_answers_probes_helps_though_its_own_reports_do_not_arrive() {
     let mut model = Model::ready(2);
     for _ in 0..40 {

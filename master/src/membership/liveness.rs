@@ -7,6 +7,9 @@
 //!     +------------------+--+------------- a report ----------------+
 //! ```
 //!
+//! A host that is down is asked seldom, by the master alone: its answer changes nothing here, but it may follow
+//! another master by now.
+//!
 //! A probe that could not be made because the prober had no free socket is no silence. A round counts only if
 //! the master's own probe was made.
 
@@ -26,6 +29,8 @@ const AGAIN: DurationMs = DurationMs(300);
 const WHILE_ANSWERED: DurationMs = DurationMs(500);
 /// While the host is there and its agent is not.
 const WHILE_AGENT_SILENT: DurationMs = DurationMs(1_000);
+/// While the host is down: it comes back by a report, and says only whom it follows by now.
+const WHILE_DOWN: DurationMs = DurationMs(15_000);
 /// So many rounds in a row have to bring nothing.
 pub const SILENT_ROUNDS: u32 = 2;
 /// A slow way is allowed for: so many round trips …
@@ -102,7 +107,9 @@ enum Phase {
         engine_ok: bool,
     },
     Doubted(Doubt),
-    Down,
+    Down {
+        next_round_at: MonoMs,
+    },
 }
 
 /// One host's liveness.
@@ -126,7 +133,7 @@ impl Liveness {
             Phase::Reporting { engine_ok: false, .. } => Standing::EngineDown,
             Phase::Doubted(Doubt { evidence: Some(Evidence::AgentSilent { .. }), .. }) => Standing::AgentDown,
             Phase::Doubted(_) => Standing::Suspect,
-            Phase::Down => Standing::Down,
+            Phase::Down { .. } => Standing::Down,
         }
     }
 
@@ -134,7 +141,7 @@ impl Liveness {
     pub const fn evidence(&self) -> Option<&Evidence> {
         match &self.phase {
             Phase::Doubted(doubt) => doubt.evidence.as_ref(),
-            Phase::Awaited { .. } | Phase::Reporting { .. } | Phase::Down => None,
+            Phase::Awaited { .. } | Phase::Reporting { .. } | Phase::Down { .. } => None,
         }
     }
 
@@ -142,7 +149,7 @@ impl Liveness {
     pub fn not_probed(&self) -> Option<&str> {
         match &self.phase {
             Phase::Doubted(doubt) => doubt.not_probed.as_deref(),
-            Phase::Awaited { .. } | Phase::Reporting { .. } | Phase::Down => None,
+            Phase::Awaited { .. } | Phase::Reporting { .. } | Phase::Down { .. } => None,
         }
     }
 
@@ -153,7 +160,9 @@ impl Liveness {
             Phase::Reporting { .. } => Some(Helps::Surely),
             Phase::Doubted(Doubt { reached: Some(true), .. }) => Some(Helps::Surely),
             Phase::Doubted(Doubt { reached: None, .. }) => Some(Helps::Perhaps),
-            Phase::Doubted(Doubt { reached: Some(false), .. }) | Phase::Awaited { .. } | Phase::Down => None,
+            Phase::Doubted(Doubt { reached: Some(false), .. })
+            | Phase::Awaited { .. }
+            | Phase::Down { .. } => None,
         }
     }
 
@@ -171,7 +180,7 @@ impl Liveness {
     pub fn is_silent_since(&self, since: MonoMs) -> bool {
         match &self.phase {
             Phase::Reporting { last_report, .. } => *last_report <= since,
-            Phase::Doubted(Doubt { evidence: None, .. }) | Phase::Down => true,
+            Phase::Doubted(Doubt { evidence: None, .. }) | Phase::Down { .. } => true,
             Phase::Doubted(doubt) => doubt.quiet_since <= since,
             Phase::Awaited { .. } => false,
         }
@@ -195,7 +204,7 @@ impl Liveness {
                     round.void = true;
                 }
             }
-            Phase::Down => {}
+            Phase::Down { .. } => {}
         }
     }
 
@@ -219,7 +228,7 @@ impl Liveness {
         let due = match self.phase {
             Phase::Awaited { until } => until,
             Phase::Reporting { last_report, .. } => last_report + patience.suspect_after,
-            Phase::Doubted(_) | Phase::Down => return false,
+            Phase::Doubted(_) | Phase::Down { .. } => return false,
         };
         if due > now {
             return false;
@@ -242,13 +251,13 @@ impl Liveness {
             Phase::Doubted(doubt) => {
                 doubt.silent_rounds >= SILENT_ROUNDS && doubt.quiet_since + self.window(patience) <= now
             }
-            Phase::Awaited { .. } | Phase::Reporting { .. } | Phase::Down => false,
+            Phase::Awaited { .. } | Phase::Reporting { .. } | Phase::Down { .. } => false,
         }
     }
 
     /// It is down.
-    pub fn goes_down(&mut self) {
-        self.phase = Phase::Down;
+    pub fn goes_down(&mut self, now: MonoMs) {
+        self.phase = Phase::Down { next_round_at: now + WHILE_DOWN };
     }
 
     /// Since when a round of probes is due, if it is.
@@ -257,14 +266,20 @@ impl Liveness {
             Phase::Doubted(doubt) if doubt.round.is_none() && doubt.next_round_at <= now => {
                 Some(doubt.next_round_at)
             }
-            Phase::Doubted(_) | Phase::Awaited { .. } | Phase::Reporting { .. } | Phase::Down => None,
+            Phase::Down { next_round_at } => Some(*next_round_at).filter(|at| *at <= now),
+            Phase::Doubted(_) | Phase::Awaited { .. } | Phase::Reporting { .. } => None,
         }
     }
 
     /// A round of so many probes is under way.
     pub fn round_begins(&mut self, number: u64, probes: usize, now: MonoMs) {
-        if let Phase::Doubted(doubt) = &mut self.phase {
-            doubt.round = Some(Round { number, started: now, waiting: probes, brought: false, void: false });
+        match &mut self.phase {
+            Phase::Doubted(doubt) => {
+                doubt.round =
+                    Some(Round { number, started: now, waiting: probes, brought: false, void: false });
+            }
+            Phase::Down { next_round_at } => *next_round_at = now + WHILE_DOWN,
+            Phase::Awaited { .. } | Phase::Reporting { .. } => {}
         }
     }
 
@@ -334,7 +349,7 @@ impl Liveness {
                     (doubt.silent_rounds >= SILENT_ROUNDS).then(|| doubt.quiet_since + self.window(patience));
                 round.into_iter().chain(lost).min()
             }
-            Phase::Down => None,
+            Phase::Down { next_round_at } => Some(*next_round_at),
         }
     }
 }

@@ -39,6 +39,14 @@ impl World {
         self.look_at_store();
     }
 
+    /// Another store has a backup of everything that was stored: services have this committed.
+    pub fn rules_backup_restored(&mut self) {
+        for (name, (_, record)) in read_services(&self.store.records()) {
+            self.rules_committing(&name, Some(&record));
+        }
+        self.look_at_store();
+    }
+
     /// The store has lost something.
     pub fn rules_store_lost(&mut self) {
         self.rules.store_lost = true;
@@ -48,10 +56,7 @@ impl World {
             .iter()
             .map(|record| (record.key.clone(), (record.version, record.value.clone())))
             .collect();
-        let services: BTreeSet<&ServiceName> =
-            stored.iter().filter_map(|record| record.key.service()).collect();
-        let read = |name: &&ServiceName| Some(((*name).clone(), in_the_store(&stored, name)?.ok()?));
-        self.rules.stored = services.iter().filter_map(read).collect();
+        self.rules.stored = read_services(&stored);
     }
 
     /// Takes in what changed in the store; returns whether anything did.
@@ -228,6 +233,12 @@ impl World {
     }
 
     // --- the master -------------------------------------------------------
+}
+
+fn read_services(stored: &[Record]) -> BTreeMap<ServiceName, (Version, ServiceRecord)> {
+    let names: BTreeSet<&ServiceName> = stored.iter().filter_map(|record| record.key.service()).collect();
+    let read = |name: &ServiceName| Some((name.clone(), in_the_store(stored, name)?.ok()?));
+    names.into_iter().filter_map(read).collect()
 }
 
 /// The service `name` as it is in the store, with how often it was committed.

@@ -36,7 +36,7 @@ impl MembershipCore {
             self.brake.goes_down(&node, &silent, self.hosts.len(), self.together(), now);
             if let Some(host) = self.hosts.get_mut(&node) {
                 host.unanswered = unanswered;
-                host.liveness.goes_down();
+                host.liveness.goes_down(now.mono);
                 host.flapping.went_down(now.mono);
             }
         }

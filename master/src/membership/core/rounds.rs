@@ -36,8 +36,8 @@ impl MembershipCore {
             }
             // No host is asked about itself.
             let others: Vec<&Helper> = all.iter().filter(|helper| helper.node != node).collect();
-            let helpers = HELPERS.min(others.len());
             let Some(host) = self.hosts.get_mut(&node) else { continue };
+            let helpers = if host.liveness.is_doubted() { HELPERS.min(others.len()) } else { 0 };
             self.rounds += 1;
             let round = self.rounds;
             let limit = host.liveness.probe_limit(patience);
