@@ -204,7 +204,7 @@ fn a_master_stands_down_before_a_leader_that_has_just_answered_a_host() {
 #[test]
 fn a_report_of_a_host_that_follows_another_leader_asks_for_a_registration() {
     let mut core = leading();
-    core.handle(register(ours(), None), NOW);
+    let _ = core.handle(register(ours(), None), NOW);
     let mut report = |follows| {
         let accepted = Accepted { fence: follows, revision: Revision(1) };
         let report = json!({
