@@ -52,6 +52,14 @@ pub struct DurationMs(#[serde(deserialize_with = "crate::bounds::number")] pub u
 #[serde(transparent)]
 pub struct WallMs(#[serde(deserialize_with = "crate::bounds::number")] pub u64);
 
+impl WallMs {
+    /// So much later.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
 /// Both clocks at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Now {

@@ -76,8 +76,12 @@ fn is(answer: &Answer, status: u16, code: &str) {
 }
 
 /// What is answered to everybody.
-const OPEN: [&str; 7] = [
+const OPEN: [&str; 11] = [
     "delete /v1/sessions",
+    "get /docs",
+    "get /docs/start.js",
+    "get /docs/swagger-ui-bundle.js",
+    "get /docs/swagger-ui.css",
     "get /healthz",
     "get /login",
     "get /login/start.js",
@@ -319,7 +323,9 @@ async fn a_new_cluster_has_a_first_token_in_a_file_of_its_owner_alone() {
     };
     let (api, master, token) = start().await;
     let listed = with_token(&api, &token, "GET", "/v1/tokens", Value::Null).await;
-    assert_eq!((listed.status, &listed.body["tokens"][0]["role"]), (200, &json!("admin")), "{listed:?}");
+    let first = &listed.body["tokens"][0];
+    assert_eq!((listed.status, &first["role"]), (200, &json!("admin")), "{listed:?}");
+    assert!(first["expires"].to_string().len() > 4, "it is for the first days: {listed:?}");
     let told = api.get("/readyz").await;
     assert_eq!(told.body.as_object().unwrap().len(), 2, "who is not known is told no more: {told:?}");
     let told = with_token(&api, &token, "GET", "/readyz", Value::Null).await;
@@ -339,27 +345,33 @@ async fn a_browser_logs_in_by_a_link_with_the_rights_of_who_made_it() {
     let code = link.body["path"].as_str().unwrap().strip_prefix("/login#").unwrap();
     let client = awc::Client::builder().disable_redirects().finish();
     let log_in = || client.post(format!("{}/v1/sessions", site.api.url)).send_json(&json!({ "code": code }));
-    let entered = log_in().await.unwrap();
-    assert_eq!(entered.status().as_u16(), 204);
-    let cookie = entered.headers().get("set-cookie").unwrap().to_str().unwrap().to_owned();
-    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    let mut entered = log_in().await.unwrap();
+    assert_eq!(entered.status().as_u16(), 201);
+    assert!(!entered.headers().contains_key("set-cookie"), "it would go to every port of the address");
+    let entered: Value = entered.json().await.unwrap();
     assert_eq!(log_in().await.unwrap().status().as_u16(), 401, "a link counts once");
 
-    let session = cookie.split(';').next().unwrap();
+    let session = format!("Session {}", entered["session"].as_str().unwrap());
     let call = async |method: &str, path: &str, origin: &str| {
-        let headers = [("cookie", session), ("origin", origin), ("content-type", "application/json")];
+        let headers =
+            [("authorization", session.as_str()), ("origin", origin), ("content-type", "application/json")];
         site.api.raw(method, path, &headers, b"{}".to_vec()).await
     };
     let own = site.api.url.as_str();
     assert_eq!(call("GET", "/v1/nodes", own).await.status, 200);
     is(&call("DELETE", "/v1/services/web", own).await, 403, "forbidden");
+    is(&call("POST", "/v1/login-links", own).await, 403, "forbidden");
     is(&call("POST", "/v1/login-links", "http://elsewhere.example").await, 403, "foreign_page");
-    let page = client.get(format!("{own}/docs")).insert_header(("accept", "text/html")).send().await.unwrap();
+    let page =
+        client.get(format!("{own}/v1/nodes")).insert_header(("accept", "text/html")).send().await.unwrap();
     let to = page.headers().get("location").and_then(|to| to.to_str().ok());
     assert_eq!((page.status().as_u16(), to), (303, Some("/login")), "a page leads to the login");
 
     let revoked = site.call("admin", "DELETE", "/v1/tokens/viewer", Value::Null).await;
     assert_eq!(revoked.status, 200);
+    is(&call("GET", "/v1/nodes", own).await, 401, "unauthenticated");
+    // Another token of this name is another one.
+    make(&site.api, "viewer", &json!({ "role": "admin" }), Some(&site.tokens["admin"])).await;
     is(&call("GET", "/v1/nodes", own).await, 401, "unauthenticated");
     site.stop().await;
 }

@@ -27,7 +27,7 @@ use std::{
 use actix::{Addr, Arbiter};
 use actix_web::dev::ServerHandle;
 use shef_common::{
-    clock::{Now, WallMs},
+    clock::Now,
     ids::{ClusterId, Epoch, Fence, LeaderId, TokenName, random_hex16},
     sockets,
 };
@@ -152,8 +152,7 @@ impl MasterHandle {
             Ok(_) | Err(TokenRefused::NotFound(_)) => {}
             Err(refused) => return Err(refused),
         }
-        let life = u64::try_from(JOIN_LIFE.as_millis()).unwrap_or(u64::MAX);
-        let expires = Some(WallMs(Now::read().wall.0.saturating_add(life)));
+        let expires = Some(Now::read().wall.after(JOIN_LIFE));
         let kind = TokenKind::Join { role: JoinRole::Agent, uses_left: 1 };
         let created = send(Some(TokenAsked { kind, expires })).await?;
         created.map(|created| created.token).ok_or(TokenRefused::Stopping)
@@ -273,8 +272,20 @@ async fn start_on_as(
         first_token(&config.data_dir, &*store, &mut led).await.map_err(StartError::FirstToken)?;
     }
     let (mut recovered, saved_counts) = recover(&led.records)?;
-    let has_administrator =
-        recovered.tokens.iter().any(|token| token.record.kind.api_role() == Some(Role::Admin));
+    let now = Now::read().wall;
+    let mut administrators =
+        recovered.tokens.iter().filter(|token| token.record.kind.api_role() == Some(Role::Admin)).peekable();
+    let has_administrator = administrators.peek().is_some();
+    if !config.insecure
+        && has_administrator
+        && config.api_socket.is_none()
+        && administrators.all(|token| token.record.is_expired(now))
+    {
+        log::error!(
+            "every token of an administrator has expired, and api_socket is none: nobody can make another one; \
+             start this master with a socket"
+        );
+    }
     log::info!(
         cluster:% = led.cluster, epoch:% = led.fence.epoch, services = recovered.services.len(),
         nodes = recovered.nodes.len();

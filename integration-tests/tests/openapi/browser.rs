@@ -83,6 +83,12 @@ impl Browser {
         outcome["result"]["value"].clone()
     }
 
+    /// Waits until the page is the one at this path. While it changes, it cannot be asked.
+    pub async fn arrives_at(&mut self, path: &str) {
+        let params = json!({ "expression": "location.pathname", "returnByValue": true });
+        while self.ask("Runtime.evaluate", params.clone()).await["result"]["result"]["value"] != path {}
+    }
+
     /// Ends it, and waits until it has.
     pub async fn close(mut self) {
         self.session = None;
@@ -91,6 +97,12 @@ impl Browser {
     }
 
     async fn call(&mut self, method: &str, params: Value) -> Value {
+        let said = self.ask(method, params).await;
+        assert!(said["error"].is_null(), "{method}: {said}");
+        said["result"].clone()
+    }
+
+    async fn ask(&mut self, method: &str, params: Value) -> Value {
         self.calls += 1;
         let mut message = json!({ "id": self.calls, "method": method, "params": params });
         if let Some(session) = &self.session {
@@ -103,8 +115,7 @@ impl Browser {
             let said = tokio::time::timeout(PATIENCE, self.next()).await;
             let said = said.unwrap_or_else(|_| panic!("chromium says nothing to {method}"));
             if said["id"] == self.calls {
-                assert!(said["error"].is_null(), "{method}: {said}");
-                return said["result"].clone();
+                return said;
             }
             self.note(&said);
         }

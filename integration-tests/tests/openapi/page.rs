@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use shef_agent::engine::fake::FakeEngineOptions;
-use shef_integration_tests::cluster::Cluster;
+use shef_integration_tests::cluster::{Api, Cluster, master_config};
+use shef_master::config::MasterConfig;
 
 use crate::{
     browser::{Browser, REBOUND},
@@ -127,4 +128,41 @@ async fn pages_of_other_sites_and_rebound_names_change_and_read_nothing() {
     }
     browser.close().await;
     cluster.stop().await;
+}
+
+/// Waits until the page shows calls, and tells what a call with the session, and what the browser keeps, say.
+const LOGGED_IN: &str = r#"(async () => {
+  for (let i = 0; i < 4000 && !document.querySelector(".opblock"); i++) {
+    await new Promise((done) => setTimeout(done, 10));
+  }
+  const authorization = `Session ${sessionStorage.getItem("shef-session")}`;
+  const answer = await fetch("/v1/nodes", { headers: { authorization } });
+  const without = await fetch("/v1/nodes");
+  return [location.pathname, answer.status, without.status, document.cookie];
+})()"#;
+
+#[actix_rt::test]
+async fn a_browser_is_logged_in_by_a_link_and_keeps_no_cookie() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = MasterConfig {
+        insecure: false,
+        api_socket: Some(dir.path().join("shef.sock")),
+        ..master_config(dir.path())
+    };
+    let master = shef_master::start(config).await.unwrap();
+    let api = Api::new(master.address());
+    let token = std::fs::read_to_string(dir.path().join("admin-token")).unwrap();
+    let authorization = format!("Bearer {}", token.trim());
+    let headers = [("authorization", authorization.as_str())];
+    let link = api.raw("POST", "/v1/login-links", &headers, Vec::new()).await;
+    let mut browser = Browser::start().await;
+    browser.open(&format!("{}/docs", api.url)).await;
+    browser.arrives_at("/login").await;
+    browser.open("about:blank").await;
+    browser.open(&format!("{}{}", api.url, link.body["path"].as_str().unwrap())).await;
+    browser.arrives_at("/docs").await;
+    let seen = browser.evaluate(LOGGED_IN).await;
+    assert_eq!(seen, json!(["/docs", 200, 401, ""]));
+    browser.close().await;
+    master.stop().await;
 }

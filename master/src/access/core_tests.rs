@@ -150,7 +150,7 @@ fn no_secret_is_stored_or_shown_but_in_the_answer() {
 
 #[test]
 fn each_role_may_what_those_before_it_may_and_no_more() {
-    let holder = |role| Caller::Token { name: name("t"), role, scope: Scope::default() };
+    let holder = |role| Caller::Token { id: String::new(), name: name("t"), role, scope: Scope::default() };
     for has in Role::ALL {
         for needed in Role::ALL {
             let may = holder(has).may(Need::Role(needed), None);
@@ -164,15 +164,20 @@ fn each_role_may_what_those_before_it_may_and_no_more() {
 
 #[test]
 fn a_deployer_of_some_services_changes_no_other() {
-    let holder =
-        Caller::Token { name: name("t"), role: Role::Deployer, scope: Scope::of("team-a-").unwrap() };
+    let holder = Caller::Token {
+        id: String::new(),
+        name: name("t"),
+        role: Role::Deployer,
+        scope: Scope::of("team-a-").unwrap(),
+    };
     for (service, is_its) in [("team-a-web", true), ("team-a-", true), ("team-ab", false), ("web", false)] {
         assert_eq!(holder.may(Need::Service, Some(service)).is_ok(), is_its, "{service}");
     }
     assert!(holder.may(Need::Service, None).is_ok(), "the name stands in the body, and is asked about there");
     assert!(holder.may_change(&"web".parse().unwrap()).is_err());
     assert!(holder.may(Need::Role(Role::Viewer), None).is_ok());
-    let viewer = Caller::Token { name: name("t"), role: Role::Viewer, scope: Scope::default() };
+    let viewer =
+        Caller::Token { id: String::new(), name: name("t"), role: Role::Viewer, scope: Scope::default() };
     assert!(viewer.may_change(&"web".parse().unwrap()).is_err(), "whatever was asked before");
     assert!(Scope::of("Team").is_none() && Scope::of("a b").is_none() && Scope::of("-a").is_none());
 }

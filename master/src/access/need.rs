@@ -119,6 +119,8 @@ pub enum Caller {
     Administrator,
     /// The holder of a token.
     Token {
+        /// What finds it: another token may have its name later.
+        id: String,
         /// Its name.
         name: TokenName,
         /// What it may do.
@@ -166,7 +168,9 @@ impl Caller {
     /// # Errors
     /// [`Denied`] says what is missing.
     pub fn may(&self, need: Need, service: Option<&str>) -> Result<(), Denied> {
-        let (Self::Token { name, role, scope }, Some(needed)) = (self, need.role()) else { return Ok(()) };
+        let (Self::Token { name, role, scope, .. }, Some(needed)) = (self, need.role()) else {
+            return Ok(());
+        };
         if *role < needed {
             return Err(Denied::Role { name: name.clone(), role: *role, needed });
         }

@@ -1,5 +1,6 @@
 //! Logins of browsers: a code that counts once and for minutes, and the session that it is exchanged for. In
-//! memory alone: after a restart of the master people log in again.
+//! memory alone: after a restart of the master people log in again. The page keeps its session where no other
+//! port of the address is shown it, and sends it as a header: a cookie would go to each of them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,11 +19,10 @@ pub const SESSION_LIFE: Duration = Duration::from_secs(12 * 3_600);
 /// more callers than tokens.
 const MOST_OF_ONE: usize = 20;
 
-/// What somebody may do, until when, and since when.
+/// What somebody may do, and until when.
 #[derive(Debug, Clone)]
 struct Grant {
     caller: Caller,
-    since: WallMs,
     until: WallMs,
 }
 
@@ -37,15 +37,15 @@ impl Sessions {
     /// A code by which somebody gets the rights of `caller`; `None`: there are no random bytes.
     pub fn invite(&mut self, caller: Caller, now: WallMs) -> Option<String> {
         let secret = random_secret()?;
-        add(&mut self.codes, &secret, Grant { caller, since: now, until: after(now, CODE_LIFE) });
+        add(&mut self.codes, &secret, Grant { caller, until: now.after(CODE_LIFE) }, now);
         Some(secret)
     }
 
     /// The session of who shows this code, which counts no more; `None`: it does not count.
     pub fn begin(&mut self, code: &str, now: WallMs) -> Option<String> {
-        let Grant { caller, since, .. } = self.codes.remove(&hash(code)).filter(|code| code.until > now)?;
+        let Grant { caller, .. } = self.codes.remove(&hash(code)).filter(|code| code.until > now)?;
         let secret = random_secret()?;
-        add(&mut self.sessions, &secret, Grant { caller, since, until: after(now, SESSION_LIFE) });
+        add(&mut self.sessions, &secret, Grant { caller, until: now.after(SESSION_LIFE) }, now);
         Some(secret)
     }
 
@@ -57,7 +57,7 @@ impl Sessions {
         let grant = self.sessions.get(&hash(secret)).filter(|session| session.until > now);
         match grant.ok_or(Denied::Unknown)? {
             Grant { caller: Caller::Administrator, .. } => Ok(Caller::Administrator),
-            Grant { caller: Caller::Token { name, .. }, since, .. } => tokens.holder(name, *since, now),
+            Grant { caller: Caller::Token { id, .. }, .. } => tokens.holder(id, now),
         }
     }
 
@@ -67,8 +67,7 @@ impl Sessions {
     }
 }
 
-fn add(grants: &mut BTreeMap<String, Grant>, secret: &str, grant: Grant) {
-    let now = grant.since;
+fn add(grants: &mut BTreeMap<String, Grant>, secret: &str, grant: Grant, now: WallMs) {
     grants.retain(|_, grant| grant.until > now);
     // A caller who makes many loses its own.
     let own = grants.iter().filter(|(_, other)| other.caller == grant.caller);
@@ -79,10 +78,6 @@ fn add(grants: &mut BTreeMap<String, Grant>, secret: &str, grant: Grant) {
     grants.insert(hash(secret), grant);
 }
 
-fn after(now: WallMs, life: Duration) -> WallMs {
-    WallMs(now.0.saturating_add(u64::try_from(life.as_millis()).unwrap_or(u64::MAX)))
-}
-
 #[cfg(test)]
 mod tests {
     use shef_common::ids::TokenName;
@@ -90,16 +85,20 @@ mod tests {
     use super::*;
     use crate::access::{Role, Scope, Token, TokenKind, TokenRecord};
 
-    fn record(role: Role, created: u64, expires: Option<WallMs>) -> TokenRecord {
+    fn record(role: Role, expires: Option<WallMs>) -> TokenRecord {
         let Token { id, hash, .. } = Token::random().unwrap();
         let kind = TokenKind::Api { role, scope: Scope::default() };
-        TokenRecord { id, hash, kind, created: WallMs(created), expires }
+        TokenRecord { id, hash, kind, created: WallMs(900), expires }
+    }
+
+    fn holder(name: &TokenName, id: &str, role: Role) -> Caller {
+        Caller::Token { id: id.to_owned(), name: name.clone(), role, scope: Scope::default() }
     }
 
     #[test]
     fn a_code_counts_once_and_for_minutes_and_a_session_for_hours() {
         let (mut sessions, tokens) = (Sessions::default(), TokenTable::default());
-        let (start, code_ends) = (WallMs(1_000), after(WallMs(1_000), CODE_LIFE));
+        let (start, code_ends) = (WallMs(1_000), WallMs(1_000).after(CODE_LIFE));
         let late = sessions.invite(Caller::Administrator, start).unwrap();
         assert_eq!(sessions.begin(&late, code_ends), None, "it has expired");
         let code = sessions.invite(Caller::Administrator, start).unwrap();
@@ -108,7 +107,7 @@ mod tests {
         assert_eq!(sessions.begin(&code, start), None, "it was used");
         assert_eq!(sessions.caller(&session, &tokens, start), Ok(Caller::Administrator));
         assert_eq!(sessions.caller(&code, &tokens, start), Err(Denied::Unknown), "a code is no session");
-        let ends = after(start, SESSION_LIFE);
+        let ends = start.after(SESSION_LIFE);
         assert_eq!(sessions.caller(&session, &tokens, ends), Err(Denied::Unknown));
         sessions.end(&session);
         assert_eq!(sessions.caller(&session, &tokens, start), Err(Denied::Unknown));
@@ -117,10 +116,10 @@ mod tests {
     #[test]
     fn a_session_has_the_rights_of_its_token_as_long_as_that_one_counts() {
         let name = TokenName::parse("ci").unwrap();
-        let caller = Caller::Token { name: name.clone(), role: Role::Admin, scope: Scope::default() };
+        let first = record(Role::Admin, None);
         let mut sessions = Sessions::default();
         let now = WallMs(1_000);
-        let code = sessions.invite(caller, now).unwrap();
+        let code = sessions.invite(holder(&name, &first.id, Role::Admin), now).unwrap();
         let session = sessions.begin(&code, now).unwrap();
         let with = |record: TokenRecord| {
             let table = TokenTable::of([(&name, &record)]);
@@ -130,9 +129,10 @@ mod tests {
             Ok(Caller::Token { role, .. }) => Some(role),
             Ok(Caller::Administrator) | Err(_) => None,
         };
-        assert_eq!(role(with(record(Role::Viewer, 900, None))), Some(Role::Viewer), "the role of now");
-        assert_eq!(role(with(record(Role::Viewer, 900, Some(WallMs(1_500))))), None, "it has expired");
-        assert_eq!(role(with(record(Role::Viewer, 1_500, None))), None, "another one of that name");
+        assert_eq!(role(with(first.clone())), Some(Role::Admin));
+        let expired = TokenRecord { expires: Some(WallMs(1_500)), ..first };
+        assert_eq!(role(with(expired)), None, "it has expired");
+        assert_eq!(role(with(record(Role::Viewer, None))), None, "another one of that name and time");
         assert_eq!(role(sessions.caller(&session, &TokenTable::default(), now)), None, "it was revoked");
     }
 
@@ -141,7 +141,7 @@ mod tests {
         let mut sessions = Sessions::default();
         let mut make = |caller: Caller, at| sessions.invite(caller, WallMs(at)).unwrap();
         let name = TokenName::parse("ci").unwrap();
-        let other = make(Caller::Token { name, role: Role::Viewer, scope: Scope::default() }, 0);
+        let other = make(holder(&name, "0", Role::Viewer), 0);
         let codes: Vec<_> = (1..=MOST_OF_ONE as u64 + 1).map(|at| make(Caller::Administrator, at)).collect();
         assert_eq!(sessions.codes.len(), MOST_OF_ONE + 1);
         let now = WallMs(2_000);

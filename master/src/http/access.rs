@@ -7,7 +7,10 @@ use actix_web::{
     HttpMessage as _, HttpRequest, HttpResponse, Route,
     body::BoxBody,
     dev::ServiceRequest,
-    http::{Method, header},
+    http::{
+        Method,
+        header::{self, HeaderMap},
+    },
     middleware::{Next, from_fn},
     web,
 };
@@ -25,8 +28,8 @@ use crate::{
     service::{Accepted, Request},
 };
 
-/// The cookie of a browser's session.
-pub const COOKIE: &str = "shef_session";
+/// The scheme of the header `Authorization` by which the pages of this master show a browser's session.
+const SESSION: &str = "Session";
 
 /// `route`, for those callers alone who may make the call. The needed role depends on the matched route:
 /// other spellings of an address lead to the same check.
@@ -83,14 +86,20 @@ fn is_for_a_person(request: &ServiceRequest) -> bool {
     request.method() == Method::GET && accepts.is_some_and(|accepts| accepts.contains("text/html"))
 }
 
-/// Who shows a token, or the cookie of a browser that has logged in.
+/// Who shows a token, or the session of a browser that has logged in.
 fn recognise(api: &Api, request: &ServiceRequest) -> Result<Caller, Denied> {
     let (tokens, now) = (api.view.token_table(), Now::read().wall);
-    if let Some(header) = request.headers().get(header::AUTHORIZATION) {
-        return tokens.caller(header.to_str().ok().and_then(Presented::in_header), now);
+    if let Some(session) = session_of(request.headers()) {
+        return api.sessions().caller(session, &tokens, now);
     }
-    let session = request.cookie(COOKIE).ok_or(Denied::Unknown)?;
-    api.sessions().caller(session.value(), &tokens, now)
+    let header = request.headers().get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
+    tokens.caller(header.and_then(Presented::in_header), now)
+}
+
+/// The session that a request shows.
+pub fn session_of(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, secret) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case(SESSION).then(|| secret.trim())
 }
 
 /// Whether the caller has to say it over TLS, where the master has that: a token would be read on its way.
@@ -174,7 +183,8 @@ mod tests {
             match needs {
                 Need::Nothing => {
                     let is_login = matches!(path, "/login" | "/login/start.js" | "/v1/sessions");
-                    let is_meant = is_login || matches!(path, "/healthz" | "/readyz" | "/node");
+                    let is_page = path == "/docs" || path.starts_with("/docs/");
+                    let is_meant = is_login || is_page || matches!(path, "/healthz" | "/readyz" | "/node");
                     assert!(is_meant, "{method} {path} is open to everybody");
                 }
                 Need::Role(Role::Viewer) => {

@@ -1,11 +1,6 @@
-//! How browsers log in: a link that counts once, and the cookie that it is exchanged for.
+//! How browsers log in: a link that counts once, and the session that it is exchanged for.
 
-use actix_web::{
-    HttpMessage as _, HttpRequest, HttpResponse,
-    cookie::{Cookie, SameSite, time::Duration},
-    http::header,
-    web,
-};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, http::header, web};
 use serde_json::json;
 use shef_common::{
     clock::Now,
@@ -16,7 +11,7 @@ use shef_common::{
 
 use super::{
     Api, ApiError, RequestPermit,
-    access::{COOKIE, comes_plainly_from_afar},
+    access::{comes_plainly_from_afar, session_of},
     answer::Answer,
     body,
     openapi::bodies,
@@ -54,7 +49,7 @@ pub fn calls() -> Vec<Call> {
             fields: &[("code", "string", "What stands behind `#` in the link.")],
             required: &["code"],
         })
-        .nothing(204, "The browser is logged in by the cookie that comes with the answer."),
+        .json::<bodies::Session>(201, "The session, which pages send as `Authorization: Session SECRET`."),
         Call::new(
             Tag::Tokens,
             Need::Nothing,
@@ -90,9 +85,8 @@ async fn invite(request: HttpRequest, api: web::Data<Api>) -> Answer {
     let _permit = RequestPermit::take(&api, &request)?;
     params::query(&request, &[])?;
     // A session that renews itself would never end.
-    let is_a_session = request.conn_data::<Peer>() != Some(&Peer::Local)
-        && !request.headers().contains_key(header::AUTHORIZATION)
-        && request.cookie(COOKIE).is_some();
+    let is_a_session =
+        request.conn_data::<Peer>() != Some(&Peer::Local) && session_of(request.headers()).is_some();
     if is_a_session {
         let detail = "a browser makes no links: use `shef login --web`";
         return Err(Problem::new(Code::Forbidden, detail).into());
@@ -107,7 +101,7 @@ async fn invite(request: HttpRequest, api: web::Data<Api>) -> Answer {
     })))
 }
 
-/// `POST /v1/sessions` with `{"code": "…"}`: 204 with the cookie of the session.
+/// `POST /v1/sessions` with `{"code": "…"}`: `{"session": "SECRET", "expires_in_s": 43200}`.
 async fn begin(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     if comes_plainly_from_afar(&api, request.conn_data::<Peer>(), request.peer_addr()) {
         return Err(ApiError::tls_required());
@@ -118,28 +112,17 @@ async fn begin(request: HttpRequest, payload: web::Payload, api: web::Data<Api>)
     fields.finish()?;
     let session = api.sessions().begin(&code.unwrap_or_default(), Now::read().wall);
     let session = session.ok_or(Denied::Unknown)?;
-    Ok(HttpResponse::NoContent().cookie(cookie(session, &request)).finish())
+    let mut answer = HttpResponse::Created();
+    answer.insert_header((header::CACHE_CONTROL, "no-store"));
+    Ok(answer.json(json!({ "session": session, "expires_in_s": SESSION_LIFE.as_secs() })))
 }
 
 /// `DELETE /v1/sessions`
 async fn end(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    if let Some(session) = request.cookie(COOKIE) {
-        api.sessions().end(session.value());
+    if let Some(session) = session_of(request.headers()) {
+        api.sessions().end(session);
     }
-    let mut gone = cookie(String::new(), &request);
-    gone.make_removal();
-    Ok(HttpResponse::NoContent().cookie(gone).finish())
-}
-
-fn cookie(value: String, request: &HttpRequest) -> Cookie<'static> {
-    let life = i64::try_from(SESSION_LIFE.as_secs()).unwrap_or(i64::MAX);
-    Cookie::build(COOKIE, value)
-        .path("/")
-        .http_only(true)
-        .same_site(SameSite::Strict)
-        .secure(request.conn_data::<Peer>() == Some(&Peer::Anonymous))
-        .max_age(Duration::seconds(life))
-        .finish()
+    Ok(HttpResponse::NoContent().finish())
 }
 
 async fn page() -> HttpResponse {

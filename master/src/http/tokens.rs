@@ -72,8 +72,7 @@ fn uses(fields: &mut Fields) -> Option<u32> {
 }
 
 fn from_now(span: Duration) -> WallMs {
-    let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    WallMs(Now::read().wall.0.saturating_add(ms))
+    Now::read().wall.after(span)
 }
 
 fn scope(fields: &mut Fields) -> Option<Scope> {

@@ -10,7 +10,11 @@ if (code) {
     body: JSON.stringify({ code }),
   }).then((answer) => {
     if (answer.ok) {
-      location.replace("/docs");
+      // Other ports of this address are not shown what is kept here, as they would be a cookie.
+      return answer.json().then(({ session }) => {
+        sessionStorage.setItem("shef-session", session);
+        location.replace("/docs");
+      });
     } else {
       tell("This link was used, or has expired. Another one: shef login --web");
     }

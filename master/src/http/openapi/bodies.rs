@@ -180,6 +180,15 @@ pub struct LoginLink {
     expires_in_s: u64,
 }
 
+/// A browser's session.
+#[derive(Serialize, JsonSchema)]
+pub struct Session {
+    /// What proves it; it is shown once.
+    session: String,
+    /// For how many seconds it counts.
+    expires_in_s: u64,
+}
+
 /// The answer of a running process.
 #[derive(Serialize, JsonSchema)]
 pub struct Status {

@@ -1,8 +1,10 @@
-//! `GET /docs`: Swagger UI, whose files `build.rs` packs into the program.
+//! `GET /docs`: Swagger UI, whose files `build.rs` packs into the program. Everybody may have it; what it shows it
+//! asks for as its reader.
 
 use actix_web::{HttpResponse, http::header, web};
 
-use super::super::routes::call::{Call, Tag, VIEWER};
+use super::super::routes::call::{Call, Tag};
+use crate::access::Need;
 
 /// What the page may load: its own files and the document.
 const POLICY: &str = "default-src 'none'; connect-src 'self'; script-src 'self'; img-src 'self' data:; \
@@ -18,18 +20,25 @@ pub fn calls() -> Vec<Call> {
     vec![
         Call::new(
             Tag::Server,
-            VIEWER,
+            Need::Nothing,
             "get",
             "/docs",
             || web::get().to(page),
             "Shows this document, and sends calls",
         )
         .stream("text/html", "The page."),
-        Call::new(Tag::Server, VIEWER, "get", "/docs/start.js", || web::get().to(start), part)
+        Call::new(Tag::Server, Need::Nothing, "get", "/docs/start.js", || web::get().to(start), part)
             .stream("text/javascript", "How the page starts."),
-        Call::new(Tag::Server, VIEWER, "get", "/docs/swagger-ui-bundle.js", || web::get().to(script), part)
-            .stream("text/javascript", "Swagger UI, compressed by gzip."),
-        Call::new(Tag::Server, VIEWER, "get", "/docs/swagger-ui.css", || web::get().to(style), part)
+        Call::new(
+            Tag::Server,
+            Need::Nothing,
+            "get",
+            "/docs/swagger-ui-bundle.js",
+            || web::get().to(script),
+            part,
+        )
+        .stream("text/javascript", "Swagger UI, compressed by gzip."),
+        Call::new(Tag::Server, Need::Nothing, "get", "/docs/swagger-ui.css", || web::get().to(style), part)
             .stream("text/css", "Its style, compressed by gzip."),
     ]
 }
