@@ -249,7 +249,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
     } else {
         Files::elsewhere()
     };
-    let binds = policy.map(|policy| Binds::new(policy, host_root));
+    let binds = policy.clone().map(|policy| Binds::new(policy, host_root));
     let supervisor = Supervisor::new(
         ledger,
         file,
@@ -286,7 +286,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
             push: supervisor.clone().recipient(),
         },
     ));
-    let consoles = Consoles::new(engine, console, supervisor.clone().recipient());
+    let consoles = Consoles::new(engine, console, supervisor.clone().recipient(), policy);
     let prober = http::Prober::new(probe_key.clone(), to_members);
     let server = http::Server::start(
         listener,

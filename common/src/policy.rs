@@ -59,7 +59,8 @@ pub struct Policy {
     /// Logging drivers.
     #[serde(deserialize_with = "bounded")]
     pub logging_drivers: Vec<String>,
-    /// Registries that images may come from; all, if empty.
+    /// Registries that images may come from; empty: all but those that are
+    /// [addresses of a machine's own](RegistryHost::is_of_the_machine).
     #[serde(deserialize_with = "bounded")]
     pub registries: Vec<String>,
     /// Whether images have to be named by their digest.
@@ -169,7 +170,8 @@ impl Policy {
             Demand::VolumeOption(_) => false,
             Demand::LoggingDriver(driver) => has(&self.logging_drivers, driver),
             Demand::Registry(registry) => {
-                self.registries.is_empty() || has(&self.registries, registry.as_str())
+                has(&self.registries, registry.as_str())
+                    || (self.registries.is_empty() && !registry.is_of_the_machine())
             }
             Demand::Tag(_) => !self.digests_only,
         }
@@ -203,6 +205,8 @@ impl Policy {
             Demand::VolumeType(file_system) => with("volume_types", &self.volume_types, file_system),
             Demand::VolumeOption(_) => None,
             Demand::LoggingDriver(driver) => with("logging_drivers", &self.logging_drivers, driver),
+            // A list with it alone would refuse all others.
+            Demand::Registry(_) if self.registries.is_empty() => None,
             Demand::Registry(registry) => with("registries", &self.registries, registry.as_str()),
             Demand::Tag(_) => Some("digests_only = false".to_owned()),
         }

@@ -1,6 +1,10 @@
 //! Registries that images come from, and what they ask for.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
@@ -8,6 +12,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 /// case: `registry.local:5000`; `docker.io` for references that name none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RegistryHost(String);
+
+/// Where clouds tell a machine about itself, beside link-local addresses: Azure, Alibaba, Oracle, AWS.
+const METADATA_ADDRESSES: [IpAddr; 4] = [
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
+/// The same, by name.
+const METADATA_NAMES: [&str; 3] = ["metadata.google.internal", "metadata.goog", "instance-data"];
 
 /// Why a text is not a registry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,11 +53,35 @@ impl RegistryHost {
         }
     }
 
+    /// Whether it is an address at which machines are told about themselves, with their passwords, and no
+    /// registry can be: link-local, a cloud's metadata, no address at all, or one written so that readers differ.
+    #[must_use]
+    pub fn is_of_the_machine(&self) -> bool {
+        let host = match self.0.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((v6, _)) => v6,
+            None => self.0.split(':').next().unwrap_or_default(),
+        };
+        match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
+            Ok(address) if METADATA_ADDRESSES.contains(&address) || address.is_unspecified() => true,
+            Ok(IpAddr::V4(address)) => address.is_link_local(),
+            Ok(IpAddr::V6(address)) => address.is_unicast_link_local(),
+            Err(_) => METADATA_NAMES.contains(&host) || ends_in_a_number(host),
+        }
+    }
+
     /// As it stands in the API and in the store.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether some readers take `host` for an IPv4 address, as `2852039166` or `169.254.0xa9fe`: no name of the
+/// internet ends so.
+fn ends_in_a_number(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let hex = last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit()));
+    hex || (!last.is_empty() && last.bytes().all(|c| c.is_ascii_digit()))
 }
 
 /// The part before the first slash is a registry if it can be nothing else.
@@ -174,6 +212,44 @@ mod tests {
             let refused = RegistryHost::parse(text).unwrap_err().to_string();
             let shown = format!("but is \"{}", text.chars().take(40).collect::<String>());
             assert!(refused.contains(&shown), "{refused}");
+        }
+    }
+
+    #[test]
+    fn addresses_at_which_a_machine_is_told_about_itself_are_known_in_every_form() {
+        let is_of_the_machine = |text: &str| RegistryHost::parse(text).unwrap().is_of_the_machine();
+        for text in [
+            "169.254.169.254",
+            "169.254.1.1:5000",
+            "[fe80::1]:80",
+            "[::ffff:a9fe:a9fe]:80",
+            "[fd00:ec2::254]",
+            "168.63.129.16",
+            "100.100.100.200:80",
+            "0.0.0.0:80",
+            "[::]:80",
+            "2852039166:80",
+            "0xa9fea9fe:80",
+            "0xA9.254.0xa9fe",
+            "169.254.43518",
+            "169.254.169.0254",
+            "Metadata.Google.Internal",
+        ] {
+            assert!(is_of_the_machine(text), "{text}");
+        }
+        for text in [
+            "docker.io",
+            "localhost:5000",
+            "127.0.0.1:5000",
+            "[::1]:5000",
+            "10.0.0.5:5000",
+            "192.168.1.1",
+            "[fd00::5]:5000",
+            "registry.local:5000",
+            "v2.example",
+            "r.0xyz",
+        ] {
+            assert!(!is_of_the_machine(text), "{text}");
         }
     }
 

@@ -5,8 +5,13 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 use bollard::query_parameters::{CreateImageOptions, ListContainersOptions, RemoveImageOptions};
 use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
-use shef_agent::{EngineChoice, config::AgentConfig, engine::fake::FakeEngineOptions, start};
-use shef_common::tls::TlsMode;
+use shef_agent::{
+    EngineChoice,
+    config::{AgentConfig, PolicyConfig},
+    engine::fake::FakeEngineOptions,
+    start,
+};
+use shef_common::{policy::Policy, tls::TlsMode};
 use shef_integration_tests::{
     cluster::{Answer, Cluster, agent_config, master_config},
     lab::{
@@ -102,6 +107,28 @@ async fn refused_credentials_are_kept_only_if_the_check_is_skipped() {
     );
     let unasked = put("", "wrong").await;
     assert_eq!((unasked.status, unasked.body.get("check")), (200, None), "{unasked:?}");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_host_asks_no_registry_that_its_policy_refuses() {
+    let mut cluster = Cluster::plain(0, FakeEngineOptions::default()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = agent_config(dir.path(), "h0", cluster.master.address(), "unix:///nowhere");
+    let policy = Some(Policy { registries: vec!["r.example".to_owned()], ..Policy::default() });
+    config.policy = PolicyConfig { policy, ..PolicyConfig::open() };
+    cluster.agents.push(start(config, EngineChoice::Fake(FakeEngineOptions::default())).await.unwrap());
+    cluster.ready(1).await;
+    let check = async |registry: &str| {
+        let body = json!({"username": "me", "password": "right"});
+        let path = format!("/v1/registries/{registry}?check=true");
+        cluster.api.call("PUT", &path, body).await.body["check"].clone()
+    };
+    assert_eq!(check("r.example").await["outcome"], "accepted");
+    let refused = check("169.254.169.254:80").await;
+    assert_eq!(refused["outcome"], "unknown");
+    let reason = refused["reason"].as_str().unwrap();
+    assert!(reason.contains("policy refuses images of 169.254.169.254:80"), "{reason}");
     cluster.stop().await;
 }
 

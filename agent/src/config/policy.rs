@@ -126,7 +126,8 @@ pub(super) const KEYS: [Key; 19] = [
         kind: Kind::List,
         default: "",
         env: &[],
-        doc: "Registries that images may come from, such as registry.local:5000; empty: all.",
+        doc: "Registries that images may come from, such as registry.local:5000. Empty: all but link-local \
+              addresses and clouds'\nmetadata.",
     },
     Key {
         name: "policy.digests_only",

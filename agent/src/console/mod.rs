@@ -16,8 +16,9 @@ use shef_common::{
     exec::ExecOrder,
     ids::ReplicaId,
     logs::{LogQuery, Output},
+    policy::{Demand, Policy},
     problem::Code,
-    registry::{Credentials, LoginCheck, RegistryHost},
+    registry::{Credentials, LoginCheck, LoginQuery, RegistryHost},
 };
 
 use tokio::io::AsyncWrite;
@@ -151,12 +152,32 @@ pub struct Consoles {
     engine: Rc<dyn Engine>,
     console: Rc<dyn Console>,
     cluster: Recipient<WhichCluster>,
+    policy: Rc<Option<Policy>>,
 }
 
 impl Consoles {
-    /// The console of the replicas on `engine`, as `console` shows them.
-    pub fn new(engine: Rc<dyn Engine>, console: Rc<dyn Console>, cluster: Recipient<WhichCluster>) -> Self {
-        Self { engine, console, cluster }
+    /// The console of the replicas on `engine`, as `console` shows them. It asks no registry that `policy`
+    /// refuses.
+    pub fn new(
+        engine: Rc<dyn Engine>,
+        console: Rc<dyn Console>,
+        cluster: Recipient<WhichCluster>,
+        policy: Option<Policy>,
+    ) -> Self {
+        Self { engine, console, cluster, policy: Rc::new(policy) }
+    }
+
+    /// Has the engine ask a registry whether it takes these credentials.
+    ///
+    /// # Errors
+    /// Why it could not be asked.
+    pub async fn check_login(&self, query: &LoginQuery) -> Result<LoginCheck, String> {
+        let demand = Demand::Registry(query.host.clone());
+        if let Some(refusal) = (*self.policy).as_ref().and_then(|policy| policy.refusal(&demand)) {
+            return Err(refusal.to_string());
+        }
+        let checked = self.console.check_login(&query.host, &query.credentials).await;
+        checked.map_err(|error| error.reason())
     }
 
     /// What shows containers.

@@ -12,11 +12,9 @@ const ASK_LIMIT: Duration = Duration::from_secs(10);
 
 /// 200 `LoginCheck`.
 pub async fn post(body: web::Json<LoginQuery>, consoles: web::Data<Consoles>) -> HttpResponse {
-    let LoginQuery { host, credentials } = body.into_inner();
-    let asked = tokio::time::timeout(ASK_LIMIT, consoles.console().check_login(&host, &credentials)).await;
-    let check = match asked {
+    let check = match tokio::time::timeout(ASK_LIMIT, consoles.check_login(&body)).await {
         Ok(Ok(check)) => check,
-        Ok(Err(error)) => LoginCheck::Unknown { reason: error.reason() },
+        Ok(Err(reason)) => LoginCheck::Unknown { reason },
         Err(_) => LoginCheck::Unknown {
             reason: format!("the engine has not answered within {} s", ASK_LIMIT.as_secs()),
         },

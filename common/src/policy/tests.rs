@@ -65,6 +65,11 @@ fn what_is_not_allowed_is_refused_by_its_name() {
     let own = Policy { registries: words(&["r.example"]), ..Policy::default() };
     assert_eq!(refused(&own, json!({})), ["images of docker.io"]);
     assert_eq!(refused(&own, json!({"image": "r.example/app:1"})), [""; 0]);
+    let metadata = json!({"image": "169.254.169.254/app:1"});
+    assert_eq!(refused(&Policy::default(), metadata.clone()), ["images of 169.254.169.254"]);
+    let listed = Policy { registries: words(&["169.254.169.254"]), ..Policy::default() };
+    assert_eq!(refused(&listed, metadata), [""; 0], "who lists it means it");
+    assert_eq!(refused(&Policy::default(), json!({"image": "localhost:5000/app:1"})), [""; 0]);
     let pinned = Policy { digests_only: true, ..Policy::default() };
     assert_eq!(refused(&pinned, json!({})), ["images that are not named by their digest, such as app:1"]);
     let digest = format!("app@sha256:{}", "0".repeat(64));
