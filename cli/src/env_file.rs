@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 /// What is wrong with an env file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {why}")]
-pub(crate) struct EnvFileError {
+pub struct EnvFileError {
     /// Where, counted from 1.
     line: usize,
     /// Why the line is no variable.
@@ -23,13 +23,29 @@ pub(crate) struct EnvFileError {
 
 /// Why a variable cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum InvalidVariable {
+pub enum InvalidVariable {
+    /// Its name.
     #[error("must be KEY=VALUE or KEY, KEY without spaces and quotes, but KEY is {0:?}")]
     Key(String),
+    /// A quote is opened and not closed.
     #[error("the value of {key} begins with {quote} and does not end with it")]
-    NotClosed { key: String, quote: char },
+    NotClosed {
+        /// The variable.
+        key: String,
+        /// The quote that opens.
+        quote: char,
+    },
+    /// More than a comment stands behind the value.
     #[error("behind the closing {quote} of {key} must be nothing but a comment, but there is {behind:?}")]
-    BehindQuote { key: String, quote: char, behind: String },
+    BehindQuote {
+        /// The variable.
+        key: String,
+        /// The quote that closes.
+        quote: char,
+        /// What stands there.
+        behind: String,
+    },
+    /// A variable of a process ends there.
     #[error("the value of {0} holds a zero byte")]
     ZeroByte(String),
 }
@@ -38,7 +54,7 @@ pub(crate) enum InvalidVariable {
 ///
 /// # Errors
 /// The first line that is wrong.
-pub(crate) fn parse(
+pub fn parse(
     text: &str,
     own: impl Fn(&str) -> Option<String>,
 ) -> Result<BTreeMap<String, String>, EnvFileError> {
@@ -73,11 +89,12 @@ pub(crate) fn parse(
                         break parts;
                     }
                     let Some((_, next)) = lines.next() else {
-                        return Err(fail(InvalidVariable::NotClosed { key, quote }));
+                        return Err(fail(InvalidVariable::NotClosed { key: shown(&key), quote }));
                     };
                     rest = format!("{rest}\n{}", next.strip_suffix('\r').unwrap_or(next));
                 };
                 if !(behind.is_empty() || behind.starts_with('#')) {
+                    let (key, behind) = (shown(&key), shown(&behind));
                     return Err(fail(InvalidVariable::BehindQuote { key, quote, behind }));
                 }
                 value
@@ -87,11 +104,16 @@ pub(crate) fn parse(
             Some(_) | None => plain(begun).to_owned(),
         };
         if value.contains('\0') {
-            return Err(fail(InvalidVariable::ZeroByte(key)));
+            return Err(fail(InvalidVariable::ZeroByte(shown(&key))));
         }
         found.insert(key, value);
     }
     Ok(found)
+}
+
+/// As much of `text` as is shown.
+fn shown(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 /// Whether `key` can name a variable.
@@ -101,7 +123,7 @@ pub(crate) fn parse(
 pub(crate) fn check_key(key: &str) -> Result<(), InvalidVariable> {
     let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '=' | '"' | '\'' | '#');
     if key.is_empty() || key.contains(odd) {
-        return Err(InvalidVariable::Key(key.to_owned()));
+        return Err(InvalidVariable::Key(shown(key)));
     }
     Ok(())
 }

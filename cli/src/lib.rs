@@ -9,7 +9,7 @@ mod client;
 pub mod commands;
 mod contexts;
 pub mod engine;
-mod env_file;
+pub mod env_file;
 pub mod layers;
 mod progress;
 mod reconnect;

@@ -47,9 +47,12 @@ impl RegistryHost {
     }
 
     pub(crate) fn of(domain: &str) -> Self {
-        match domain.to_ascii_lowercase().as_str() {
+        let lower = domain.to_ascii_lowercase();
+        match lower.as_str() {
             "index.docker.io" => Self(Self::DEFAULT.to_owned()),
-            other => Self(other.to_owned()),
+            other if names_registry(other) => Self(other.to_owned()),
+            // Only its capitals tell it from a repository.
+            _ => Self(domain.to_owned()),
         }
     }
 
@@ -202,6 +205,15 @@ impl fmt::Debug for Credentials {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_stored_of_a_registry_is_read_again() {
+        for (text, stored) in [("FT30M", "FT30M"), ("Registry.Local:5000", "registry.local:5000")] {
+            let registry = RegistryHost::parse(text).unwrap();
+            assert_eq!(registry.as_str(), stored);
+            assert_eq!(RegistryHost::parse(registry.as_str()).unwrap(), registry);
+        }
+    }
 
     #[test]
     fn what_could_not_stand_there_is_no_registry() {

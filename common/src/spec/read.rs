@@ -57,7 +57,8 @@ impl ServiceSpec {
         let replicas = match mode {
             Mode::Replicated => replicas.unwrap_or(1),
             Mode::Global => {
-                if replicas_given {
+                // As it stands in a spec that was read from here.
+                if replicas_given && replicas != Some(0) {
                     fields.wrong("replicas", "must not be given in mode global: there is one replica a host");
                 }
                 0

@@ -64,6 +64,7 @@ fn a_service_goes_from_a_number_to_one_a_host_and_back() {
     let global = patched(&three, json!({"mode": "global", "replicas": null})).unwrap();
     assert_eq!((global.mode, global.replicas), (Mode::Global, 0));
     assert_eq!(patched(&global, json!({"mode": "global"})).unwrap(), global);
+    assert_eq!(patched(&global, json!({"replicas": 0})).unwrap(), global, "as it is shown");
     assert_eq!(patched(&global, json!({"labels": {"a": "b"}})).unwrap().mode, Mode::Global);
     let said = patched(&global, json!({"replicas": 2})).unwrap_err();
     assert!(said.starts_with("replicas "), "{said}");
