@@ -1,10 +1,16 @@
 //! Masters and agents that prove who they are: what goes on by itself, and what is refused to whom.
 
+use std::time::Instant;
+
+use awc::http::Method;
 use serde_json::json;
-use shef_agent::{AgentHandle, EngineChoice, engine::fake::FakeEngineOptions};
-use shef_common::tls::TlsMode;
+use shef_agent::{AgentHandle, EngineChoice, IdentityFile, engine::fake::FakeEngineOptions};
+use shef_common::{
+    client,
+    tls::{Credential, Tls, TlsMode},
+};
 use shef_integration_tests::cluster::{Answer, Api, Cluster, master_config};
-use shef_master::config::MasterConfig;
+use shef_master::{config::MasterConfig, identity::Ca};
 
 /// A cluster whose members speak TLS alone.
 async fn cluster(hosts: usize) -> Cluster {
@@ -100,6 +106,49 @@ async fn a_forgotten_host_is_refused_until_it_is_set_up_anew_with_another_token(
     std::fs::remove_dir_all(cluster.dir.path().join("h0")).unwrap();
     add(&mut cluster, "h0").await;
     cluster.ready(2).await;
+    cluster.stop().await;
+}
+
+/// What an agent or a master says to whoever shows this certificate; `None`: no connection comes about.
+async fn says(url: &str, method: Method, credential: &Credential) -> Option<u16> {
+    let tls = Tls::new(credential).unwrap();
+    let client = client::raw(1, &Some(tls.to_members()));
+    let answer = client::request(&client, method, url).send_json(&json!({})).await;
+    answer.ok().map(|answer| answer.status().as_u16())
+}
+
+#[actix_rt::test]
+async fn a_certificate_that_does_not_count_opens_nothing_on_any_port() {
+    let cluster = cluster(2).await;
+    let identity = |host: &str| IdentityFile::read(&cluster.dir.path().join(host)).unwrap().unwrap();
+    let (stolen, other) = (identity("h0"), identity("h1"));
+    let id = &other.cluster;
+    let agent = format!("https://{}.agent.{id}.shef@{}", other.uid, cluster.agents[1].address());
+    let (probe, assignments) = (format!("{agent}/v1/probe"), format!("{agent}/v1/assignments"));
+    let master = format!("https://master.{id}.shef@{}/agent/v1/report", cluster.master.address());
+
+    // Another CA's certificate of the same names is none, whatever its holder trusts.
+    let forger = Ca::make(id).unwrap();
+    let (certificate, key) = forger.master_leaf(id, &[], &[]).unwrap();
+    let forged = Credential { certificate, key, roots: format!("{}{}", forger.roots_pem(), other.roots) };
+    // A member's certificate is no master's.
+    let member = stolen.credential();
+    for (url, method, credential, said) in [
+        (&probe, Method::GET, &member, Some(200)),
+        (&assignments, Method::POST, &member, Some(403)),
+        (&probe, Method::GET, &forged, None),
+        (&assignments, Method::POST, &forged, None),
+        (&master, Method::POST, &forged, None),
+    ] {
+        assert_eq!(says(url, method.clone(), credential).await, said, "{method} {url}");
+    }
+
+    let gone = cluster.api.raw("DELETE", "/v1/nodes/h0?force=true", &[], vec![]).await;
+    assert_eq!(gone.status, 200, "{gone:?}");
+    let since = Instant::now();
+    assert_eq!(says(&master, Method::POST, &member).await, Some(403), "a master refuses it at once");
+    while says(&probe, Method::GET, &member).await == Some(200) {}
+    println!("a forgotten host's certificate was refused by other agents after {:?}", since.elapsed());
     cluster.stop().await;
 }
 
