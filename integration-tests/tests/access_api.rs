@@ -273,6 +273,22 @@ async fn a_revoked_or_expired_token_does_not_count_also_after_restarts() {
 }
 
 #[actix_rt::test]
+async fn who_may_not_call_hears_so_whatever_the_size_of_the_body() {
+    let site = Guarded::start().await;
+    let most = master_config(site.dir.path()).max_body_bytes;
+    let oversized = vec![b' '; usize::try_from(most).unwrap() + 1];
+    for (path, method) in [("/v1/services", "POST"), ("/v1/services/web", "PUT"), ("/v1/secrets/key", "PUT")]
+    {
+        let json = ("content-type", "application/json");
+        is(&site.api.raw(method, path, &[json], oversized.clone()).await, 401, "unauthenticated");
+        let viewer = format!("Bearer {}", site.tokens["viewer"]);
+        let headers = [json, ("authorization", viewer.as_str())];
+        is(&site.api.raw(method, path, &headers, oversized.clone()).await, 403, "forbidden");
+    }
+    site.stop().await;
+}
+
+#[actix_rt::test]
 async fn a_token_counts_in_the_header_alone_and_is_asked_for_with_what_is_right() {
     let site = Guarded::start().await;
     let viewer = &site.tokens["viewer"];
