@@ -23,11 +23,12 @@ const GROUP_ENTERS: u32 = 0o010;
 /// Everybody's.
 const OTHERS_ENTER: u32 = 0o001;
 /// How the names in a data directory begin. One with other names in it is not shef's alone.
-const OWN_NAMES: [&str; 12] = [
+const OWN_NAMES: [&str; 13] = [
     "shef",
     "agent",
     "master",
     "secret.key",
+    "admin-token",
     "authority.json",
     "identity",
     "join-token",

@@ -21,7 +21,8 @@ const METADATA_ADDRESSES: [IpAddr; 4] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
 ];
 /// The same, by name.
-const METADATA_NAMES: [&str; 3] = ["metadata.google.internal", "metadata.goog", "instance-data"];
+const METADATA_NAMES: [&str; 4] =
+    ["metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"];
 
 /// Why a text is not a registry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,9 +61,10 @@ impl RegistryHost {
     /// registry can be: link-local, a cloud's metadata, no address at all, or one written so that readers differ.
     #[must_use]
     pub fn is_of_the_machine(&self) -> bool {
-        let host = match self.0.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        let text = self.0.to_ascii_lowercase();
+        let host = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((v6, _)) => v6,
-            None => self.0.split(':').next().unwrap_or_default(),
+            None => text.split(':').next().unwrap_or_default(),
         };
         match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
             Ok(address) if METADATA_ADDRESSES.contains(&address) || address.is_unspecified() => true,
@@ -243,6 +245,9 @@ mod tests {
             "2852039166:80",
             "0xa9fea9fe:80",
             "0xA9.254.0xa9fe",
+            "0XA9FEA9FE",
+            "INSTANCE-DATA",
+            "instance-data.ec2.internal",
             "169.254.43518",
             "169.254.169.0254",
             "Metadata.Google.Internal",
