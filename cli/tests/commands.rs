@@ -189,7 +189,7 @@ fn an_address_of_the_api_that_cannot_be_one_is_refused_in_words() {
         let said = refusal(&["ls", "--api", api], &[]);
         assert!(said.contains(why), "{said}");
     }
-    let said = refusal(&["ls"], &[("PORT", "70000")]);
+    let said = refusal(&["ls"], &[("HOST_IP", "127.0.0.1"), ("PORT", "70000")]);
     assert!(said.starts_with("shef: HOST_IP and PORT of the environment: the port must be"), "{said}");
     // Nobody listens at port 1.
     let said = refusal(&["ls", "--api", "127.0.0.1:1/v1"], &[]);
