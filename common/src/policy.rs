@@ -60,7 +60,7 @@ pub struct Policy {
     #[serde(deserialize_with = "bounded")]
     pub logging_drivers: Vec<String>,
     /// Registries that images may come from; empty: all but those that are
-    /// [addresses of a machine's own](RegistryHost::is_of_the_machine).
+    /// link-local and metadata addresses.
     #[serde(deserialize_with = "bounded")]
     pub registries: Vec<String>,
     /// Whether images have to be named by their digest.
