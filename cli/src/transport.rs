@@ -87,8 +87,8 @@ pub(crate) fn check_ca(context: &Context) -> Result<(), Failure> {
             Ok(())
         } else {
             Err(Failure::new(format!(
-                "a token is sent to other machines over TLS alone: say https://{rest} (for a cluster without TLS: \
-                 {PLAIN}=true)"
+                "a token is sent to other machines over TLS alone: say https://{rest} (for a cluster without \
+                 TLS: {PLAIN}=true)"
             )))
         };
     }

@@ -283,14 +283,14 @@ impl LeaderId {
     /// No leader: the value in a store that was restored from a backup, until a master leads it. No master
     /// takes this id for its own.
     #[must_use]
-    pub fn nobody() -> Self {
+    pub fn none() -> Self {
         Self("0000000000000000".into())
     }
 
-    /// Whether this is [`LeaderId::nobody`]: no leader.
+    /// Whether this is [`LeaderId::none`]: no leader.
     #[must_use]
-    pub fn is_nobody(&self) -> bool {
-        *self == Self::nobody()
+    pub fn is_none(&self) -> bool {
+        *self == Self::none()
     }
 }
 

@@ -93,10 +93,13 @@ pub fn frames() -> Vec<Vec<u8>> {
 
 /// Messages between masters and agents, of the first version that had them.
 pub fn messages() -> Vec<Vec<u8>> {
-    macro_rules! sent {
-        ($($name:literal),* $(,)?) => {
-            vec![$(include_bytes!(concat!("../../integration-tests/tests/fixtures/50e30a4/", $name)).to_vec()),*]
+    macro_rules! bytes {
+        ($name:literal) => {
+            include_bytes!(concat!("../../integration-tests/tests/fixtures/50e30a4/", $name)).to_vec()
         };
+    }
+    macro_rules! sent {
+        ($($name:literal),* $(,)?) => { vec![$(bytes!($name)),*] };
     }
     sent![
         "alive.json",
@@ -126,7 +129,7 @@ pub fn backups() -> Vec<Vec<u8>> {
         Record { key: Key::head(name), version: Version(1), value }
     });
     let cluster = ClusterId::parse("0000000000000001").ok();
-    let fence = Fence { epoch: Epoch(1), leader: LeaderId::nobody() };
+    let fence = Fence { epoch: Epoch(1), leader: LeaderId::none() };
     let backup = |records| {
         let backup = Backup { cluster: cluster.clone()?, fence: fence.clone(), records };
         let pieces: Result<Vec<_>, _> = backup.into_pieces(WallMs(0)).collect();

@@ -118,7 +118,8 @@ macro_rules! parsers {
 }
 
 parsers! {
-    spec, image, words, token, certificate_request, env_file, query, frames, push, report, registration, answers, backup,
+    spec, image, words, token, certificate_request, env_file, query, frames,
+    push, report, registration, answers, backup,
 }
 
 /// A sample that a parser does not understand tests little.

@@ -108,7 +108,7 @@ async fn a_forgotten_host_is_refused_until_it_is_set_up_anew_with_another_token(
     cluster.stop().await;
 }
 
-/// What an agent or a master says to whoever shows this certificate; `None`: no connection comes about.
+/// The status that an agent or a master answers to a client with this certificate; `None`: no connection.
 async fn says(url: &str, method: Method, credential: &Credential) -> Option<u16> {
     let tls = Tls::new(credential).unwrap();
     let client = client::raw(1, &Some(tls.to_members()));

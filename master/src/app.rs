@@ -237,7 +237,7 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
 /// Whether nobody leads a store: it was restored, by an operator who wants its master to lead.
 pub async fn is_restored(store: &dyn Store, leader: &LeaderId) -> bool {
     let nobody = Fence { epoch: Epoch(0), leader: leader.clone() };
-    matches!(store.check(&nobody).await, Err(StoreError::Fenced { stored }) if stored.leader.is_nobody())
+    matches!(store.check(&nobody).await, Err(StoreError::Fenced { stored }) if stored.leader.is_none())
 }
 
 async fn start_on_as(
@@ -282,7 +282,7 @@ async fn start_on_as(
         && administrators.all(|token| token.record.is_expired(now))
     {
         log::error!(
-            "every token of an administrator has expired, and api_socket is none: nobody can make another one; \
+            "every token of an administrator has expired, and api_socket is none: no other one can be made; \
              start this master with a socket"
         );
     }

@@ -132,7 +132,7 @@ async fn a_server_that_is_not_the_one_called_hears_nothing() {
 }
 
 #[tokio::test]
-async fn a_client_shows_a_certificate_that_counts_or_is_nobody() {
+async fn a_client_shows_a_certificate_that_counts_or_is_none() {
     let (ca, other) = (Ca::new(), Ca::new());
     let name = agent(UID).to_string();
     let trusting = |mut shown: Credential| {

@@ -86,7 +86,7 @@ impl World {
         let backup = as_restored(&backup);
         let store = FakeStore::new();
         _ = if self.is_seeded(SeededBug::LeadsJustAbove) {
-            let just_above = Fence { epoch: backup.fence.epoch.next(), leader: LeaderId::nobody() };
+            let just_above = Fence { epoch: backup.fence.epoch.next(), leader: LeaderId::none() };
             store.restore(&backup.cluster, &just_above, &backup.records).now_or_never()
         } else {
             store.load(&backup, false).now_or_never().map(|loaded| loaded.map(|_| ()))

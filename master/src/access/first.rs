@@ -43,6 +43,9 @@ pub async fn first_token(data_dir: &Path, store: &dyn Store, led: &mut LeadOutco
         .and_then(|()| files::replace(&path, MODE, format!("{}\n", token.text).as_bytes()))
         .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
     add_at_start(store, led, Key::Token(name), value).await.map_err(|error| error.to_string())?;
-    log::info!(path:% = path.display(); "this cluster has a first token, of an administrator, which counts for 7 days");
+    log::info!(
+        path:% = path.display();
+        "this cluster has a first token, of an administrator, which counts for 7 days"
+    );
     Ok(())
 }

@@ -121,8 +121,8 @@ pub(super) fn usable_socket(
     let path = config.api_socket.as_deref().unwrap_or(Path::new("")).display();
     match socket {
         Ok(None) if is_needed => Err(io::Error::other(
-            "insecure is false, there is no token of an administrator, and api_socket is none: nobody could \
-             make one",
+            "insecure is false, there is no token of an administrator, and api_socket is none: none could \
+             be made",
         )),
         Ok(socket) => Ok(socket),
         Err(error) if is_needed => Err(io::Error::other(format!(

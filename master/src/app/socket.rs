@@ -21,7 +21,7 @@ const GROUP: &str = "docker";
 /// The mode of a directory that is made for the socket: others may reach the socket, whose own mode counts.
 const DIRECTORY_MODE: u32 = 0o755;
 
-/// The directory of that path, which is shef's whoever has made it.
+/// The directory of that path. It counts as shef's own.
 const OWN_DIRECTORY: &str = "/run/shef";
 /// Where the socket is found whose path is the default.
 const KNOWN: &str = "/run/shef/shef.sock";
@@ -168,7 +168,7 @@ mod tests {
         let listener = UnixListener::bind(&foreign).unwrap();
         assert_eq!(refused(&foreign), Some(ErrorKind::AddrInUse));
         drop(listener);
-        assert_eq!(refused(&foreign), None, "nobody listens any more");
+        assert_eq!(refused(&foreign), None, "its program has ended");
     }
 
     #[test]

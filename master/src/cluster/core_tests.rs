@@ -251,7 +251,7 @@ fn a_restored_store_and_an_operator_make_a_master_start_again() {
     let starts = |effects: &[Effect]| {
         effects.iter().any(|effect| matches!(effect, Effect::StartAgain(Succession { takes_over: true, .. })))
     };
-    let nobody = Fence { epoch: Epoch(9), leader: LeaderId::nobody() };
+    let nobody = Fence { epoch: Epoch(9), leader: LeaderId::none() };
     assert!(starts(&leading().handle(Event::Fenced(nobody), NOW)));
     let mut core = leading();
     assert!(!starts(&core.handle(Event::TakeOver, NOW)), "it leads");

@@ -65,7 +65,7 @@ fn one_helper_that_reaches_it_is_enough() {
 #[test]
 fn an_agent_that_answers_a_probe_says_whom_it_follows() {
     let mut model = Model::new(1);
-    let fence = Fence { epoch: Epoch(9), leader: LeaderId::nobody() };
+    let fence = Fence { epoch: Epoch(9), leader: LeaderId::none() };
     let follows = Some(Follows { fence, leader_silent_ms: 5 });
     let ProbeOutcome::Answered(alive) = answered(0) else { panic!("it answers") };
     let outcome = |uid| ProbeOutcome::Answered(Alive { uid, follows: follows.clone(), ..alive.clone() });

@@ -264,7 +264,7 @@ impl Store for EmbeddedStore {
                     epoch_before_load(stored, replace),
                     ahead_of_other_stores(backup.fence.epoch),
                 )?,
-                leader: LeaderId::nobody(),
+                leader: LeaderId::none(),
             };
             set_lead(&txn, &backup.cluster, &fence)?;
             {

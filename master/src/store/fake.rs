@@ -252,7 +252,7 @@ impl Store for FakeStore {
                     epoch_before_load(stored, replace),
                     ahead_of_other_stores(backup.fence.epoch),
                 )?,
-                leader: LeaderId::nobody(),
+                leader: LeaderId::none(),
             };
             state.lead = Some((backup.cluster.clone(), fence.clone()));
             state.records =

@@ -407,7 +407,7 @@ impl Store for RedisStore {
 
     fn load<'a>(&'a self, backup: &'a Backup, replace: bool) -> StoreFuture<'a, Fence> {
         Box::pin(async move {
-            let leader = LeaderId::nobody();
+            let leader = LeaderId::none();
             let args = |_| {
                 let replace = if replace { "replace" } else { "" };
                 let mut args = vec![
@@ -422,7 +422,7 @@ impl Store for RedisStore {
             };
             let answer = self.run(&LOAD, true, args).await?;
             match parts(&answer) {
-                ("ok", [epoch]) => Ok(Fence { epoch: parse(epoch, "epoch")?, leader: LeaderId::nobody() }),
+                ("ok", [epoch]) => Ok(Fence { epoch: parse(epoch, "epoch")?, leader: LeaderId::none() }),
                 other => Err(refusal(other)),
             }
         })

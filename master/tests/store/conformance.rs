@@ -346,7 +346,7 @@ async fn loading<F: Future<Output = ()>>(store: &dyn Store, empty: impl Fn() -> 
 
     let fence = store.load(&backup, true).await.unwrap();
     let above = led.fence.epoch.max(ahead_of_other_stores(backup.fence.epoch)).next();
-    assert_eq!(fence, Fence { epoch: above, leader: LeaderId::nobody() });
+    assert_eq!(fence, Fence { epoch: above, leader: LeaderId::none() });
     let fenced = Err(StoreError::Fenced { stored: fence.clone() });
     assert_eq!(store.check(&led.fence).await, fenced, "a running master finds itself fenced");
     let found = lead(store, 1).await;

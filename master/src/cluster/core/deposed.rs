@@ -28,7 +28,10 @@ impl ClusterCore {
             return;
         }
         if !is_within_reach(higher.fence.epoch.0, ours.epoch.0) {
-            log::warn!(node:%, epoch:% = higher.fence.epoch; "no leadership of this cluster has had that epoch");
+            log::warn!(
+                node:%, epoch:% = higher.fence.epoch;
+                "no leadership of this cluster has had that epoch"
+            );
             return;
         }
         let ours = higher.fence.leader == self.members.fence().leader;
@@ -54,7 +57,7 @@ impl ClusterCore {
 
     /// The store is led by another one. A restored store has no leader.
     pub(super) fn fenced(&mut self, stored: Fence, effects: &mut Vec<Effect>) {
-        let restored = stored.leader.is_nobody();
+        let restored = stored.leader.is_none();
         self.stand_down(stored, effects);
         if restored {
             self.start_again(true, effects);
@@ -103,7 +106,7 @@ impl ClusterCore {
             Event::Register { call, registration } => {
                 self.update_leader_silence(call, &registration, effects);
             }
-            Event::Fenced(stored) if stored.leader.is_nobody() => self.start_again(true, effects),
+            Event::Fenced(stored) if stored.leader.is_none() => self.start_again(true, effects),
             Event::TakeOver => self.start_again(true, effects),
             other => self.refuse(other, effects),
         }

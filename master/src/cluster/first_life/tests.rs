@@ -119,7 +119,7 @@ fn where_nobody_answers_the_membership_says_whether_the_first_one_is_gone() {
 }
 
 #[test]
-fn an_address_where_another_host_answers_is_nobodys_proof() {
+fn an_address_where_another_host_answers_is_nones_proof() {
     let answer = || answered("00000000000000c9", "00000000000000b9", None);
     assert!(refuses(&claim(&registers(UID, OTHER_BOOT, HERE), Standing::Down, answer())));
     let moved = registers(UID, OTHER_BOOT, ELSEWHERE);
