@@ -16,7 +16,7 @@ async fn a_master_that_nobody_could_enter_does_not_start() {
     let dir = open.stop().await;
     let closed = MasterConfig { api_socket: None, ..guarded(dir.path()) };
     let error = shef_master::start(closed).await.err().map(|error| error.to_string());
-    assert!(error.is_some_and(|error| error.contains("nobody could make one")), "no socket, and no token");
+    assert!(error.is_some_and(|error| error.contains("none could be made")), "no socket, and no token");
 }
 
 #[actix_rt::test]
