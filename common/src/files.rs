@@ -27,6 +27,7 @@ const OWN_NAMES: [&str; 13] = [
     "shef",
     "agent",
     "master",
+    "audit.log",
     "secret.key",
     "admin-token",
     "authority.json",

@@ -56,6 +56,9 @@ pub fn master_config(dir: &Path) -> MasterConfig {
         api_names: KnownNames::default(),
         // Agents with a token join and speak TLS; what tests send by hand comes without.
         tls: Some(TlsMode::Optional),
+        audit: true,
+        audit_file_bytes: 16 << 20,
+        audit_files: 15,
         insecure: true,
         api_socket: None,
         http_workers: 1,

@@ -28,6 +28,7 @@ use actix::{Addr, Arbiter};
 use actix_web::dev::ServerHandle;
 use shef_common::{
     clock::Now,
+    files,
     ids::{ClusterId, Epoch, Fence, LeaderId, TokenName, random_hex16},
     sockets,
 };
@@ -45,6 +46,7 @@ use crate::{
         AccessActor, JOIN_LIFE, JoinRole, Role, TokenAsked, TokenKind, TokenRefused, TokenRequest,
         first_token,
     },
+    audit::{AUDIT_LOG, Audit, Kept},
     cluster::Succession,
     config::MasterConfig,
     identity::{
@@ -52,7 +54,7 @@ use crate::{
         renew_own,
     },
     recover::{Unreadable, recover},
-    registries::SecretKey,
+    registries::{KeyError, SecretKey, Vault},
     stats::{SaveNow, Stats, StatsActor},
     store::{Flush, OpenError, Store, StoreActor, StoreError, open},
     view::ClusterView,
@@ -85,6 +87,17 @@ pub enum StartError {
     Listen {
         /// Which address.
         listen: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The audit log cannot be opened.
+    #[error(
+        "the audit log {} cannot be opened: {source}; repair that, or set audit = false",
+        path.display()
+    )]
+    Audit {
+        /// Its file.
+        path: PathBuf,
         /// What the system says.
         source: std::io::Error,
     },
@@ -123,6 +136,7 @@ pub struct MasterHandle {
     again: watch::Receiver<Option<Succession>>,
     /// Ends the answers that go on.
     stopping: watch::Sender<bool>,
+    audit: Option<Arc<Audit>>,
     /// Of the master's own certificate.
     renewal: Option<JoinHandle<()>>,
     /// No other master takes the socket meanwhile.
@@ -197,6 +211,9 @@ impl MasterHandle {
             if let Err(error) = saved {
                 log::warn!(error; "stopping without the store's last word");
             }
+        }
+        if let Some(audit) = &self.audit {
+            audit.stop().await;
         }
         self.arbiter.stop();
         let _ = tokio::task::spawn_blocking(move || self.arbiter.join()).await;
@@ -299,6 +316,8 @@ async fn start_on_as(
         key_file: config.secret_key_file.clone(),
         vault: &vault,
     };
+    let view = Arc::new(ClusterView::default());
+    let audit = audit_log(&config, found.vault, view.clone()).await?;
     let authority = authority_at_start(found, &*store, &mut led).await?;
     let socket = server::usable_socket(socket, &config, has_administrator).map_err(StartError::Socket)?;
     let (socket, socket_lock) = socket.map(|OwnSocket { listener, lock }| (listener, lock)).unzip();
@@ -321,7 +340,7 @@ async fn start_on_as(
         takes_over: how.takes_over || restored,
         stats: Arc::new(Stats::starting_at(saved_counts.map(|(_, counts)| counts).unwrap_or_default())),
         saved_counts,
-        view: Arc::new(ClusterView::default()),
+        view,
         vault,
         authority,
         again: again_sender,
@@ -334,7 +353,7 @@ async fn start_on_as(
     let actors = receiver.await.map_err(|_| StartError::Ended)?;
     let (stopping, until_stop) = watch::channel(false);
     let (stats, store, access) = (actors.stats.clone(), actors.store.clone(), actors.access.clone());
-    let (address, server) = server::serve(actors, &config, listener, socket, tls, until_stop)
+    let (address, server) = server::serve(actors, audit.clone(), &config, listener, socket, tls, until_stop)
         .map_err(|source| StartError::Listen { listen: config.listen, source })?;
     let handle = server.handle();
     actix_rt::spawn(server);
@@ -347,10 +366,37 @@ async fn start_on_as(
         access,
         again,
         stopping,
+        audit,
         renewal,
         _socket_lock: socket_lock,
         config,
     })
+}
+
+/// Opens the audit log, if one is to be written.
+async fn audit_log(
+    config: &MasterConfig,
+    vault: &Result<Vault, KeyError>,
+    view: Arc<ClusterView>,
+) -> Result<Option<Arc<Audit>>, StartError> {
+    if !config.audit {
+        log::warn!("nothing is written to the audit log: audit is false");
+        return Ok(None);
+    }
+    let directory = config.data_dir.clone();
+    let kept = Kept {
+        bytes: config.audit_file_bytes,
+        files: usize::try_from(config.audit_files).unwrap_or(usize::MAX),
+    };
+    let key = vault.as_ref().ok().map(|vault| vault.audit_key().clone());
+    let follower = Box::new(move |line: &_| view.show_audited(line));
+    let opened = tokio::task::spawn_blocking(move || {
+        files::make_data_dir(&directory)?;
+        Audit::start(&directory, kept, key, follower)
+    });
+    let opened = opened.await.map_err(|_| StartError::Ended)?;
+    let path = config.data_dir.join(AUDIT_LOG);
+    Ok(Some(Arc::new(opened.map_err(|source| StartError::Audit { path, source })?)))
 }
 
 /// The cluster that goes on with this master, as the bootstrap has noted it: its first host is lost for good.

@@ -66,6 +66,12 @@ pub struct MasterConfig {
     pub max_body_bytes: u64,
     /// The names by which web pages and readers may name this master.
     pub api_names: KnownNames,
+    /// Whether an audit log is written.
+    pub audit: bool,
+    /// How many bytes a file of the audit log has at most.
+    pub audit_file_bytes: u64,
+    /// How many files of the audit log are kept, besides the one that is written.
+    pub audit_files: u64,
     /// Whether the API serves callers without a token.
     pub insecure: bool,
     /// How masters and agents speak with each other; `None`: by what the store holds.
@@ -163,6 +169,9 @@ impl MasterConfig {
                     )
                 },
             )?,
+            audit: effective.switch("audit"),
+            audit_file_bytes: effective.integer("audit_file_bytes"),
+            audit_files: effective.integer("audit_files"),
             insecure: effective.switch("insecure"),
             tls: effective.text("tls").parse().ok(),
             api_socket: match effective.text("api_socket") {

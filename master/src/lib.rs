@@ -4,6 +4,7 @@
 
 pub mod access;
 mod app;
+pub mod audit;
 mod calls;
 pub mod cluster;
 pub mod config;

@@ -16,5 +16,5 @@ pub use self::{
     member::{BACKDATED_MS, Credential, InvalidCredential, Peer, Tls, to_ca},
     mode::{NoMode, TlsMode},
     name::Identity,
-    stream::{PeerKey, Stream, accept},
+    stream::{PeerKey, PeerUid, Stream, accept},
 };

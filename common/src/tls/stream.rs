@@ -26,6 +26,10 @@ const TLS_RECORD: u8 = 22;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerKey(pub String);
 
+/// The user that the process at the other end of a socket of this machine ran as when it connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerUid(pub u32);
+
 /// A connection, and who is at its other end.
 #[derive(Debug)]
 pub struct Stream {
@@ -77,6 +81,16 @@ impl Stream {
     #[must_use]
     pub const fn key(&self) -> Option<&PeerKey> {
         self.key.as_ref()
+    }
+
+    /// The user at the other end of a socket of this machine; `None`: it is no such socket, or the system does
+    /// not say.
+    #[must_use]
+    pub fn uid(&self) -> Option<PeerUid> {
+        match &self.io {
+            Io::Local(connection) => connection.peer_cred().ok().map(|peer| PeerUid(peer.uid())),
+            Io::Plain(_) | Io::Tls(_) => None,
+        }
     }
 
     /// A connection by a socket of this machine.

@@ -102,6 +102,12 @@ pub struct Presented<'a> {
 }
 
 impl<'a> Presented<'a> {
+    /// The part that finds it.
+    #[must_use]
+    pub const fn id(&self) -> &'a str {
+        self.id
+    }
+
     /// What stands in a header `Authorization`; `None`: no token of ours.
     #[must_use]
     pub fn in_header(header: &'a str) -> Option<Self> {

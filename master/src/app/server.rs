@@ -15,6 +15,7 @@ use actix_service::{ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::{
     App, HttpMessage as _,
     dev::{AppConfig, Payload, Server, Service as _},
+    middleware::from_fn,
     web,
 };
 use futures_util::future::Either;
@@ -33,6 +34,7 @@ use tokio::{
 
 use super::{actors::Actors, socket::OwnSocket};
 use crate::{
+    audit::Audit,
     config::MasterConfig,
     http::{self, Api, BodyBudget, Connections, Permits, StreamClient},
     view::StateBody,
@@ -50,7 +52,12 @@ const AGENTS_BODIES: usize = 256 * 1024 * 1024;
 const DRAIN_S: u64 = 5;
 
 /// What the handlers work with.
-fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -> Api {
+fn api(
+    actors: Actors,
+    audit: Option<Arc<Audit>>,
+    config: &MasterConfig,
+    stopping: watch::Receiver<bool>,
+) -> Api {
     let Actors {
         store,
         store_health,
@@ -84,6 +91,7 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
         readmit: access.clone().recipient(),
         renew: access.recipient(),
         authority,
+        audit,
         insecure: config.insecure,
         sessions: Mutex::default(),
         view,
@@ -138,13 +146,14 @@ pub(super) fn usable_socket(
 /// Serves once it is polled: the address, and the server.
 pub(super) fn serve(
     actors: Actors,
+    audit: Option<Arc<Audit>>,
     config: &MasterConfig,
     listener: TcpListener,
     socket: Option<UnixListener>,
     tls: Option<Tls>,
     stopping: watch::Receiver<bool>,
 ) -> io::Result<(SocketAddr, Server)> {
-    let api = web::Data::new(api(actors, config, stopping));
+    let api = web::Data::new(api(actors, audit, config, stopping));
     let listen = config.listen;
     let to_agents = tls.as_ref().map(Tls::to_members);
     let budget = FileBudget::current();
@@ -186,6 +195,7 @@ pub(super) fn serve(
                 Ok(()) => Either::Left(service.call(request)),
                 Err(error) => Either::Right(ready(Err(error.into()))),
             })
+            .wrap(from_fn(http::audit))
             .app_data(api.clone())
             .app_data(streams)
             .app_data(calls)
@@ -204,6 +214,7 @@ pub(super) fn serve(
             })
             .on_connect_ext(move |stream: &Stream, data| {
                 data.insert(stream.peer().clone());
+                stream.uid().map(|uid| data.insert(uid));
                 if let Some(key) = stream.key() {
                     data.insert(key.clone());
                 }

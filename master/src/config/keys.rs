@@ -164,6 +164,30 @@ pub(super) const KEYS: &[Key] = &[
               Requests that read, and those of web pages, get 421\nif they use another name.",
     },
     Key {
+        name: "audit",
+        kind: Kind::Switch,
+        default: "true",
+        env: &[],
+        doc: "Whether the file audit.log in data_dir tells who has changed what, who was refused, and who ran \
+              commands in replicas.\n`shef audit verify` shows whether its lines are all there and unchanged.",
+    },
+    Key {
+        name: "audit_file_bytes",
+        kind: Kind::Integer { min: 65_536, max: 268_435_456, unit: "bytes" },
+        default: "16777216",
+        env: &[],
+        doc: "The largest size of audit.log. Then it is put aside, under the number of its first line, and \
+              another one is begun.",
+    },
+    Key {
+        name: "audit_files",
+        kind: Kind::Integer { min: 1, max: 10_000, unit: "files" },
+        default: "15",
+        env: &[],
+        doc: "How many files are kept that were put aside; the oldest is removed. Copy them elsewhere to \
+              keep them for longer.",
+    },
+    Key {
         name: "insecure",
         kind: Kind::Switch,
         default: "false",

@@ -1,6 +1,6 @@
 //! Derives events from the difference between two views. Pure.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::Serialize;
 use shef_common::{
@@ -9,6 +9,7 @@ use shef_common::{
 };
 
 use crate::{
+    audit::AuditLine,
     runner::NodeView,
     service::{Pages, ReplicaView, ServiceState, ServiceView},
 };
@@ -50,6 +51,8 @@ pub enum EventKind {
     HostIntent,
     /// A host was removed from the cluster.
     HostForgotten,
+    /// The audit log has another line.
+    Audited,
 }
 
 /// As it stands in an event.
@@ -107,13 +110,23 @@ pub struct Change {
     /// Why, or what it waits for, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// The line of the audit log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Arc<AuditLine>>,
 }
 
 impl Change {
     /// An event with its kind and its subject only.
     #[must_use]
     pub const fn new(event: EventKind, subject: Subject) -> Self {
-        Self { event, subject, state: None, health: None, generation: None, message: None }
+        Self { event, subject, state: None, health: None, generation: None, message: None, audit: None }
+    }
+
+    /// The audit log has another line.
+    #[must_use]
+    pub fn audited(line: &Arc<AuditLine>) -> Self {
+        let subject = Subject { service: None, replica: None, host: None };
+        Self { audit: Some(line.clone()), ..Self::new(EventKind::Audited, subject) }
     }
 
     fn in_state(mut self, state: &impl Serialize) -> Self {

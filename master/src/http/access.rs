@@ -21,9 +21,10 @@ use shef_common::{
     tls::Peer,
 };
 
-use super::{Api, ApiError};
+use super::{Api, ApiError, audit};
 use crate::{
     access::{Caller, Denied, MayChange, Need, Presented},
+    audit::AuditCaller,
     cluster::PhaseView,
     service::{Accepted, Request},
 };
@@ -38,6 +39,7 @@ pub fn guarded(route: Route, needs: Need) -> Route {
         match authorise(&request, needs) {
             Ok(()) => next.call(request).await,
             Err(error) if error.0.code == Code::Unauthenticated && is_for_a_person(&request) => {
+                audit::note(request.request()).refused();
                 let to_login = HttpResponse::SeeOther().insert_header((header::LOCATION, "/login")).finish();
                 Ok(request.into_response(to_login))
             }
@@ -67,7 +69,11 @@ fn authorise(request: &ServiceRequest, needs: Need) -> Result<(), ApiError> {
                 let detail = "another master leads the cluster and knows which tokens count; ask that one";
                 return Err(Problem::new(Code::NotLeader, detail).into());
             }
-            Ok(caller) => caller,
+            Ok(caller) => {
+                let by_session = session_of(request.headers()).is_some();
+                AuditCaller::of(&caller, by_session).map(|by| audit::note(request.request()).by(by));
+                caller
+            }
             Err(denied) => return Err(denied.into()),
         }
     };
@@ -86,14 +92,18 @@ fn is_for_a_person(request: &ServiceRequest) -> bool {
     request.method() == Method::GET && accepts.is_some_and(|accepts| accepts.contains("text/html"))
 }
 
+/// The token that is shown, be it one that counts or not.
+pub fn presented(request: &ServiceRequest) -> Option<Presented<'_>> {
+    request.headers().get(header::AUTHORIZATION)?.to_str().ok().and_then(Presented::in_header)
+}
+
 /// Who shows a token, or the session of a browser that has logged in.
 fn recognise(api: &Api, request: &ServiceRequest) -> Result<Caller, Denied> {
     let (tokens, now) = (api.view.token_table(), Now::read().wall);
     if let Some(session) = session_of(request.headers()) {
         return api.sessions().caller(session, &tokens, now);
     }
-    let header = request.headers().get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
-    tokens.caller(header.and_then(Presented::in_header), now)
+    tokens.caller(presented(request), now)
 }
 
 /// The session that a request shows.
@@ -119,6 +129,7 @@ fn is_plain_from_afar(peer: Option<&Peer>, address: Option<SocketAddr>, own: Ipv
 /// # Errors
 /// 403, or 401 if the caller was not recognised.
 pub fn may_change(request: &HttpRequest, service: &ServiceName) -> Result<MayChange, ApiError> {
+    audit::about(request, "service", service);
     let extensions = request.extensions();
     let caller = extensions.get::<Caller>().ok_or(Denied::Unknown)?;
     Ok(caller.may_change(service)?)

@@ -12,7 +12,7 @@ use shef_common::{
     tls::{Peer, PeerKey},
 };
 
-use super::{Api, ApiError, answer::Answer, body, join};
+use super::{Api, ApiError, answer::Answer, audit, body, join};
 use crate::{
     access::ReadmitRequest,
     cluster::PhaseView,
@@ -61,6 +61,7 @@ fn overloaded(error: &actix::MailboxError) -> ApiError {
 pub async fn register(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     let speaks = speaks(&request, &api)?;
     let registration: Registration = body::of_agent(&request, payload, &api, MAX_BYTES).await?;
+    audit::about(&request, "node", &registration.node);
     if let Some(speaker) = speaks {
         speaker.may_register(&registration, &api.view.identities())?;
         if let Speaker::Unrecorded { uid, key, .. } = speaker {
@@ -110,6 +111,7 @@ pub async fn report(request: HttpRequest, payload: web::Payload, api: web::Data<
     let speaks = speaks(&request, &api)?;
     let report: Report = body::of_agent(&request, payload, &api, MAX_BYTES).await?;
     if let Some(speaker) = speaks {
+        audit::about(&request, "node", &report.node);
         match speaker.may_report(&report, &api.view.identities())? {
             ReportCounts::Now => {}
             ReportCounts::AfterRegistration => return register_first(&api),
@@ -149,6 +151,8 @@ pub async fn images(request: HttpRequest, payload: web::Payload, api: web::Data<
 pub async fn content(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     let speaks = speaks(&request, &api)?;
     let ContentQuery { node, content } = body::of_agent(&request, payload, &api, MAX_BYTES).await?;
+    audit::about(&request, "node", &node);
+    audit::about(&request, "content", &content);
     speaks.unwrap_or(Speaker::Plain).may_have(&node, content.kind, &api.view.identities())?;
     if !matches!(api.view.cluster().phase, PhaseView::Leading) {
         return Err(Problem::new(Code::Recovering, "this master does not lead now; ask again").into());

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, http::header, web};
 use bytes::Bytes;
 use serde_json::json;
 use shef_common::{
@@ -12,9 +12,13 @@ use shef_common::{
 
 use super::{
     Api, ApiError, params,
+    routes::call::ADMIN,
     streams::{ReaderGone, StreamPermit, Writer, stopping},
 };
-use crate::events::{Event, EventId, Read};
+use crate::{
+    access::{Caller, Denied},
+    events::{Event, EventId, EventKind, Read},
+};
 
 /// How often a reader hears something, be it nothing.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -26,20 +30,25 @@ const BATCH: usize = 128;
 struct Filter {
     service: Option<ServiceName>,
     host: Option<NodeName>,
+    /// Whether lines of the audit log are told too.
+    audit: bool,
 }
 
 impl Filter {
     fn takes(&self, event: &Event) -> bool {
+        if event.change.event == EventKind::Audited {
+            return self.audit;
+        }
         let subject = &event.change.subject;
         self.service.as_ref().is_none_or(|service| subject.service.as_ref() == Some(service))
             && self.host.as_ref().is_none_or(|host| subject.host.as_ref() == Some(host))
     }
 }
 
-/// `GET /v1/events?service=&host=&after=`, with `Last-Event-ID`
+/// `GET /v1/events?service=&host=&after=&audit=`, with `Last-Event-ID`
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, ApiError> {
     let permit = StreamPermit::take(&api, &request)?;
-    let query = params::query(&request, &["service", "host", "after"])?;
+    let query = params::query(&request, &["service", "host", "after", "audit"])?;
     let invalid = |why: String| ApiError::from(Problem::new(Code::InvalidParameter, why));
     let service = query.get("service").map(|text| text.parse()).transpose();
     let host = query.get("host").map(|text| text.parse()).transpose();
@@ -47,7 +56,12 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespon
         service: service
             .map_err(|error: shef_common::ids::InvalidId| invalid(format!("service: {error}")))?,
         host: host.map_err(|error: shef_common::ids::InvalidId| invalid(format!("host: {error}")))?,
+        audit: params::flag(&query, "audit")?,
     };
+    if filter.audit {
+        let extensions = request.extensions();
+        extensions.get::<Caller>().ok_or(Denied::Unknown)?.may(ADMIN, None)?;
+    }
     // The header is newer: a reader that reconnects by itself sends it with the first address.
     let last = request.headers().get("last-event-id").map(|value| value.to_str().unwrap_or_default());
     let after = last.or_else(|| query.get("after").map(String::as_str));

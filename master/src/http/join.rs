@@ -11,7 +11,7 @@ use shef_common::{
     tls::{Join, Joined, Peer, Renew, TlsMode},
 };
 
-use super::{Api, ApiError, RequestPermit, answer::Answer, body};
+use super::{Api, ApiError, RequestPermit, answer::Answer, audit, body};
 use crate::{
     access::{JoinRefused, JoinRequest, RenewRefused, RenewRequest},
     cluster::PhaseView,
@@ -26,6 +26,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// `POST /agent/v1/join`
 pub async fn join(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     let Join { id, secret, node, uid, csr } = body::of_agent(&request, payload, &api, MAX_BYTES).await?;
+    audit::about(&request, "node", &node);
+    audit::about(&request, "uid", &uid);
+    audit::about(&request, "token", &id);
     let authority = authority(&api)?;
     // A token's secret has gone over the network then: it is not made good for it.
     if authority.mode == TlsMode::Required && request.conn_data::<Peer>() == Some(&Peer::Plain) {
@@ -50,6 +53,7 @@ pub async fn join(request: HttpRequest, payload: web::Payload, api: web::Data<Ap
 /// `POST /agent/v1/renew`
 pub async fn renew(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     let Renew { uid, csr } = body::of_agent(&request, payload, &api, MAX_BYTES).await?;
+    audit::about(&request, "uid", &uid);
     let authority = authority(&api)?;
     let _permit = RequestPermit::take(&api, &request)?;
     if api.view.identities().member(&uid).is_none() {

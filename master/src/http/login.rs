@@ -13,12 +13,15 @@ use super::{
     Api, ApiError, RequestPermit,
     access::{comes_plainly_from_afar, session_of},
     answer::Answer,
-    body,
+    audit, body,
     openapi::bodies,
     params,
     routes::call::{Body, Call, Tag, VIEWER},
 };
-use crate::access::{CODE_LIFE, Caller, Denied, Need, SESSION_LIFE};
+use crate::{
+    access::{CODE_LIFE, Caller, Denied, Need, SESSION_LIFE},
+    audit::AuditCaller,
+};
 
 /// What the page may load: its own script.
 const POLICY: &str = "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'unsafe-inline'; \
@@ -112,6 +115,7 @@ async fn begin(request: HttpRequest, payload: web::Payload, api: web::Data<Api>)
     fields.finish()?;
     let session = api.sessions().begin(&code.unwrap_or_default(), Now::read().wall);
     let session = session.ok_or(Denied::Unknown)?;
+    note_session(&request, &api, &session);
     let mut answer = HttpResponse::Created();
     answer.insert_header((header::CACHE_CONTROL, "no-store"));
     Ok(answer.json(json!({ "session": session, "expires_in_s": SESSION_LIFE.as_secs() })))
@@ -120,9 +124,18 @@ async fn begin(request: HttpRequest, payload: web::Payload, api: web::Data<Api>)
 /// `DELETE /v1/sessions`
 async fn end(request: HttpRequest, api: web::Data<Api>) -> Answer {
     if let Some(session) = session_of(request.headers()) {
+        note_session(&request, &api, session);
         api.sessions().end(session);
     }
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// The audit log is told whose session it is.
+fn note_session(request: &HttpRequest, api: &Api, session: &str) {
+    let caller = api.sessions().caller(session, &api.view.token_table(), Now::read().wall).ok();
+    if let Some(by) = caller.and_then(|caller| AuditCaller::of(&caller, true)) {
+        audit::note(request).by(by);
+    }
 }
 
 async fn page() -> HttpResponse {

@@ -5,6 +5,7 @@ mod access;
 mod agent_error;
 mod agents;
 mod answer;
+mod audit;
 mod backup;
 mod body;
 mod connections;
@@ -51,14 +52,17 @@ use actix_web::{
 };
 use shef_common::{
     browser_guard::{Caller, KnownNames},
+    contents::CONTENT_PATH,
     problem::{Code, Problem},
+    protocol::{IMAGES_PATH, REGISTER_PATH, REPORT_PATH},
     shares::{Share, Shares},
-    tls::Peer,
+    tls::{JOIN_PATH, Peer, RENEW_PATH},
 };
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, watch};
 
 use crate::{
     access::{JoinRequest, MayChange, ReadmitRequest, RenewRequest, RevokeIdentity, Sessions, TokenRequest},
+    audit::Audit,
     cluster::{AskService, CopyService, PhaseView, ToCluster},
     contents::ContentRequest,
     identity::Authority,
@@ -72,6 +76,7 @@ use crate::{
     view::{Bootstraps, ClusterView, StateBody},
 };
 
+pub use audit::audit;
 pub use body::BodyBudget;
 pub use connections::Connections;
 pub use error::ApiError;
@@ -102,6 +107,8 @@ pub struct Api {
     pub contents: Recipient<ContentRequest>,
     /// Held to read while a spec that mounts contents is stored, and to write while contents are removed.
     pub content_uses: RwLock<()>,
+    /// The audit log; `None`: none is written.
+    pub audit: Option<Arc<Audit>>,
     /// The cluster's CA; `None`: its members speak plainly.
     pub authority: Option<Arc<Authority>>,
     /// Whether callers without a token are served.
@@ -264,38 +271,23 @@ pub fn admit(request: &ServiceRequest, names: &KnownNames) -> Result<(), ApiErro
 /// Every address of the API.
 pub fn routes(config: &mut web::ServiceConfig) {
     routes::register(config);
-    config
-        .service(
-            web::resource(shef_common::protocol::REGISTER_PATH)
-                .route(web::post().to(agents::register))
-                .default_service(wrong_method("POST".into())),
-        )
-        .service(
-            web::resource(shef_common::protocol::REPORT_PATH)
-                .route(web::post().to(agents::report))
-                .default_service(wrong_method("POST".into())),
-        )
-        .service(
-            web::resource(shef_common::protocol::IMAGES_PATH)
-                .route(web::post().to(agents::images))
-                .default_service(wrong_method("POST".into())),
-        )
-        .service(
-            web::resource(shef_common::contents::CONTENT_PATH)
-                .route(web::post().to(agents::content))
-                .default_service(wrong_method("POST".into())),
-        )
-        .service(
-            web::resource(shef_common::tls::JOIN_PATH)
-                .route(web::post().to(join::join))
-                .default_service(wrong_method("POST".into())),
-        )
-        .service(
-            web::resource(shef_common::tls::RENEW_PATH)
-                .route(web::post().to(join::renew))
-                .default_service(wrong_method("POST".into())),
-        )
-        .default_service(web::to(nothing_here));
+    for (path, route) in agents_routes() {
+        let resource = web::resource(path).route(audit::noted(route, "post", path));
+        config.service(resource.default_service(wrong_method("POST".into())));
+    }
+    config.default_service(web::to(nothing_here));
+}
+
+/// The calls of agents, which are made by `POST`.
+fn agents_routes() -> [(&'static str, Route); 6] {
+    [
+        (REGISTER_PATH, web::post().to(agents::register)),
+        (REPORT_PATH, web::post().to(agents::report)),
+        (IMAGES_PATH, web::post().to(agents::images)),
+        (CONTENT_PATH, web::post().to(agents::content)),
+        (JOIN_PATH, web::post().to(join::join)),
+        (RENEW_PATH, web::post().to(join::renew)),
+    ]
 }
 
 /// The answer to a method that an address does not take; `allowed`: the ones that it takes.

@@ -7,6 +7,7 @@ use shef_common::{
     ids::NodeName,
     problem::{Code, Problem},
     spec::Fields,
+    tls::TlsMode,
 };
 
 use super::{Api, ApiError, RequestPermit, answer::Answer, body, nodes, params};
@@ -157,6 +158,8 @@ pub async fn take_over(request: HttpRequest, api: web::Data<Api>) -> Answer {
 fn shown(api: &Api) -> serde_json::Value {
     let state = api.view.cluster();
     let (cluster, fence) = state.leads.unzip();
+    let hosts = api.view.hosts(None, usize::MAX);
+    let plain: Vec<_> = hosts.iter().map(|host| &host.view).filter(|host| !host.tls).map(|host| &host.name).collect();
     let brake = match state.brake {
         Some(brake) => {
             json!({ "on": true, "since": brake.since, "down": brake.down, "releases_at": brake.releases_at })
@@ -173,5 +176,8 @@ fn shown(api: &Api) -> serde_json::Value {
         "waiting_requests": api.requests.taken(),
         "ca": api.authority.as_ref().map(|authority| authority.ca.digest().to_string()),
         "insecure": api.insecure,
+        "tls": api.authority.as_ref().map_or(TlsMode::Off, |authority| authority.mode),
+        "plain_nodes": plain,
+        "audit": api.audit.as_ref().map(|log| log.health()),
     })
 }

@@ -31,7 +31,7 @@ pub fn shown(text: &str) -> String {
     shown
 }
 
-fn invalid(detail: String) -> ApiError {
+pub fn invalid(detail: String) -> ApiError {
     Problem::new(Code::InvalidParameter, detail).into()
 }
 
@@ -110,25 +110,23 @@ pub fn flag(query: &BTreeMap<String, String>, name: &str) -> Result<bool, ApiErr
     }
 }
 
+/// `limit`.
+pub fn limit(query: &BTreeMap<String, String>) -> Result<usize, ApiError> {
+    let Some(text) = query.get("limit") else { return Ok(PAGE.0) };
+    match text.parse() {
+        Ok(limit) if (1..=PAGE.1).contains(&limit) => Ok(limit),
+        Ok(_) | Err(_) => {
+            Err(invalid(format!("limit must be a number from 1 to {}, but is {}", PAGE.1, shown(text))))
+        }
+    }
+}
+
 /// `limit` and `after`.
 pub fn page<T: FromStr<Err: std::fmt::Display>>(
     query: &BTreeMap<String, String>,
 ) -> Result<(usize, Option<T>), ApiError> {
-    let limit = match query.get("limit") {
-        None => PAGE.0,
-        Some(text) => match text.parse() {
-            Ok(limit) if (1..=PAGE.1).contains(&limit) => limit,
-            _ => {
-                return Err(invalid(format!(
-                    "limit must be a number from 1 to {}, but is {}",
-                    PAGE.1,
-                    shown(text)
-                )));
-            }
-        },
-    };
     let after = query.get("after").map(|text| text.parse::<T>()).transpose();
-    Ok((limit, after.map_err(|error| invalid(format!("after: {error}")))?))
+    Ok((limit(query)?, after.map_err(|error| invalid(format!("after: {error}")))?))
 }
 
 /// `If-Match` with the version as in the `ETag`, quoted or not; `*` and absence take any.

@@ -14,7 +14,7 @@ use shef_common::{
 use super::{
     Api, ApiError, RequestPermit, access,
     answer::{Answer, tagged},
-    body,
+    audit, body,
     contents::{self, ContentsHeld},
     listing::{self, PageParts, ServiceParts},
     params, plan, spec,
@@ -92,6 +92,7 @@ pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api
     let spec = spec::read(fields, Some(&name))?;
     let asked = Request::Put { spec, expect };
     if dry_run {
+        audit::only_asks(&request);
         plan::preview(&api, &name, asked).await
     } else {
         write(&api, &request, &name, asked, uses, wait).await
@@ -110,6 +111,7 @@ pub async fn patch(request: HttpRequest, payload: web::Payload, api: web::Data<A
     let change = spec::read_change(fields)?;
     let asked = Request::Change { change, expect };
     if dry_run {
+        audit::only_asks(&request);
         plan::preview(&api, &name, asked).await
     } else {
         write(&api, &request, &name, asked, uses, wait).await

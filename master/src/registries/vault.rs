@@ -17,6 +17,7 @@ pub const NONCE_BYTES: usize = NONCE_LEN;
 pub struct Vault {
     seals: LessSafeKey,
     marks: hmac::Key,
+    audits: hmac::Key,
 }
 
 impl fmt::Debug for Vault {
@@ -30,9 +31,13 @@ impl Vault {
     #[must_use]
     pub fn new(key: &[u8]) -> Option<Self> {
         let seals = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, key).ok()?);
-        // One key for one purpose: this one is made from the other.
-        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"shef: marks of contents");
-        Some(Self { seals, marks: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()) })
+        // One key for one purpose: others are made from it.
+        let derived = |purpose: &[u8]| {
+            let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), purpose);
+            hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
+        };
+        let (marks, audits) = (derived(b"shef: marks of contents"), derived(b"shef: lines of the audit log"));
+        Some(Self { seals, marks, audits })
     }
 
     /// The password in its encrypted form, as hexadecimal digits: the nonce, then what it
@@ -58,6 +63,12 @@ impl Vault {
         context.update(label.as_bytes());
         context.update(bytes);
         hex(context.sign().as_ref())
+    }
+
+    /// What lines of the audit log are signed with.
+    #[must_use]
+    pub const fn audit_key(&self) -> &hmac::Key {
+        &self.audits
     }
 
     /// `bytes` in their encrypted form, as hexadecimal digits: the nonce, then what it encrypts. Bound to

@@ -486,6 +486,7 @@ impl RunnerCore {
             held: self.condition.held,
             reason: why,
             host: self.record.host.clone(),
+            tls: Endpoint::parse(&self.record.host.agent_url).is_some_and(|endpoint| endpoint.member.is_some()),
             joined: self.record.joined,
             last_report: self.last_report,
             wanted: u32::try_from(self.outbox.wanted()).unwrap_or(u32::MAX),

@@ -73,6 +73,9 @@ pub struct NodeView {
     /// What it is.
     #[serde(flatten)]
     pub host: HostInfo,
+    /// Whether its agent speaks TLS, and proves by a certificate which host it is.
+    #[serde(default)]
+    pub tls: bool,
     /// When it joined.
     pub joined: WallMs,
     /// When it was heard of last, by the master's clock.

@@ -41,6 +41,7 @@ pub(crate) fn host(name: &str, last: u8, last_report: u64) -> NodeView {
             engine_id: None,
             policy: None,
         },
+        tls: true,
         joined: WallMs(1),
         last_report: Some(WallMs(last_report)),
         wanted: 0,

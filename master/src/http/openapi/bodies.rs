@@ -9,10 +9,12 @@ use shef_common::{
     clock::{DurationMs, WallMs},
     ids::{ClusterId, ContentName, Epoch, LeaderId, NodeName, ServiceName, TokenName},
     registry::RegistryHost,
+    tls::TlsMode,
 };
 
 use crate::{
     access::TokenView,
+    audit::AuditHealth,
     http::contents::ContentView,
     membership::Standing,
     registries::RegistryView,
@@ -134,6 +136,12 @@ pub struct Overview {
     ca: Option<String>,
     /// Whether the API serves everybody who reaches it.
     insecure: bool,
+    /// How masters and agents speak with each other.
+    tls: TlsMode,
+    /// The hosts whose agents speak without TLS, and are known by no certificate.
+    plain_nodes: Vec<NodeName>,
+    /// How the audit log of this master fares; `null`: none is written.
+    audit: Option<AuditHealth>,
     /// Of `resume`: whether the brake was on.
     #[serde(skip_serializing_if = "Option::is_none")]
     resumed: Option<bool>,

@@ -1,6 +1,7 @@
 //! Every address of the API, in one table: the server's routes and the OpenAPI
 //! document are both made of it, so neither knows a call that the other does not.
 
+pub mod audited;
 pub mod call;
 mod legacy;
 mod v1;
@@ -14,6 +15,7 @@ pub use self::call::Call;
 use self::call::{Tag, VIEWER};
 use super::{
     access::guarded,
+    audit::noted,
     login,
     openapi::{self, bodies, page},
     wrong_method,
@@ -49,9 +51,10 @@ pub fn register(config: &mut web::ServiceConfig) {
     while let Some(path) = calls.first().map(|call| call.path) {
         let (of_path, others): (Vec<_>, Vec<_>) = calls.into_iter().partition(|call| call.path == path);
         let allowed: Vec<String> = of_path.iter().map(|call| call.method.to_ascii_uppercase()).collect();
-        let resource = of_path
-            .into_iter()
-            .fold(web::resource(path), |resource, call| resource.route(guarded((call.route)(), call.needs)));
+        let resource = of_path.into_iter().fold(web::resource(path), |resource, call| {
+            // The last one is asked first.
+            resource.route(noted(guarded((call.route)(), call.needs), call.method, path))
+        });
         config.service(resource.default_service(wrong_method(allowed.join(", ").into())));
         calls = others;
     }

@@ -13,7 +13,9 @@ use self::{
     contents::content_calls, hosts::host_calls, replicas::replica_calls, services::service_calls,
     tokens::token_calls,
 };
-use super::super::{backup, disk, events, health, nodes, openapi::bodies, registries, services::Written};
+use super::super::{
+    audit, backup, disk, events, health, nodes, openapi::bodies, registries, services::Written,
+};
 use super::call::{ADMIN, Body, Call, OPERATOR, Param, Tag, VIEWER};
 use crate::access::Need;
 
@@ -111,6 +113,11 @@ fn other_calls() -> Vec<Call> {
             Param { name: "service", about: "Only events of this service.", example: "web" },
             Param { name: "host", about: "Only events of this host.", example: "h0" },
             Param { name: "after", about: "Resumes after the event with this id.", example: "1-0" },
+            Param {
+                name: "audit",
+                about: "`true`: tells lines of the audit log too, whatever they are about; for administrators.",
+                example: "false",
+            },
         ])
         .header(Param { name: "Last-Event-ID", about: "As `after`; it wins.", example: "1-0" })
         .stream("text/event-stream", "Events without end."),
@@ -180,6 +187,23 @@ fn other_calls() -> Vec<Call> {
             "Removes images that no replica and no kept generation needs, on all hosts",
         )
         .json::<disk::SystemUsage>(200, "For each host, what was removed and what is left."),
+        Call::new(
+            Tag::Cluster,
+            ADMIN,
+            "get",
+            "/v1/audit",
+            || web::get().to(audit::get),
+            "Reads the latest lines of this master's audit log",
+        )
+        .query(&[
+            LIMIT,
+            Param {
+                name: "before",
+                about: "Only lines before the one of this number: the `next` of the page before.",
+                example: "1000",
+            },
+        ])
+        .json::<audit::AuditPage>(200, "The lines, the latest first."),
         Call::new(
             Tag::Cluster,
             ADMIN,

@@ -1,0 +1,225 @@
+//! The files of the audit log: `audit.log`, and earlier ones beside it, named by the number of their first line.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+};
+
+use ring::hmac;
+use shef_common::{clock::WallMs, files};
+
+use super::{
+    line::{AuditEvent, AuditLine, Link, sha256},
+    verify::walk,
+};
+
+/// The file that is written.
+pub const AUDIT_LOG: &str = "audit.log";
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// A file that would be larger is put aside.
+    pub bytes: u64,
+    /// How many files are kept, besides the one that is written.
+    pub files: usize,
+}
+
+/// The files of the log in `directory`, the oldest first.
+///
+/// # Errors
+/// What the system says.
+pub fn log_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut earlier = earlier(directory)?;
+    let present = directory.join(AUDIT_LOG);
+    if present.exists() {
+        earlier.push(present);
+    }
+    Ok(earlier)
+}
+
+fn earlier(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(AUDIT_LOG)?.strip_prefix('.'));
+        if let Some(number) = number.and_then(|number| number.parse::<u64>().ok()) {
+            found.push((number, directory.join(&name)));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// The file that is written, and where its chain stands.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    directory: PathBuf,
+    kept: Kept,
+    key: Option<hmac::Key>,
+    file: File,
+    /// How many bytes of it are durable.
+    bytes: u64,
+    /// The number of its first line.
+    first: Option<u64>,
+    link: Link,
+    stopped: bool,
+    /// What a crash has left at its end.
+    torn: Option<AuditEvent>,
+    recent: Vec<AuditLine>,
+}
+
+impl LogFile {
+    /// Opens the log in `directory`.
+    ///
+    /// # Errors
+    /// What the system says, or that another master writes it.
+    pub fn open(directory: &Path, kept: Kept, key: Option<hmac::Key>) -> io::Result<Self> {
+        let path = directory.join(AUDIT_LOG);
+        let mut file = locked(&path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let mut link = None;
+        let mut walked = walk(&bytes, &mut link, None);
+        let is_new = walked.first.is_none();
+        if is_new {
+            // Another file was begun, and has no line yet.
+            let last = earlier(directory)?.pop().map(|last| files::read(&last)).transpose()?;
+            let mut before = None;
+            let earlier = walk(&last.unwrap_or_default(), &mut before, None);
+            (link, walked.stopped) = (before, earlier.stopped);
+        }
+        let rest = &bytes[walked.rest.unwrap_or(bytes.len())..];
+        let torn = (!rest.is_empty()).then(|| {
+            let torn = rest.strip_suffix(b"\n").unwrap_or(rest);
+            let event = AuditEvent::ClosedOff { bytes: torn.len() as u64, sha256: sha256(torn) };
+            let after = link.as_ref().map_or(0, |link| link.n);
+            if torn.contains(&b'\n') {
+                log::error!(
+                    path:% = path.display(), after, bytes = torn.len();
+                    "the audit log was changed: what follows this line does not belong to the log; `shef \
+                     audit verify` tells where"
+                );
+            } else {
+                log::warn!(
+                    path:% = path.display(), after, bytes = torn.len();
+                    "a crash has torn the last line of the audit log"
+                );
+            }
+            event
+        });
+        let is_first = link.is_none() && bytes.is_empty();
+        let ends_well = rest.is_empty() || rest.ends_with(b"\n");
+        let recent = walked.places.iter().rev().take(super::RECENT);
+        let mut recent: Vec<AuditLine> =
+            recent.filter_map(|place| serde_json::from_slice(&bytes[place.clone()]).ok()).collect();
+        recent.reverse();
+        let mut log = Self {
+            directory: directory.to_owned(),
+            kept,
+            key,
+            file,
+            bytes: bytes.len() as u64,
+            first: walked.first,
+            link: link.unwrap_or_default(),
+            stopped: walked.stopped || is_first,
+            torn,
+            recent,
+        };
+        if !ends_well {
+            log.file.write_all(b"\n")?;
+            log.bytes += 1;
+        }
+        Ok(log)
+    }
+
+    /// The number of the latest line.
+    pub const fn last(&self) -> u64 {
+        self.link.n
+    }
+
+    /// The latest lines.
+    pub fn take_recent(&mut self) -> Vec<AuditLine> {
+        std::mem::take(&mut self.recent)
+    }
+
+    /// Tells of what a crash has left.
+    pub fn torn(&self) -> Option<AuditEvent> {
+        self.torn.clone()
+    }
+
+    /// Whether the master before has stopped as it should, or there was none.
+    pub const fn was_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.directory.join(AUDIT_LOG)
+    }
+
+    /// Writes a line for each event, all of them or none: durable when this returns.
+    ///
+    /// # Errors
+    /// What the system says; the file is as it was.
+    pub fn append(
+        &mut self,
+        events: impl Iterator<Item = (WallMs, AuditEvent)>,
+    ) -> io::Result<Vec<AuditLine>> {
+        let mut link = self.link.clone();
+        let mut text = String::new();
+        let lines: Vec<AuditLine> = events
+            .map(|(time, event)| {
+                let (line, written) = link.append(time, event, self.key.as_ref());
+                text.push_str(&written);
+                text.push('\n');
+                line
+            })
+            .collect();
+        if self.first.is_some() && self.bytes + text.len() as u64 > self.kept.bytes {
+            self.rotate()?;
+        }
+        // A write that fails may have left a part.
+        self.file.set_len(self.bytes)?;
+        self.file.seek(SeekFrom::Start(self.bytes))?;
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            let _ = self.file.set_len(self.bytes);
+            return Err(error);
+        }
+        self.bytes += text.len() as u64;
+        self.first = self.first.or_else(|| lines.first().map(|line| line.n));
+        self.link = link;
+        Ok(lines)
+    }
+
+    /// Puts the file aside and begins another one.
+    fn rotate(&mut self) -> io::Result<()> {
+        let (path, first) = (self.path(), self.first.unwrap_or_default());
+        let aside = self.directory.join(format!("{AUDIT_LOG}.{first:012}"));
+        match fs::rename(&path, &aside) {
+            // It was put aside before, and no other file could be begun.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && aside.exists() => {}
+            renamed => renamed?,
+        }
+        self.file = locked(&path)?;
+        (self.bytes, self.first) = (self.file.metadata()?.len(), None);
+        File::open(&self.directory)?.sync_all()?;
+        let earlier = earlier(&self.directory)?;
+        for old in earlier.iter().rev().skip(self.kept.files) {
+            fs::remove_file(old)?;
+        }
+        Ok(())
+    }
+}
+
+/// Opened for this process alone.
+fn locked(path: &Path) -> io::Result<File> {
+    let file = files::open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(io::Error::other("another master writes it")),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}

@@ -1,0 +1,196 @@
+//! Who has done what to what: a log whose lines follow each other, so that none can be changed or taken out
+//! unnoticed.
+//!
+//! Invariants:
+//!
+//! - A request that has changed something is answered when its line is durable, or when the disk has not
+//!   taken the line: then that is told, and the line waits.
+//! - A line that could not be kept is counted, and the count is in the log.
+//! - No line holds a body, a query, a token or a secret.
+
+mod file;
+mod line;
+mod refusals;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod writer;
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::IpAddr,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{SyncSender, TrySendError, sync_channel},
+    },
+    time::Duration,
+};
+
+use ring::hmac;
+use shef_common::clock::{Now, WallMs};
+use tokio::sync::oneshot;
+
+use self::{
+    file::LogFile,
+    refusals::Refusals,
+    writer::{Order, Writer, Written},
+};
+pub use self::{
+    file::{AUDIT_LOG, Kept, log_files},
+    line::{AuditCaller, AuditEvent, AuditLine, AuditedRequest, Link},
+    verify::{Broken, ClosedOff, Walked, walk},
+};
+
+/// How many lines are kept for readers of the API.
+const RECENT: usize = 1_000;
+/// How many lines may be on their way to the thread that writes.
+const QUEUE: usize = 1_024;
+/// How long a request waits for its line.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// Whoever is told of each line that is durable.
+pub type Follower = Box<dyn Fn(&Arc<AuditLine>) + Send + Sync>;
+
+/// What writer and readers share.
+struct Shared {
+    state: Mutex<State>,
+    refusals: Mutex<Refusals>,
+    follower: Follower,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last: u64,
+    lost: u64,
+    error: Option<(String, WallMs)>,
+    recent: VecDeque<Written>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn written(&self, lines: impl Iterator<Item = Written>) {
+        let mut state = self.state();
+        state.error = None;
+        for line in lines {
+            state.last = line.n;
+            if state.recent.len() == RECENT {
+                state.recent.pop_front();
+            }
+            (self.follower)(&line);
+            state.recent.push_back(line);
+        }
+    }
+}
+
+/// How the log fares.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub struct AuditHealth {
+    /// The number of the latest line.
+    last: u64,
+    /// How many lines could not be kept since the master's start.
+    lost: u64,
+    /// Why the log cannot be written now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// Since when it cannot be written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<WallMs>,
+}
+
+/// The audit log of this master.
+pub struct Audit {
+    queue: SyncSender<Order>,
+    shared: Arc<Shared>,
+}
+
+impl Audit {
+    /// Opens the log in `directory` and begins to write.
+    ///
+    /// # Errors
+    /// What the system says, or that another master writes it.
+    pub fn start(
+        directory: &Path,
+        kept: Kept,
+        key: Option<hmac::Key>,
+        follower: Follower,
+    ) -> io::Result<Self> {
+        let mut file = LogFile::open(directory, kept, key)?;
+        let recent = file.take_recent().into_iter().map(Arc::new).collect();
+        let state = Mutex::new(State { last: file.last(), recent, ..State::default() });
+        let shared = Arc::new(Shared { state, refusals: Mutex::default(), follower });
+        log::info!(after = file.last(); "the audit log goes on");
+        let writer = Writer::new(file, shared.clone());
+        let (queue, orders) = sync_channel(QUEUE);
+        std::thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run(&orders))?;
+        Ok(Self { queue, shared })
+    }
+
+    /// Whether a request of `from` that changed nothing has a line of its own. Otherwise it is counted.
+    pub fn has_a_line(&self, from: Option<IpAddr>) -> bool {
+        self.shared.refusals().has_a_line(from, Now::read())
+    }
+
+    /// Has a line written; nobody waits for it.
+    pub fn note(&self, time: WallMs, event: AuditEvent) {
+        self.send(time, event, None);
+    }
+
+    /// Has a line written, and waits until it is durable. Waits no longer than the disk takes lines.
+    pub async fn write(&self, time: WallMs, event: AuditEvent) {
+        let (told, durable) = oneshot::channel();
+        self.send(time, event, Some(told));
+        if tokio::time::timeout(WAIT, durable).await.is_err() {
+            log::error!("the audit log has not taken a line within {} s", WAIT.as_secs());
+        }
+    }
+
+    fn send(&self, time: WallMs, event: AuditEvent, told: Option<oneshot::Sender<()>>) {
+        match self.queue.try_send(Order::Write(time, event, told)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                let lost = {
+                    let mut state = self.shared.state();
+                    state.lost += 1;
+                    state.lost
+                };
+                if lost.is_power_of_two() {
+                    log::error!(lost; "the audit log has lost lines: it does not take them in time");
+                }
+            }
+        }
+    }
+
+    /// How it fares.
+    #[must_use]
+    pub fn health(&self) -> AuditHealth {
+        let state = self.shared.state();
+        let (error, since) = state.error.clone().unzip();
+        AuditHealth { last: state.last, lost: state.lost, error, since }
+    }
+
+    /// At most `limit` of the latest lines before the line `before`, the latest first.
+    #[must_use]
+    pub fn latest(&self, before: Option<u64>, limit: usize) -> Vec<Arc<AuditLine>> {
+        let state = self.shared.state();
+        let earlier = state.recent.iter().rev().filter(|line| before.is_none_or(|before| line.n < before));
+        earlier.take(limit).cloned().collect()
+    }
+
+    /// Writes what is left, and tells that the master has stopped.
+    pub async fn stop(&self) {
+        let (told, ended) = oneshot::channel();
+        if self.queue.try_send(Order::Stop(told)).is_ok() && tokio::time::timeout(WAIT, ended).await.is_err()
+        {
+            log::error!("the audit log has not taken its last lines within {} s", WAIT.as_secs());
+        }
+    }
+}

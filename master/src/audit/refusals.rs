@@ -1,0 +1,166 @@
+//! Which of the requests that changed nothing have a line of their own: a flood of them is counted. Pure.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use shef_common::clock::{DurationMs, MonoMs, Now, WallMs};
+
+use super::line::AuditEvent;
+
+/// How many lines an address has at once, and how often it has another one.
+const EACH: Rate = Rate { burst: 200, every: DurationMs(5_000) };
+/// The same of all addresses.
+const ALL: Rate = Rate { burst: 1_000, every: DurationMs(1_000) };
+/// How many addresses are told apart.
+const ADDRESSES: usize = 256;
+/// How often it is told how many had no line.
+const TOLD_EVERY: DurationMs = DurationMs(60_000);
+/// Of how many addresses it is told each time; of others it is told together.
+const TOLD: usize = 32;
+
+struct Rate {
+    burst: u64,
+    every: DurationMs,
+}
+
+/// How many lines were taken of late.
+#[derive(Debug, Default)]
+struct Bucket {
+    taken: u64,
+    /// Up to when those that come back are counted.
+    at: MonoMs,
+}
+
+impl Bucket {
+    fn refill(&mut self, rate: &Rate, now: MonoMs) {
+        let back = (now - self.at).0 / rate.every.0;
+        self.taken = self.taken.saturating_sub(back);
+        self.at = if self.taken == 0 { now } else { self.at + DurationMs(back * rate.every.0) };
+    }
+
+    fn take(&mut self, rate: &Rate, now: MonoMs) -> bool {
+        self.refill(rate, now);
+        let is_free = self.taken < rate.burst;
+        self.taken += u64::from(is_free);
+        is_free
+    }
+}
+
+#[derive(Debug, Default)]
+struct Address {
+    bucket: Bucket,
+    /// How many had no line, and since when.
+    counted: u64,
+    since: WallMs,
+}
+
+/// What was refused of late, by address.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    all: Bucket,
+    addresses: BTreeMap<Option<IpAddr>, Address>,
+    told: MonoMs,
+}
+
+impl Refusals {
+    /// Whether a request of `from` that changed nothing has a line of its own. Otherwise it is counted.
+    pub fn has_a_line(&mut self, from: Option<IpAddr>, now: Now) -> bool {
+        if !self.addresses.contains_key(&from) && self.addresses.len() >= ADDRESSES {
+            self.addresses.retain(|_, address| {
+                address.bucket.refill(&EACH, now.mono);
+                address.bucket.taken > 0 || address.counted > 0
+            });
+        }
+        let is_known = self.addresses.len() < ADDRESSES || self.addresses.contains_key(&from);
+        let address = self.addresses.entry(from.filter(|_| is_known)).or_default();
+        if address.bucket.take(&EACH, now.mono) && self.all.take(&ALL, now.mono) {
+            return true;
+        }
+        if address.counted == 0 {
+            address.since = now.wall;
+        }
+        address.counted += 1;
+        false
+    }
+
+    /// What there is to tell of those without a line; `ends`: the master stops.
+    pub fn counted(&mut self, now: Now, ends: bool) -> Vec<AuditEvent> {
+        if !ends && now.mono - self.told < TOLD_EVERY {
+            return Vec::new();
+        }
+        self.told = now.mono;
+        let mut most: Vec<_> = self.addresses.iter_mut().filter(|(_, address)| address.counted > 0).collect();
+        most.sort_by_key(|(_, address)| std::cmp::Reverse(address.counted));
+        let (mut told, mut others) = (Vec::new(), (0, WallMs(u64::MAX)));
+        for (nth, (from, address)) in most.into_iter().enumerate() {
+            let (count, since) = (std::mem::take(&mut address.counted), address.since);
+            match from {
+                Some(from) if nth < TOLD => {
+                    told.push(AuditEvent::Repeated { from: Some(*from), count, since });
+                }
+                Some(_) | None => others = (others.0 + count, others.1.min(since)),
+            }
+        }
+        if let (count @ 1.., since) = others {
+            told.push(AuditEvent::Repeated { from: None, count, since });
+        }
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Now {
+        Now { mono: MonoMs(seconds * 1_000), wall: WallMs(5_000 + seconds * 1_000) }
+    }
+
+    fn address(n: usize) -> Option<IpAddr> {
+        Some(IpAddr::from((n as u128).to_be_bytes()))
+    }
+
+    fn counts(told: &[AuditEvent]) -> Vec<(Option<IpAddr>, u64)> {
+        let count = |event: &AuditEvent| match event {
+            AuditEvent::Repeated { from, count, .. } => Some((*from, *count)),
+            _ => None,
+        };
+        told.iter().filter_map(count).collect()
+    }
+
+    #[test]
+    fn a_flood_of_one_address_is_counted_and_others_have_their_lines() {
+        let mut refusals = Refusals::default();
+        let lines = (0..5_000).filter(|_| refusals.has_a_line(address(1), at(0))).count();
+        assert_eq!(lines as u64, EACH.burst);
+        assert!(refusals.has_a_line(address(2), at(0)));
+        assert_eq!(refusals.counted(at(59), false), []);
+        let told = refusals.counted(at(60), false);
+        assert_eq!(counts(&told), [(address(1), 5_000 - EACH.burst)]);
+        assert_eq!(refusals.counted(at(200), false), [], "it is told once");
+        assert!(refusals.has_a_line(address(1), at(200)), "it has lines again");
+    }
+
+    #[test]
+    fn many_addresses_have_no_more_lines_than_all_may_have_and_none_is_left_out_of_the_counts() {
+        let mut refusals = Refusals::default();
+        let sent = 4 * ADDRESSES;
+        let lines: usize =
+            (0..sent).map(|n| (0..10).filter(|_| refusals.has_a_line(address(n), at(0))).count()).sum();
+        assert!(lines as u64 <= ALL.burst, "{lines} lines");
+        assert!(refusals.addresses.len() <= ADDRESSES + 1);
+        let told = counts(&refusals.counted(at(0), true));
+        assert!(told.len() <= TOLD + 1);
+        assert_eq!(told.iter().map(|(_, count)| count).sum::<u64>() as usize, sent * 10 - lines);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_changes_nothing() {
+        let mut refusals = Refusals::default();
+        let now = |wall| Now { mono: MonoMs(0), wall: WallMs(wall) };
+        for _ in 0..=EACH.burst {
+            refusals.has_a_line(address(1), now(9_000));
+        }
+        assert!(!refusals.has_a_line(address(1), now(0)));
+        assert_eq!(counts(&refusals.counted(now(1), true)), [(address(1), 2)]);
+    }
+}

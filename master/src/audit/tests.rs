@@ -1,0 +1,179 @@
+//! The log on a disk: crashes, full disks, rotation.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use super::*;
+
+const KEPT: Kept = Kept { bytes: 1 << 20, files: 3 };
+
+fn start(directory: &Path, kept: Kept) -> Audit {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
+    Audit::start(directory, kept, Some(key), Box::new(|_| {})).unwrap()
+}
+
+fn event(n: u64) -> AuditEvent {
+    AuditEvent::Repeated { from: None, count: n, since: WallMs(n) }
+}
+
+/// All lines of all files, each right.
+fn verified(directory: &Path) -> Vec<AuditLine> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
+    let (mut link, mut lines) = (None, Vec::new());
+    for path in log_files(directory).unwrap() {
+        let bytes = fs::read(&path).unwrap();
+        let walked = walk(&bytes, &mut link, Some(&key));
+        assert_eq!((walked.broken, walked.rest), (None, None), "{}", path.display());
+        lines.extend(walked.places.into_iter().map(|place| serde_json::from_slice(&bytes[place]).unwrap()));
+    }
+    lines
+}
+
+fn words(lines: &[AuditLine]) -> Vec<String> {
+    let word =
+        |line: &AuditLine| serde_json::to_value(&line.event).unwrap()["event"].as_str().unwrap().to_owned();
+    lines.iter().map(word).collect()
+}
+
+#[actix_rt::test]
+async fn the_chain_goes_on_over_restarts_and_a_torn_line_is_closed_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(AUDIT_LOG);
+    let audit = start(directory.path(), KEPT);
+    audit.write(WallMs(1), event(1)).await;
+    assert!(fs::read_to_string(&path).unwrap().contains("\"count\":1"), "it is on the disk by then");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let taken = Audit::start(directory.path(), KEPT, None, Box::new(|_| {})).err().unwrap();
+    assert_eq!(taken.to_string(), "another master writes it");
+    audit.stop().await;
+
+    let audit = start(directory.path(), KEPT);
+    audit.write(WallMs(1), event(2)).await;
+    audit.stop().await;
+    let text = fs::read_to_string(&path).unwrap();
+    // Killed while it wrote its last line.
+    fs::write(&path, &text[..text.len() - 20]).unwrap();
+    let audit = start(directory.path(), KEPT);
+    audit.write(WallMs(1), event(3)).await;
+    assert_eq!(audit.health().last, 8);
+    let seen: Vec<u64> = audit.latest(Some(6), 3).iter().map(|line| line.n).collect();
+    assert_eq!(seen, [5, 4, 3], "lines of before the start are shown too");
+    audit.stop().await;
+    let lines = verified(directory.path());
+    let tidy: Vec<bool> = lines
+        .iter()
+        .filter_map(|line| match line.event {
+            AuditEvent::Started { tidy, .. } => Some(tidy),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(tidy, [true, true, false]);
+    assert_eq!(
+        words(&lines),
+        [
+            "started",
+            "repeated",
+            "stopped",
+            "started",
+            "repeated",
+            "closed_off",
+            "started",
+            "repeated",
+            "stopped"
+        ]
+    );
+}
+
+#[actix_rt::test]
+async fn files_are_put_aside_and_the_oldest_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let kept = Kept { bytes: 2_000, files: 2 };
+    let mut n = 0;
+    for _ in 0..3 {
+        let audit = start(directory.path(), kept);
+        for _ in 0..10 {
+            n += 1;
+            audit.write(WallMs(n), event(n)).await;
+        }
+        audit.stop().await;
+    }
+    let files = log_files(directory.path()).unwrap();
+    assert_eq!(files.len(), 3, "{files:?}");
+    assert!(files.iter().all(|file| fs::metadata(file).unwrap().len() <= kept.bytes));
+    let lines = verified(directory.path());
+    assert!(lines[0].n > 1 && lines.last().unwrap().n == 36, "{} {}", lines[0].n, lines.len());
+    fs::remove_file(directory.path().join(AUDIT_LOG)).unwrap();
+    let before = verified(directory.path()).last().unwrap().n;
+    start(directory.path(), kept).stop().await;
+    let lines = verified(directory.path());
+    assert_eq!(lines.last().unwrap().n, before + 2, "it goes on behind the earlier file");
+    assert!(lines.iter().any(|line| matches!(line.event, AuditEvent::Started { tidy: false, .. })));
+}
+
+#[actix_rt::test]
+async fn what_was_changed_is_told_at_the_start_and_the_log_goes_on_behind_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(AUDIT_LOG);
+    for _ in 0..2 {
+        let audit = start(directory.path(), KEPT);
+        audit.write(WallMs(1), event(7)).await;
+        audit.stop().await;
+    }
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("\"count\":7", "\"count\":8", 1)).unwrap();
+    for _ in 0..2 {
+        start(directory.path(), KEPT).stop().await;
+    }
+    let walked = walk(&fs::read(&path).unwrap(), &mut None, None);
+    assert_eq!((walked.broken, walked.rest), (Some(Broken::TooMuch { line: 3 }), None));
+}
+
+#[actix_rt::test]
+async fn a_disk_that_takes_nothing_stops_no_request_and_loses_no_line_that_can_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(AUDIT_LOG);
+    let audit = start(directory.path(), Kept { bytes: 1, files: 3 });
+    audit.write(WallMs(1), event(1)).await;
+    // The directory is gone, so no file can be put aside: nor another one begun.
+    let aside = directory.path().with_extension("aside");
+    fs::rename(directory.path(), &aside).unwrap();
+    audit.write(WallMs(2), event(2)).await;
+    let failing = audit.health();
+    assert!(failing.error.is_some() && failing.last == 2, "{failing:?}");
+    fs::rename(&aside, directory.path()).unwrap();
+    while audit.health().error.is_some() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    audit.stop().await;
+    assert!(path.exists());
+    let counts: Vec<String> = words(&verified(directory.path()));
+    assert_eq!(counts, ["started", "repeated", "repeated", "stopped"]);
+}
+
+#[actix_rt::test]
+async fn what_finds_no_place_is_counted_and_told_in_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let audit = start(directory.path(), Kept { bytes: 1, files: 99 });
+    audit.write(WallMs(1), event(1)).await;
+    let aside = directory.path().with_extension("aside");
+    fs::rename(directory.path(), &aside).unwrap();
+    audit.write(WallMs(2), event(2)).await;
+    let sent = 8_000;
+    for n in 0..sent {
+        audit.note(WallMs(3), event(n));
+    }
+    let lost = audit.health().lost;
+    assert!(lost > 1_000, "{lost}");
+    fs::rename(&aside, directory.path()).unwrap();
+    while audit.health().error.is_some() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    audit.stop().await;
+    let told: u64 = verified(directory.path())
+        .iter()
+        .filter_map(|line| match line.event {
+            AuditEvent::Lost { count } => Some(count),
+            _ => None,
+        })
+        .sum();
+    assert_eq!(told, audit.health().lost);
+}

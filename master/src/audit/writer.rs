@@ -1,0 +1,171 @@
+//! The thread that writes the audit log: whatever waits is written and made durable together.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::Duration,
+};
+
+use shef_common::clock::{DurationMs, MonoMs, Now, WallMs};
+use tokio::sync::oneshot;
+
+use super::{
+    Shared,
+    file::LogFile,
+    line::{AuditEvent, AuditLine},
+};
+
+/// How often the thread looks at what is counted, and at a disk that took nothing.
+const TICK: Duration = Duration::from_secs(1);
+/// How many lines wait for the disk. Beyond them the queue fills up, and then lines are lost.
+const WAITING: usize = 4_096;
+/// How many lines are written at once.
+const BATCH: usize = 256;
+
+/// What the thread is told.
+pub(super) enum Order {
+    /// To write a line; who waits is told once it is durable.
+    Write(WallMs, AuditEvent, Option<oneshot::Sender<()>>),
+    /// To write what it has, and to end.
+    Stop(oneshot::Sender<()>),
+}
+
+struct Waiting {
+    time: WallMs,
+    event: AuditEvent,
+    told: Option<oneshot::Sender<()>>,
+}
+
+pub(super) struct Writer {
+    file: LogFile,
+    shared: Arc<Shared>,
+    waiting: VecDeque<Waiting>,
+    /// How many of those that were lost are in the log.
+    told_lost: u64,
+    /// When the disk last took nothing; `None`: it takes lines.
+    failed_at: Option<MonoMs>,
+}
+
+impl Writer {
+    /// Goes on behind what `file` holds, and tells so.
+    pub fn new(file: LogFile, shared: Arc<Shared>) -> Self {
+        let now = Now::read().wall;
+        let mut waiting = VecDeque::new();
+        let mut first = |event| waiting.push_back(Waiting { time: now, event, told: None });
+        if let Some(torn) = file.torn() {
+            first(torn);
+        }
+        first(AuditEvent::Started {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            tidy: file.was_stopped(),
+        });
+        Self { file, shared, waiting, told_lost: 0, failed_at: None }
+    }
+
+    /// Until the master stops.
+    pub fn run(mut self, orders: &Receiver<Order>) {
+        loop {
+            let mut order = None;
+            if self.waiting.len() >= WAITING {
+                std::thread::sleep(TICK);
+            } else {
+                let is_idle = self.waiting.is_empty() || self.is_failing();
+                match orders.recv_timeout(if is_idle { TICK } else { Duration::ZERO }) {
+                    Ok(first) => order = Some(first),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return self.end(None),
+                }
+            }
+            while let Some(next) = order {
+                match next {
+                    Order::Write(time, event, told) => {
+                        // Nobody waits for a disk that takes nothing.
+                        let told = told.filter(|_| !self.is_failing());
+                        self.waiting.push_back(Waiting { time, event, told });
+                    }
+                    Order::Stop(told) => return self.end(Some(told)),
+                }
+                order = (self.waiting.len() < WAITING).then(|| orders.try_recv().ok()).flatten();
+            }
+            let now = Now::read();
+            let counted = self.shared.refusals().counted(now, false);
+            self.add(now.wall, counted);
+            if self.failed_at.is_none_or(|failed| now.mono - failed >= DurationMs::from(TICK)) {
+                self.write(now);
+            }
+        }
+    }
+
+    const fn is_failing(&self) -> bool {
+        self.failed_at.is_some()
+    }
+
+    fn add(&mut self, time: WallMs, events: impl IntoIterator<Item = AuditEvent>) {
+        self.waiting.extend(events.into_iter().map(|event| Waiting { time, event, told: None }));
+    }
+
+    fn end(mut self, told: Option<oneshot::Sender<()>>) {
+        let now = Now::read();
+        let counted = self.shared.refusals().counted(now, true);
+        self.add(now.wall, counted);
+        self.add(now.wall, [AuditEvent::Stopped]);
+        while !self.waiting.is_empty() && self.write(now) {}
+        if !self.waiting.is_empty() {
+            log::error!(lines = self.waiting.len(); "the audit log has not taken its last lines");
+        }
+        // The next master may open it.
+        drop(self);
+        if let Some(told) = told {
+            let _ = told.send(());
+        }
+    }
+
+    /// Writes a batch of what waits; whether the disk took it.
+    fn write(&mut self, now: Now) -> bool {
+        let lost = self.shared.state().lost;
+        if lost > self.told_lost && self.waiting.len() < WAITING {
+            self.add(now.wall, [AuditEvent::Lost { count: lost - self.told_lost }]);
+            self.told_lost = lost;
+        }
+        if self.waiting.is_empty() {
+            return true;
+        }
+        let batch = self.waiting.iter().take(BATCH).map(|waiting| (waiting.time, waiting.event.clone()));
+        match self.file.append(batch) {
+            Ok(lines) => {
+                if self.failed_at.take().is_some() {
+                    log::info!("the audit log is written again");
+                }
+                let told: Vec<_> =
+                    self.waiting.drain(..lines.len()).filter_map(|waiting| waiting.told).collect();
+                self.shared.written(lines.into_iter().map(Arc::new));
+                told.into_iter().for_each(|told| _ = told.send(()));
+                true
+            }
+            Err(error) => {
+                self.failed(&error, now.mono);
+                false
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error, now: MonoMs) {
+        if self.failed_at.replace(now).is_none() {
+            log::error!(
+                path:% = self.file.path().display(), error:%;
+                "the audit log cannot be written: requests are served, and their lines wait; see audit in \
+                 GET /v1/cluster"
+            );
+        }
+        // The lines wait on, and nobody for them.
+        self.waiting.iter_mut().for_each(|waiting| drop(waiting.told.take()));
+        self.shared.state().error.get_or_insert_with(|| (error.to_string(), Now::read().wall));
+    }
+}
+
+/// A line that is durable.
+pub(super) type Written = Arc<AuditLine>;
