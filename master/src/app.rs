@@ -284,6 +284,9 @@ async fn start_on_as(
         Some(cluster) => cluster,
         None => random_id(ClusterId::parse)?,
     };
+    // Before the lead is taken: it may be another master's log.
+    let view = Arc::new(ClusterView::default());
+    let audit = audit_log(&config, &vault, view.clone()).await?;
     let mut led = store.lead(&leader, how.above, &cluster_if_new).await?;
     if !config.insecure {
         first_token(&config.data_dir, &*store, &mut led).await.map_err(StartError::FirstToken)?;
@@ -316,8 +319,6 @@ async fn start_on_as(
         key_file: config.secret_key_file.clone(),
         vault: &vault,
     };
-    let view = Arc::new(ClusterView::default());
-    let audit = audit_log(&config, found.vault, view.clone()).await?;
     let authority = authority_at_start(found, &*store, &mut led).await?;
     let socket = server::usable_socket(socket, &config, has_administrator).map_err(StartError::Socket)?;
     let (socket, socket_lock) = socket.map(|OwnSocket { listener, lock }| (listener, lock)).unzip();

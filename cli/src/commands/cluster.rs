@@ -96,6 +96,17 @@ fn lines(cluster: &Value) -> Vec<String> {
     } else {
         "asks for a token, or takes the socket"
     };
+    let plain = cluster["plain_nodes"].as_array().map_or(0, Vec::len);
+    let audit = match &cluster["audit"] {
+        Value::Null => "off".to_owned(),
+        audit => {
+            let failing =
+                audit["error"].as_str().map(|error| format!(", and cannot be written now: {error}"));
+            let lost = audit["lost"].as_u64().filter(|lost| *lost > 0);
+            let lost = lost.map(|lost| format!(", {lost} lines were lost"));
+            format!("{} lines{}{}", audit["last"], lost.unwrap_or_default(), failing.unwrap_or_default())
+        }
+    };
     vec![
         format!("cluster:      {}", text("cluster")),
         format!("leader:       {} (epoch {})", text("leader"), text("epoch")),
@@ -103,6 +114,8 @@ fn lines(cluster: &Value) -> Vec<String> {
         format!("replacement:  {replacement}"),
         format!("CA:           {}", text("ca")),
         format!("API:          {api}"),
+        format!("TLS:          {}, {plain} hosts speak without it", text("tls")),
+        format!("audit log:    {audit}"),
     ]
 }
 

@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use serde_json::Value;
 use shef_common::{clock::WallMs, exec::escaped};
 
-use super::on_system;
+use super::{audit, on_system};
 use crate::{
     Failure,
     client::{ApiArgs, CallError, Client, Parts},
@@ -32,6 +32,9 @@ pub(super) struct Args {
     /// Go on after the event of this id, instead of with events from now on
     #[arg(long, value_name = "ID")]
     after: Option<String>,
+    /// Also lines of the audit log; for administrators
+    #[arg(long)]
+    audit: bool,
     /// Print a JSON object for each event
     #[arg(long)]
     json: bool,
@@ -46,7 +49,12 @@ impl Args {
     }
 
     fn path(&self, after: Option<&str>) -> String {
-        let given = [("service", self.service.as_deref()), ("host", self.host.as_deref()), ("after", after)];
+        let given = [
+            ("service", self.service.as_deref()),
+            ("host", self.host.as_deref()),
+            ("after", after),
+            ("audit", self.audit.then_some("true")),
+        ];
         let given = given.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", escaped(value?))));
         let query = given.collect::<Vec<_>>().join("&");
         if query.is_empty() { "/v1/events".to_owned() } else { format!("/v1/events?{query}") }
@@ -142,6 +150,9 @@ fn words(event: &Value) -> String {
         if !event[key].is_null() {
             let _ = write!(line, " {key}={}", text(key));
         }
+    }
+    if !event["audit"].is_null() {
+        let _ = write!(line, " {}", audit::words(&event["audit"]));
     }
     if !event["message"].is_null() {
         let _ = write!(line, ": {}", text("message"));

@@ -3,6 +3,7 @@
 mod agent;
 mod api;
 mod apply;
+mod audit;
 mod backup;
 mod bootstrap;
 mod cluster;
@@ -118,6 +119,8 @@ enum Command {
     Api(api::Args),
     /// Makes, lists and revokes tokens of the API
     Token(token::Args),
+    /// Shows who has done what, and verifies the log of it
+    Audit(audit::Args),
     /// Writes a backup of the cluster's store, from a running master
     Backup(backup::Args),
     /// Replaces the contents of a store by a backup
@@ -172,6 +175,7 @@ impl Cli {
             Command::Context(args) => args.run(),
             Command::Api(args) => args.run(),
             Command::Token(args) => args.run(),
+            Command::Audit(args) => args.run(),
             Command::Backup(args) => args.run(),
             Command::Restore(args) => args.run(),
             Command::Bootstrap(args) => args.run(),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use awc::http::Method;
 use serde_json::{Value, json};
-use shef_common::ids::NodeName;
+use shef_common::{clock::WallMs, ids::NodeName};
 use shef_master::{
     membership::Standing,
     runner::{IntentWord, NodeView},
@@ -17,7 +17,11 @@ use crate::{
     progress::{Goal, Outlook, Progress, WaitArgs, follow},
     say,
     table::table,
+    visible::visible_cell,
 };
+
+/// How many hosts that speak without TLS are named.
+const PLAIN_SHOWN: usize = 10;
 
 /// Arguments of `shef node`.
 #[derive(Debug, clap::Args)]
@@ -32,6 +36,15 @@ pub(super) struct Args {
 enum Verb {
     /// Lists the hosts
     Ls {
+        /// Print what the API answers
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows a host
+    Show {
+        /// The host
+        #[arg(value_name = "HOST")]
+        host: NodeName,
         /// Print what the API answers
         #[arg(long)]
         json: bool,
@@ -77,6 +90,7 @@ impl Args {
 async fn carry_out(client: &Client, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Ls { json } => ls(client, json).await,
+        Verb::Show { host, json } => show(client, &host, json).await,
         Verb::Cordon(hosts) => {
             hosts.ask(client, "cordon", None, "keeps what it runs and takes nothing new").await
         }
@@ -148,6 +162,59 @@ impl Hosts {
     }
 }
 
+/// What the cluster says of a host, a line each.
+async fn show(client: &Client, host: &NodeName, json: bool) -> Result<(), Failure> {
+    let shown: Value = client.get(&format!("/v1/nodes/{host}")).await?;
+    if json {
+        say::line(shown);
+        return Ok(());
+    }
+    let node: NodeView = read(shown)?;
+    let [name, address, state, takes, replicas, engine, policy, labels, reason] = row(&node);
+    let encryption = if node.tls { "TLS" } else { "none: it speaks plainly" };
+    let lines = [
+        ("host", name),
+        ("address", address),
+        ("state", state),
+        ("reason", reason),
+        ("takes replicas", takes),
+        ("replicas", replicas),
+        ("engine", engine),
+        ("shef", node.host.shef_version.clone()),
+        ("policy", policy),
+        ("labels", labels),
+        ("encryption", encryption.to_owned()),
+        ("uid", node.uid.to_string()),
+        ("joined", node.joined.iso()),
+        ("last report", node.last_report.map(WallMs::iso).unwrap_or_default()),
+    ];
+    for (name, value) in lines.into_iter().filter(|(_, value)| !value.is_empty()) {
+        say::line(format_args!("{:<16}{}", format!("{name}:"), visible_cell(&value)));
+    }
+    Ok(())
+}
+
+/// What makes the cluster less safe than it may be, a sentence each.
+fn warnings(cluster: &Value) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if cluster["insecure"] == true {
+        warnings.push("insecure = true: everybody who reaches the API may do everything".to_owned());
+    }
+    let plain = cluster["plain_nodes"].as_array().map_or(&[][..], Vec::as_slice);
+    let names: Vec<&str> = plain.iter().filter_map(Value::as_str).take(PLAIN_SHOWN).collect();
+    if !names.is_empty() {
+        let more = plain.len() - names.len();
+        let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let names = names.join(", ");
+        let tls = cluster["tls"].as_str().unwrap_or_default();
+        warnings.push(format!(
+            "tls = {tls}: {names}{and_more} speak without TLS; whoever reaches their port may give them orders \
+             (`shef token join` makes a token for them)"
+        ));
+    }
+    warnings
+}
+
 async fn ls(client: &Client, json: bool) -> Result<(), Failure> {
     let nodes = client.pages("/v1/nodes", "nodes").await?;
     if json {
@@ -159,6 +226,9 @@ async fn ls(client: &Client, json: bool) -> Result<(), Failure> {
     let head =
         ["HOST", "ADDRESS", "STATE", "TAKES REPLICAS", "REPLICAS", "ENGINE", "POLICY", "LABELS", "REASON"];
     table(head, &rows).iter().for_each(say::line);
+    // Masters of earlier versions do not say.
+    let cluster: Value = client.get("/v1/cluster").await?;
+    warnings(&cluster).iter().for_each(|warning| say::note(format_args!("==> {warning}")));
     Ok(())
 }
 
@@ -249,6 +319,19 @@ fn stays(service: &Value, host: &NodeName) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_speaks_without_tls_is_named_and_so_is_an_open_api() {
+        let hosts: Vec<String> = (1..=12).map(|n| format!("h{n}")).collect();
+        let said = warnings(&json!({ "insecure": true, "tls": "optional", "plain_nodes": hosts }));
+        assert!(said[0].starts_with("insecure = true: "), "{said:?}");
+        assert!(
+            said[1].starts_with("tls = optional: h1, h2, ") && said[1].contains("h10 and 2 more"),
+            "{said:?}"
+        );
+        assert!(warnings(&json!({ "insecure": false, "tls": "required", "plain_nodes": [] })).is_empty());
+        assert!(warnings(&json!({})).is_empty(), "a master of an earlier version");
+    }
 
     #[test]
     fn what_stays_on_a_drained_host_is_told_with_its_service() {

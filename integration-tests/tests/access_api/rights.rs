@@ -24,7 +24,7 @@ fn expected(method: &str, path: &str) -> Option<&'static str> {
         return None;
     }
     Some(match (method, path) {
-        ("get", "/v1/backup") => "admin",
+        ("get", "/v1/backup" | "/v1/audit") => "admin",
         (_, path) if path.starts_with("/v1/tokens") => "admin",
         ("get", path) if path.ends_with("/exec") => "deployer",
         ("get", _) | ("post", "/v1/login-links") => "viewer",

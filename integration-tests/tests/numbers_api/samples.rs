@@ -4,6 +4,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use shef_common::{disk, exec, protocol, usage};
 use shef_master::{
+    audit::AuditLine,
     registries::RegistryRecord,
     runner::NodeRecord,
     service::{ServiceRecord, StoredHead, StoredPage},
@@ -52,6 +53,22 @@ fn of_kinds<T: schemars::JsonSchema + Serialize + DeserializeOwned>(
         serde_json::to_value(read).map_err(|error| error.to_string())
     };
     Sample { name, values, schema: schemars::schema_for!(T).into(), read }
+}
+
+/// A line of the audit log for each kind that has numbers.
+fn audit_lines() -> Vec<Value> {
+    let line = |more: Value| {
+        let mut line = json!({ "n": 3, "prev": "0", "time": 7 });
+        line.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        line
+    };
+    vec![
+        line(json!({ "event": "request", "by": { "kind": "socket", "uid": 5 }, "method": "PUT", "call": "/",
+            "status": 200 })),
+        line(json!({ "event": "repeated", "count": 4, "since": 6 })),
+        line(json!({ "event": "lost", "count": 4 })),
+        line(json!({ "event": "closed_off", "bytes": 9, "sha256": "0" })),
+    ]
 }
 
 /// A template in which everything is said.
@@ -300,5 +317,6 @@ pub fn all() -> Vec<Sample> {
         sample::<NodeRecord>("NodeRecord", node_record()),
         sample::<RegistryRecord>("RegistryRecord", json!({ "username": "u", "sealed": "x", "updated": 3 })),
         sample::<Counts>("Counts", counts()),
+        of_kinds::<AuditLine>("AuditLine", audit_lines()),
     ]
 }

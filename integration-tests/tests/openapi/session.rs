@@ -119,6 +119,7 @@ pub async fn exchanges() -> (BTreeMap<String, Exchange>, Value) {
     session.make("GET", "/v1/tokens", "/v1/tokens", None, 200).await;
     session.make("DELETE", "/v1/tokens/{name}", "/v1/tokens/ci", None, 200).await;
     for (method, path) in [
+        ("GET", "/v1/audit"),
         ("GET", "/v1/system/df"),
         ("POST", "/v1/system/prune"),
         ("GET", "/v1/stats"),

@@ -135,14 +135,14 @@ fn known_by(request: &ServiceRequest, insecure: bool) -> AuditCaller {
 }
 
 impl AuditCaller {
-    /// The caller as its token, or the cookie of its session, shows it.
-    pub fn of(caller: &Caller, by_cookie: bool) -> Option<Self> {
+    /// The caller as its token, or its session, shows it.
+    pub fn of(caller: &Caller, by_session: bool) -> Option<Self> {
         match caller {
-            Caller::Administrator if by_cookie => {
+            Caller::Administrator if by_session => {
                 Some(Self::Session { token: None, id: None, role: crate::access::Role::Admin })
             }
             Caller::Administrator => None,
-            Caller::Token { name, id, role, .. } if by_cookie => {
+            Caller::Token { name, id, role, .. } if by_session => {
                 Some(Self::Session { token: Some(name.clone()), id: Some(id.clone()), role: *role })
             }
             Caller::Token { name, id, role, .. } => {

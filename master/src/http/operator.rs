@@ -159,7 +159,8 @@ fn shown(api: &Api) -> serde_json::Value {
     let state = api.view.cluster();
     let (cluster, fence) = state.leads.unzip();
     let hosts = api.view.hosts(None, usize::MAX);
-    let plain: Vec<_> = hosts.iter().map(|host| &host.view).filter(|host| !host.tls).map(|host| &host.name).collect();
+    let plain: Vec<_> =
+        hosts.iter().map(|host| &host.view).filter(|host| !host.tls).map(|host| &host.name).collect();
     let brake = match state.brake {
         Some(brake) => {
             json!({ "on": true, "since": brake.since, "down": brake.down, "releases_at": brake.releases_at })

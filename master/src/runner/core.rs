@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddrV4, sync::Arc};
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
+    endpoint::Endpoint,
     fields,
     ids::{BootId, ClusterId, Fence, NodeUid, ReplicaId, Version},
     protocol::{LedgerDigest, ProbeKey, Registered, Registration, Report, ReportAck},
@@ -486,7 +487,8 @@ impl RunnerCore {
             held: self.condition.held,
             reason: why,
             host: self.record.host.clone(),
-            tls: Endpoint::parse(&self.record.host.agent_url).is_some_and(|endpoint| endpoint.member.is_some()),
+            tls: Endpoint::parse(&self.record.host.agent_url)
+                .is_some_and(|endpoint| endpoint.member.is_some()),
             joined: self.record.joined,
             last_report: self.last_report,
             wanted: u32::try_from(self.outbox.wanted()).unwrap_or(u32::MAX),
