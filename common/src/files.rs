@@ -23,7 +23,7 @@ const GROUP_ENTERS: u32 = 0o010;
 /// Everybody's.
 const OTHERS_ENTER: u32 = 0o001;
 /// How the names in a data directory begin. One with other names in it is not shef's alone.
-const OWN_NAMES: [&str; 13] = [
+const OWN_NAMES: [&str; 14] = [
     "shef",
     "agent",
     "master",

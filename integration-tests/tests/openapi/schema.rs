@@ -41,7 +41,12 @@ pub fn wrong(all: &Value, schema: &Value, value: &Value, at: &str) -> Option<Str
     }
     for word in ["oneOf", "anyOf"] {
         if let Some(ways) = rules.get(word).and_then(Value::as_array) {
-            let each: Vec<_> = ways.iter().map(|way| below(way, value, "")).collect();
+            // What stands beside the ways is no part of them.
+            let mut value = value.clone();
+            if let (Some(fields), Some(beside)) = (value.as_object_mut(), rules.get("properties")) {
+                fields.retain(|name, _| beside.get(name).is_none());
+            }
+            let each: Vec<_> = ways.iter().map(|way| below(way, &value, "")).collect();
             if each.iter().all(Option::is_some) {
                 return Some(format!("{at}: {value} fits none: {each:?}"));
             }

@@ -43,7 +43,11 @@ pub struct AuditLine {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum AuditEvent {
     /// A request was answered.
-    Request(AuditedRequest),
+    Request {
+        /// What was asked, and how it was answered.
+        #[serde(flatten)]
+        request: AuditedRequest,
+    },
     /// Further requests of one address changed nothing and have no line of their own.
     Repeated {
         /// Where they came from; absent: from addresses of which too many were seen.
@@ -210,7 +214,7 @@ mod tests {
     use super::*;
 
     fn request() -> AuditEvent {
-        AuditEvent::Request(AuditedRequest {
+        let request = AuditedRequest {
             by: AuditCaller::Unknown { id: None },
             from: "10.0.0.7".parse().ok(),
             method: "PUT".to_owned(),
@@ -218,7 +222,8 @@ mod tests {
             object: BTreeMap::from([("name".to_owned(), "a\n\"mac\":\"b\u{7}\"}".to_owned())]),
             status: Some(401),
             code: Some("unauthenticated".to_owned()),
-        })
+        };
+        AuditEvent::Request { request }
     }
 
     #[test]

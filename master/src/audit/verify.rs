@@ -227,7 +227,7 @@ mod tests {
             let text = log(lines, &mut Link::default());
             let mut bytes = text.clone().into_bytes();
             let place = at.index(bytes.len());
-            let line = text.as_bytes()[..place].iter().filter(|byte| **byte == b'\n').count();
+            let line = text[..place].matches('\n').count();
             if cuts { bytes.truncate(place) } else { bytes[place] ^= 1 << bit }
             let walked = walk_all(&bytes);
             prop_assert_eq!(walked.lines, line as u64);

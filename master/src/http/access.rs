@@ -71,7 +71,9 @@ fn authorise(request: &ServiceRequest, needs: Need) -> Result<(), ApiError> {
             }
             Ok(caller) => {
                 let by_session = session_of(request.headers()).is_some();
-                AuditCaller::of(&caller, by_session).map(|by| audit::note(request.request()).by(by));
+                if let Some(by) = AuditCaller::of(&caller, by_session) {
+                    audit::note(request.request()).by(by);
+                }
                 caller
             }
             Err(denied) => return Err(denied.into()),

@@ -179,7 +179,7 @@ impl Pending {
         if !is_audited || may_be_many && !is_near && !self.log.has_a_line(self.from) {
             return None;
         }
-        Some(AuditEvent::Request(AuditedRequest {
+        let request = AuditedRequest {
             by,
             from: self.from,
             method: self.method.clone(),
@@ -187,7 +187,8 @@ impl Pending {
             object: noted.object.clone(),
             status: status.map(|status| status.as_u16()),
             code: code.map(|code| code.as_str().to_owned()),
-        }))
+        };
+        Some(AuditEvent::Request { request })
     }
 
     /// A change waits for its line.
