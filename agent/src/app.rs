@@ -37,7 +37,7 @@ use crate::{
     },
     files::{Fetcher, Files},
     http,
-    identity::{self, Asked, IdentityError, over_tls, renew_in_time},
+    identity::{self, Asked, DenyList, IdentityError, over_tls, renew_in_time},
     images::{Cleaner, EngineDisk, Pulled, clean_up},
     reporter::{Identity, Reporter, Settings, SupervisorLinks},
     supervisor::{
@@ -276,7 +276,8 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
     let reporter = reporter.run(Reporter::new(
         identity,
         masters.clone(),
-        tls.clone(),
+        to_masters,
+        tls.clone().map(|tls| DenyList::open(tls, &config.data_dir)),
         settings,
         SupervisorLinks {
             describe: supervisor.clone().recipient(),

@@ -83,8 +83,8 @@ const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: "",
         env: &["REDIS_HOST"],
-        doc: "A Redis that exists already: the bootstrap starts none. Empty: it starts one that only this \
-              host can reach.",
+        doc: "A Redis that exists already: the bootstrap starts none. One of another machine needs a \
+              password (or\nSHEF_REDIS_ALLOW_OPEN=true). Empty: it starts one that only this host can reach.",
     },
     Key {
         name: "redis_port",
@@ -343,7 +343,10 @@ mod tests {
     /// A program whose variables are known and handed on, as the master's.
     static MASTER: Program = Program {
         name: "master",
-        keys: &[Key { name: "http_workers", kind: Kind::Text, default: "", env: &[], doc: "" }],
+        keys: &[
+            Key { name: "http_workers", kind: Kind::Text, default: "", env: &[], doc: "" },
+            Key { name: "redis.allow_open", kind: Kind::Text, default: "", env: &[], doc: "" },
+        ],
         derived_env: |_| Vec::new(),
     };
 
@@ -369,6 +372,8 @@ mod tests {
         let theirs =
             with(&[("HOST_IP", "10.0.0.1"), ("REDIS_HOST", "redis.lan"), ("REDIS_PORT", "7000")]).unwrap();
         assert_eq!(theirs.redis, Some(("redis.lan".into(), 7000)));
+        let open = [("HOST_IP", "10.0.0.1"), ("REDIS_HOST", "db"), ("SHEF_REDIS_ALLOW_OPEN", "true")];
+        assert_eq!(with(&open).unwrap().master_env["SHEF_REDIS_ALLOW_OPEN"], "true");
     }
 
     #[test]

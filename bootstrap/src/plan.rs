@@ -88,6 +88,14 @@ pub struct Plan {
     pub noticed: Vec<String>,
 }
 
+impl Plan {
+    /// Whether the part is made where there is none, as at the first start of a host.
+    #[must_use]
+    pub fn makes(&self, part: Part) -> bool {
+        self.steps.contains(&Step::Create(part))
+    }
+}
+
 /// The plan for `wanted`, which is in the order of the parts, over everything that is `seen`.
 #[must_use]
 pub fn plan(wanted: &[Wanted], seen: &[Seen]) -> Plan {
@@ -234,6 +242,21 @@ mod tests {
             let is_wanted = |part| wanted.iter().any(|want| want.part == part);
             for foreign in world.iter().filter(|seen| !seen.part.is_some_and(is_wanted)) {
                 prop_assert!(after.contains(foreign));
+            }
+        }
+    }
+
+    #[test]
+    fn a_master_is_made_at_the_first_start_and_not_where_one_runs_stopped_or_changes() {
+        let wanted = wanted(&config(&[]), &facts("a"));
+        let makes = |world: &[Seen]| plan(&wanted, world).makes(Part::Master);
+        assert!(makes(&[]));
+        for state in [State::Running, State::Stopped, State::Paused] {
+            for made_of in [wanted[1].made_of(), "other".to_owned()] {
+                assert!(
+                    !makes(&[seen("1", Some(Part::Master), "shef-master", &made_of, state)]),
+                    "{state:?}"
+                );
             }
         }
     }

@@ -54,6 +54,8 @@ struct Bootstrap {
     client: HostClient,
     said: RefCell<Vec<String>>,
     was_ready: bool,
+    /// Whether this run has made the master, and has not told yet how a further host joins: each time makes a token.
+    tells_how_to_join: bool,
     in_container: bool,
 }
 
@@ -81,6 +83,7 @@ impl Bootstrap {
             client,
             said: RefCell::default(),
             was_ready: false,
+            tells_how_to_join: false,
             in_container: own.is_some(),
         };
         let seen = this.engine.look().await?;
@@ -138,6 +141,7 @@ impl Bootstrap {
             }
         };
         let plan = plan(&self.wanted, &seen);
+        self.tells_how_to_join |= plan.makes(Part::Master);
         plan.refused.iter().for_each(|refusal| self.say_once(&refusal.to_string()));
         plan.noticed.iter().for_each(|line| self.say_once(line));
         let mut well = plan.refused.is_empty();
@@ -236,7 +240,10 @@ impl Bootstrap {
                     say(
                         "a token for the API, from other machines too: docker exec shef-master shef token create NAME --role admin",
                     );
-                    self.tell_how_to_join().await;
+                    if std::mem::take(&mut self.tells_how_to_join) {
+                        self.tell_how_to_join().await;
+                    }
+                    say("a token for a further host: docker exec shef-master shef token join");
                 }
                 Role::Agent { .. } => say(&format!("this host is ready; the cluster's API is at {api}")),
             }
@@ -259,7 +266,6 @@ impl Bootstrap {
              HOST_IP=ADDRESS -e SLAVE=true -e MASTER_HOST={masters} -e JOIN_TOKEN={token} -v \
              {SOCKET}:{SOCKET} {image} bootstrap"
         ));
-        say("another token for another host: docker exec shef-master shef token join");
     }
 
     /// Waits until the master counts on this host; says what its agent says where that does not come about.

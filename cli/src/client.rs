@@ -42,7 +42,8 @@ const MAX_PAGES: usize = 10_000;
 pub(crate) struct ApiArgs {
     /// The master's API, or `unix:///PATH` of its socket [default: `SHEF_API`, else that of `shef login`, else the
     /// socket of this machine's master, else `HOST_IP` with `PORT`, else 127.0.0.1:8044]. A token is taken from
-    /// `SHEF_TOKEN` or the file `SHEF_TOKEN_FILE`, the digest of the CA for https from `SHEF_CA`
+    /// `SHEF_TOKEN` or the file `SHEF_TOKEN_FILE` (and sent to no master that nothing of these names), the digest of the
+    /// CA for https from `SHEF_CA`
     #[arg(long, value_name = "URL", global = true, value_parser = api_address::parse)]
     api: Option<String>,
 }
@@ -50,23 +51,47 @@ pub(crate) struct ApiArgs {
 impl ApiArgs {
     /// The API's address, without a slash at its end.
     pub(crate) fn address(&self) -> Result<String, Failure> {
-        self.context().map(|context| context.api)
+        self.context().map(|(context, _)| context.api)
     }
 
     /// A client of it.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let Context { api, token, ca } = self.context()?;
+        let (Context { api, token, ca }, named_by) = self.context()?;
         let ca = std::env::var(transport::CA).ok().filter(|ca| !ca.is_empty()).or(ca);
-        let context = Context { api, token: transport::token()?.or(token), ca };
+        let from_env = transport::token()?;
+        check_named(&api, named_by, from_env.is_some())?;
+        let context = Context { api, token: from_env.or(token), ca };
         transport::check_ca(&context)?;
         Ok(Client::of(context))
     }
 
     /// A token is shown to the master alone that it was kept for.
-    fn context(&self) -> Result<Context, Failure> {
+    fn context(&self) -> Result<(Context, NamedBy), Failure> {
         let env = std::env::vars_os().filter_map(utf8).collect();
         let current = || Ok(Contexts::load()?.current()?.cloned());
         choose(self.api.clone(), &env, current, transport::own_socket)
+    }
+}
+
+/// Who has named the master that a command goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NamedBy {
+    /// The user: by the argument, `SHEF_API` or `shef login`.
+    User,
+    /// Nobody; the socket of this machine's master answers.
+    Socket,
+    /// Nobody: what listens at that port may be anybody's program.
+    Nobody,
+}
+
+/// A token of the environment is meant for one master, and goes to no address that was only guessed.
+fn check_named(api: &str, named_by: NamedBy, has_token: bool) -> Result<(), Failure> {
+    match named_by {
+        NamedBy::Nobody if has_token => Err(Failure::new(format!(
+            "SHEF_TOKEN (or SHEF_TOKEN_FILE) is set, and nothing names the master that it is for: any program may \
+             listen at {api}; if your master does, say --api {api} (or SHEF_API={api})"
+        ))),
+        NamedBy::User | NamedBy::Socket | NamedBy::Nobody => Ok(()),
     }
 }
 
@@ -77,22 +102,22 @@ fn choose(
     env: &BTreeMap<String, String>,
     current: impl FnOnce() -> Result<Option<Context>, Failure>,
     socket: impl FnOnce() -> Option<String>,
-) -> Result<Context, Failure> {
+) -> Result<(Context, NamedBy), Failure> {
     let invalid = |error: InvalidAddress| Failure::new(error.to_string());
-    let at = |api| Context { api, ..Context::default() };
+    let at = |api, named_by| (Context { api, ..Context::default() }, named_by);
     if let Some(api) = argument {
-        return Ok(at(api));
+        return Ok(at(api, NamedBy::User));
     }
     if let Some(api) = api_address::from_own_variable(env).map_err(invalid)? {
-        return Ok(at(api));
+        return Ok(at(api, NamedBy::User));
     }
     if let Some(current) = current()? {
-        return Ok(current);
+        return Ok((current, NamedBy::User));
     }
     if let Some(api) = socket() {
-        return Ok(at(api));
+        return Ok(at(api, NamedBy::Socket));
     }
-    Ok(at(api_address::from_host_ip(env).map_err(invalid)?))
+    Ok(at(api_address::from_host_ip(env).map_err(invalid)?, NamedBy::Nobody))
 }
 
 fn utf8((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(String, String)> {
@@ -359,8 +384,11 @@ mod tests {
                 || Ok(context.then_some(current)),
                 || socket.then(|| "socket".to_owned()),
             );
-            let Context { api, token, .. } = chosen.unwrap();
+            let (Context { api, token, .. }, named_by) = chosen.unwrap();
             assert_eq!(token.is_some(), api == "context", "a token goes to its own master alone");
+            let is_sent = check_named(&api, named_by, true).is_ok();
+            assert_eq!(is_sent, argument || variable || context || socket, "{api} was only guessed");
+            check_named(&api, named_by, false).unwrap();
             api
         };
         for env in [&[][..], &[("PORT", "3000")], &[("HOST_IP", "192.0.2.1")], &[("PORT", "no port")]] {

@@ -5,12 +5,15 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::{
         DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
-        chown,
+        fchown,
     },
     path::Path,
 };
 
-use rustix::fs::OFlags;
+use rustix::{
+    fs::{Dir, OFlags},
+    process::{getegid, geteuid},
+};
 
 /// The mode of files that only their owner reads: they hold passwords, or environments with passwords.
 pub const PRIVATE: u32 = 0o600;
@@ -22,6 +25,12 @@ const OTHERS: u32 = 0o077;
 const GROUP_ENTERS: u32 = 0o010;
 /// Everybody's.
 const OTHERS_ENTER: u32 = 0o001;
+/// The group may make, replace and remove entries of a directory.
+const GROUP_WRITES: u32 = 0o020;
+/// Everybody may.
+const OTHERS_WRITE: u32 = 0o002;
+/// But each only those of his own.
+const STICKY: u32 = 0o1000;
 /// How the names in a data directory begin. One with other names in it is not shef's alone.
 const OWN_NAMES: [&str; 14] = [
     "shef",
@@ -56,7 +65,7 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
             format!("must be a regular file, but is {is}"),
         ));
     }
-    take_from_others(path, &found);
+    take_from_others(path, &file, &found);
     Ok(file)
 }
 
@@ -77,10 +86,11 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// What the system says.
 pub fn make_data_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(path)?;
-    let found = fs::metadata(path)?;
-    if is_own(path)? {
+    let directory = File::open(path)?;
+    let found = directory.metadata()?;
+    if is_own(&directory)? {
         if found.permissions().mode() & OTHERS != GROUP_ENTERS {
-            take_from_others(path, &found);
+            take_from_others(path, &directory, &found);
         }
     } else if found.permissions().mode() & OTHERS != 0 {
         log::warn!(
@@ -91,16 +101,44 @@ pub fn make_data_dir(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Opens a directory in which no other user, root apart, can replace what this one makes. Who works beneath the
+/// descriptor follows nothing that takes the directory's place.
+///
+/// # Errors
+/// What the system says, or who else could.
+pub fn open_guarded(path: &Path) -> io::Result<File> {
+    let directory = File::open(path)?;
+    let found = directory.metadata()?;
+    let (owner, group, mode) = (found.uid(), found.gid(), found.permissions().mode());
+    let refuse = |why: String| {
+        let shown = path.display();
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("the directory {shown} {why}")))
+    };
+    if ![0, geteuid().as_raw()].contains(&owner) {
+        return refuse(format!("belongs to user {owner}: choose one of your own, or of root"));
+    }
+    // A group of one's own has no other members, where it is made so.
+    let own_group = [0, getegid().as_raw()].contains(&group);
+    let writers = if own_group { OTHERS_WRITE } else { OTHERS_WRITE | GROUP_WRITES };
+    if mode & writers != 0 && mode & STICKY == 0 {
+        return refuse(format!(
+            "has the mode {:04o}, so that others may write to it: `chmod go-w`",
+            mode & 0o7777
+        ));
+    }
+    Ok(directory)
+}
+
 /// Lets a group reach what it may open in a data directory of shef's own, and says whether it does. One that holds
 /// other files too stays as it is.
 ///
 /// # Errors
 /// What the system says.
-pub fn let_enter(directory: &Path, group: u32) -> io::Result<bool> {
-    let mode = fs::metadata(directory)?.permissions().mode();
+pub fn let_enter(directory: &File, group: u32) -> io::Result<bool> {
+    let mode = directory.metadata()?.permissions().mode();
     if mode & OTHERS == 0 && is_own(directory)? {
-        chown(directory, None, Some(group))?;
-        fs::set_permissions(directory, fs::Permissions::from_mode(mode | GROUP_ENTERS))?;
+        fchown(directory, None, Some(group))?;
+        directory.set_permissions(fs::Permissions::from_mode(mode | GROUP_ENTERS))?;
     }
     enters(directory, group)
 }
@@ -109,26 +147,29 @@ pub fn let_enter(directory: &Path, group: u32) -> io::Result<bool> {
 ///
 /// # Errors
 /// What the system says.
-pub fn enters(directory: &Path, group: u32) -> io::Result<bool> {
-    let found = fs::metadata(directory)?;
+pub fn enters(directory: &File, group: u32) -> io::Result<bool> {
+    let found = directory.metadata()?;
     let needed = if found.gid() == group { GROUP_ENTERS } else { OTHERS_ENTER };
     Ok(found.permissions().mode() & needed != 0)
 }
 
 /// Whether a data directory holds nothing but shef's own files.
-fn is_own(directory: &Path) -> io::Result<bool> {
-    let is_own = |name: &str| OWN_NAMES.iter().any(|own| name.starts_with(own));
-    Ok(fs::read_dir(directory)?
-        .all(|entry| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(is_own))))
+fn is_own(directory: &File) -> io::Result<bool> {
+    let is_own = |name: &[u8]| {
+        let of_every_directory = matches!(name, b"." | b"..");
+        of_every_directory || OWN_NAMES.iter().any(|own| name.starts_with(own.as_bytes()))
+    };
+    Ok(Dir::read_from(directory)?.all(|entry| entry.is_ok_and(|entry| is_own(entry.file_name().to_bytes()))))
 }
 
-fn take_from_others(path: &Path, found: &Metadata) {
+/// By the open file: another one that takes its path keeps its mode.
+fn take_from_others(path: &Path, file: &File, found: &Metadata) {
     let mode = found.permissions().mode() & 0o7777;
     if mode & OTHERS == 0 {
         return;
     }
     let (path_shown, was, now) = (path.display(), format!("{mode:04o}"), format!("{:04o}", mode & !OTHERS));
-    match fs::set_permissions(path, fs::Permissions::from_mode(mode & !OTHERS)) {
+    match file.set_permissions(fs::Permissions::from_mode(mode & !OTHERS)) {
         Ok(()) => log::warn!(path:% = path_shown, was, now; "others could read this; they no longer can"),
         Err(error) => {
             log::warn!(path:% = path_shown, mode = was, why:% = error; "others can read this; let it have \
@@ -230,15 +271,15 @@ mod tests {
         assert_eq!(mode(&path), 0o700);
         // Its group may reach the socket in it, and list nothing.
         let group = rustix::process::getegid().as_raw();
-        assert!(let_enter(&path, group).unwrap());
+        assert!(let_enter(&File::open(&path).unwrap(), group).unwrap());
         make_data_dir(&path).unwrap();
         assert_eq!(mode(&path), 0o710);
         set_mode(&path, 0o755);
-        assert!(let_enter(&path, group).unwrap());
+        assert!(let_enter(&File::open(&path).unwrap(), group).unwrap());
         assert_eq!(mode(&path), 0o755, "everybody enters already");
         fs::write(path.join("index.html"), "").unwrap();
         set_mode(&path, 0o700);
-        assert!(!let_enter(&path, group).unwrap());
+        assert!(!let_enter(&File::open(&path).unwrap(), group).unwrap());
         assert_eq!(mode(&path), 0o700, "it is not shef's alone");
         set_mode(&path, 0o755);
         make_data_dir(&path).unwrap();

@@ -13,16 +13,46 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RegistryHost(String);
 
-/// Where clouds tell a machine about itself, beside link-local addresses: Azure, Alibaba, Oracle, AWS.
-const METADATA_ADDRESSES: [IpAddr; 4] = [
+/// Where clouds tell a machine about itself, beside link-local addresses, by their own documents.
+const METADATA_ADDRESSES: [IpAddr; 7] = [
+    // Azure: WireServer, which hands out certificates and extensions' settings.
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    // Alibaba Cloud.
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    // Oracle Cloud, for older images.
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    // AWS: the instance's metadata, and the credentials of EKS Pod Identity.
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
+    // Google Cloud.
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    // Scaleway.
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),
 ];
-/// The same, by name.
-const METADATA_NAMES: [&str; 4] =
-    ["metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"];
+/// The same, by name: Google Cloud, which also resolves the short one; AWS; Tencent Cloud.
+const METADATA_NAMES: [&str; 6] = [
+    "metadata",
+    "metadata.google.internal",
+    "metadata.goog",
+    "instance-data",
+    "instance-data.ec2.internal",
+    "metadata.tencentyun.com",
+];
+/// The IPv6 addresses that stand for one of IPv4: prefix, its length, how many bits follow the IPv4 address, and
+/// what its bits are inverted by. [`Ipv6Addr::to_canonical`] knows the mapped ones alone.
+const EMBEDDED_IPV4: [(Ipv6Addr, u32, u32, u32); 7] = [
+    // RFC 4291, 2.5.5: compatible and mapped; RFC 2765: translated.
+    (Ipv6Addr::UNSPECIFIED, 96, 0, 0),
+    (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96, 0, 0),
+    (Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96, 0, 0),
+    // NAT64: RFC 6052, and RFC 8215 for an operator's own, as it is used with 96 bits.
+    (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96, 0, 0),
+    (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48, 0, 0),
+    // 6to4: RFC 3056.
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16, 80, 0),
+    // Teredo: RFC 4380. The client's address is written with every bit inverted.
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32, 0, u32::MAX),
+];
 
 /// Why a text is not a registry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,10 +96,8 @@ impl RegistryHost {
             Some((v6, _)) => v6,
             None => text.split(':').next().unwrap_or_default(),
         };
-        match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
-            Ok(address) if METADATA_ADDRESSES.contains(&address) || address.is_unspecified() => true,
-            Ok(IpAddr::V4(address)) => address.is_link_local(),
-            Ok(IpAddr::V6(address)) => address.is_unicast_link_local(),
+        match host.parse::<IpAddr>() {
+            Ok(address) => is_address_of_the_machine(address),
             Err(_) => METADATA_NAMES.contains(&host) || ends_in_a_number(host),
         }
     }
@@ -79,6 +107,27 @@ impl RegistryHost {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn is_address_of_the_machine(address: IpAddr) -> bool {
+    let is_link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || embedded_ipv4(v6).any(is_address_of_the_machine),
+    };
+    is_link_local || address.is_unspecified() || METADATA_ADDRESSES.contains(&address)
+}
+
+/// The IPv4 addresses that an IPv6 address may lead to.
+fn embedded_ipv4(address: Ipv6Addr) -> impl Iterator<Item = IpAddr> {
+    let bits = address.to_bits();
+    // The address of this very host is no IPv4 address: 0.0.0.1.
+    let carries = EMBEDDED_IPV4.into_iter().filter(move |(prefix, length, ..)| {
+        !address.is_loopback() && (bits ^ prefix.to_bits()) >> (128 - length) == 0
+    });
+    carries.map(move |(_, _, shift, inverted)| {
+        let [.., a, b, c, d] = (bits >> shift).to_be_bytes();
+        Ipv4Addr::from_bits(u32::from_be_bytes([a, b, c, d]) ^ inverted).into()
+    })
 }
 
 /// Whether some readers take `host` for an IPv4 address, as `2852039166` or `169.254.0xa9fe`: no name of the
@@ -238,6 +287,17 @@ mod tests {
             "[fe80::1]:80",
             "[::ffff:a9fe:a9fe]:80",
             "[fd00:ec2::254]",
+            "[fd00:ec2::23]",
+            "[fd20:ce::254]:80",
+            "[fd00:42::42]",
+            "[::a9fe:a9fe]",
+            "[::ffff:0:a9fe:a9fe]",
+            "[64:ff9b::a9fe:a9fe]:80",
+            "[64:ff9b::6464:64c8]",
+            "[64:ff9b:1:2::a9fe:a9fe]",
+            "[2002:a9fe:a9fe::1]",
+            "[2001:0:102:304::5601:5601]",
+            "[2002::]",
             "168.63.129.16",
             "100.100.100.200:80",
             "0.0.0.0:80",
@@ -251,6 +311,8 @@ mod tests {
             "169.254.43518",
             "169.254.169.0254",
             "Metadata.Google.Internal",
+            "metadata:80",
+            "metadata.tencentyun.com",
         ] {
             assert!(is_of_the_machine(text), "{text}");
         }
@@ -262,6 +324,10 @@ mod tests {
             "10.0.0.5:5000",
             "192.168.1.1",
             "[fd00::5]:5000",
+            "[64:ff9b::a00:5]:5000",
+            "[2002:a00:5::1]",
+            "[2001:db8::a9fe:a9fe]",
+            "[::7f00:1]",
             "registry.local:5000",
             "v2.example",
             "r.0xyz",

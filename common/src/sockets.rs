@@ -16,7 +16,7 @@ use rustix::{
 };
 
 /// How many connections wait in the system's queue until they are taken.
-const BACKLOG: i32 = 1_024;
+pub const BACKLOG: i32 = 1_024;
 
 /// A client that takes nothing of what it is sent for this long is cut off, in milliseconds.
 const UNREAD_LIMIT_MS: u32 = 60_000;

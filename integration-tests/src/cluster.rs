@@ -260,7 +260,7 @@ impl Cluster {
         let dir = self.dir.path().join(name);
         std::fs::create_dir_all(&dir).expect("a directory");
         let mut config = agent_config(&dir, name, self.master.address(), docker_host);
-        if self.master.speaks_tls() {
+        if self.master.ca().is_some() {
             let token = self.master.join_token().await.expect("a join token");
             (config.tls, config.join_token) = (TlsMode::Required, JoinToken::parse(&token));
         }

@@ -31,6 +31,7 @@ use shef_common::{
     files,
     ids::{ClusterId, Epoch, Fence, LeaderId, TokenName, random_hex16},
     sockets,
+    tls::CaDigest,
 };
 use tokio::{
     sync::{oneshot, watch},
@@ -43,8 +44,7 @@ use self::{
 };
 use crate::{
     access::{
-        AccessActor, JOIN_LIFE, JoinRole, Role, TokenAsked, TokenKind, TokenRefused, TokenRequest,
-        first_token,
+        AccessActor, JOIN_LIFE, JoinRole, TokenAsked, TokenKind, TokenRefused, TokenRequest, first_token,
     },
     audit::{AUDIT_LOG, Audit, Kept},
     cluster::Succession,
@@ -110,11 +110,8 @@ pub enum StartError {
          master a path of its own with `api_socket`"
     )]
     SocketInUse(PathBuf),
-    /// Nobody could call the API.
-    #[error("nobody could call the API: {0}")]
-    Socket(#[source] std::io::Error),
-    /// Nobody has a token.
-    #[error("the first token of the cluster cannot be made: {0}")]
+    /// No administrator could call the API.
+    #[error("a token of an administrator, without which none could call the API, cannot be made: {0}")]
     FirstToken(String),
     /// It has no certificate.
     #[error(transparent)]
@@ -137,6 +134,7 @@ pub struct MasterHandle {
     /// Ends the answers that go on.
     stopping: watch::Sender<bool>,
     audit: Option<Arc<Audit>>,
+    ca: Option<CaDigest>,
     /// Of the master's own certificate.
     renewal: Option<JoinHandle<()>>,
     /// No other master takes the socket meanwhile.
@@ -172,10 +170,10 @@ impl MasterHandle {
         created.map(|created| created.token).ok_or(TokenRefused::Stopping)
     }
 
-    /// Whether agents need a token to join.
+    /// The digest of the CA whose certificate agents need; `None`: they need none.
     #[must_use]
-    pub const fn speaks_tls(&self) -> bool {
-        self.renewal.is_some()
+    pub const fn ca(&self) -> Option<&CaDigest> {
+        self.ca.as_ref()
     }
 
     /// Waits until this master is to be [started again](Self::start_again): it does not lead any more, and
@@ -262,7 +260,8 @@ async fn start_on_as(
     store: Arc<dyn Store>,
     how: Succession,
 ) -> Result<MasterHandle, StartError> {
-    // A master that runs at the same address or socket goes on to lead.
+    // A master that runs at the same address or socket goes on to lead. Nobody is answered here before this one
+    // leads: connections wait in the system's queue.
     let listener = sockets::listener(config.listen)
         .map_err(|source| StartError::Listen { listen: config.listen, source })?;
     let socket = socket::own_socket(&config);
@@ -288,24 +287,13 @@ async fn start_on_as(
     let view = Arc::new(ClusterView::default());
     let audit = audit_log(&config, &vault, view.clone()).await?;
     let mut led = store.lead(&leader, how.above, &cluster_if_new).await?;
+    let socket = server::usable_socket(socket, &config);
+    let only_tokens = !config.insecure && socket.is_none();
     if !config.insecure {
-        first_token(&config.data_dir, &*store, &mut led).await.map_err(StartError::FirstToken)?;
+        let made = first_token(&config.data_dir, &*store, &mut led, socket.is_some()).await;
+        made.map_err(StartError::FirstToken)?;
     }
     let (mut recovered, saved_counts) = recover(&led.records)?;
-    let now = Now::read().wall;
-    let mut administrators =
-        recovered.tokens.iter().filter(|token| token.record.kind.api_role() == Some(Role::Admin)).peekable();
-    let has_administrator = administrators.peek().is_some();
-    if !config.insecure
-        && has_administrator
-        && config.api_socket.is_none()
-        && administrators.all(|token| token.record.is_expired(now))
-    {
-        log::error!(
-            "every token of an administrator has expired, and api_socket is none: no other one can be made; \
-             start this master with a socket"
-        );
-    }
     log::info!(
         cluster:% = led.cluster, epoch:% = led.fence.epoch, services = recovered.services.len(),
         nodes = recovered.nodes.len();
@@ -320,7 +308,6 @@ async fn start_on_as(
         vault: &vault,
     };
     let authority = authority_at_start(found, &*store, &mut led).await?;
-    let socket = server::usable_socket(socket, &config, has_administrator).map_err(StartError::Socket)?;
     let (socket, socket_lock) = socket.map(|OwnSocket { listener, lock }| (listener, lock)).unzip();
     let (again_sender, again) = watch::channel(None);
     let own = OwnNames {
@@ -332,6 +319,7 @@ async fn start_on_as(
         .clone()
         .zip(tls.clone())
         .map(|(authority, tls)| actix_rt::spawn(renew_own(authority, own, tls)));
+    let ca = authority.as_ref().map(|authority| authority.ca.digest().clone());
     let parts = Parts {
         config: config.clone(),
         tls: tls.clone(),
@@ -339,6 +327,7 @@ async fn start_on_as(
         led,
         recovered,
         takes_over: how.takes_over || restored,
+        only_tokens,
         stats: Arc::new(Stats::starting_at(saved_counts.map(|(_, counts)| counts).unwrap_or_default())),
         saved_counts,
         view,
@@ -358,6 +347,9 @@ async fn start_on_as(
         .map_err(|source| StartError::Listen { listen: config.listen, source })?;
     let handle = server.handle();
     actix_rt::spawn(server);
+    if socket_lock.is_some() {
+        socket::link(&config);
+    }
     Ok(MasterHandle {
         address,
         server: handle,
@@ -368,6 +360,7 @@ async fn start_on_as(
         again,
         stopping,
         audit,
+        ca,
         renewal,
         _socket_lock: socket_lock,
         config,

@@ -218,6 +218,7 @@ fn store(effective: &Effective) -> Result<StoreOptions, ConfigError> {
         password: own.or(from_file).map(|secret| secret.expose().to_owned()),
         database: database.map(u32::from),
         tls_ca_file: effective.non_empty("redis.tls_ca_file").map(PathBuf::from),
+        allow_open: effective.switch("redis.allow_open"),
         prefix: effective.text("redis.prefix").to_owned(),
         connect_timeout_ms: DurationMs(effective.integer("redis.connect_timeout_ms")),
         command_timeout_ms: DurationMs(effective.integer("redis.command_timeout_ms")),

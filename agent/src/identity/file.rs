@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use shef_common::{
     files,
     ids::{ClusterId, NodeName, NodeUid},
-    tls::{Credential, Joined},
+    tls::{CaDigest, Credential, Joined},
 };
 
 /// Its name in the data directory.
@@ -52,10 +52,11 @@ impl IdentityFile {
         data_dir.join(NAME)
     }
 
-    /// Whether there is one.
+    /// Whether the host in `data_dir` has a certificate of this CA, as far as it can be read. One of another CA is of a
+    /// cluster that has begun anew since.
     #[must_use]
-    pub fn exists(data_dir: &Path) -> bool {
-        Self::path(data_dir).exists()
+    pub fn is_of(ca: &CaDigest, data_dir: &Path) -> bool {
+        Self::read(data_dir).is_ok_and(|file| file.is_some_and(|file| file.credential().cas().contains(ca)))
     }
 
     /// `None`: the host has none yet.

@@ -1,6 +1,6 @@
 //! Carries out what the core decides: calls to masters, one timer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
@@ -13,8 +13,8 @@ use shef_common::{
     ids::{ClusterId, ReplicaId},
     problem::Problem,
     protocol::{Push, REGISTER_PATH, REPORT_PATH, Registered, Report, ReportAck},
-    tls::Tls,
 };
+use tokio_rustls::rustls::ClientConfig;
 
 use super::{
     core::Core,
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     engine::EngineFacts,
+    identity::DenyList,
     supervisor::{Acknowledged, ApplyPush, Describe, Joined, MasterAnswered, Shutdown},
 };
 
@@ -56,7 +57,8 @@ pub struct Reporter {
     identity: Identity,
     masters: Vec<String>,
     client: HostClient,
-    tls: Option<Tls>,
+    /// `None`: the cluster's members have no certificates.
+    denied: Option<DenyList>,
     supervisor: SupervisorLinks,
     timer: Option<(MonoMs, SpawnHandle)>,
     /// Whether the log already says that the master does not answer.
@@ -69,13 +71,14 @@ impl Reporter {
     pub fn new(
         identity: Identity,
         masters: Vec<String>,
-        tls: Option<Tls>,
+        to_masters: Option<Arc<ClientConfig>>,
+        denied: Option<DenyList>,
         settings: Settings,
         supervisor: SupervisorLinks,
     ) -> Self {
         let core = Core::new(settings);
-        let client = HostClient::new(tls.as_ref().map(Tls::to_masters));
-        Self { core, identity, masters, tls, client, supervisor, timer: None, silent: false }
+        let client = HostClient::new(to_masters);
+        Self { core, identity, masters, denied, client, supervisor, timer: None, silent: false }
     }
 
     fn feed(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -178,8 +181,8 @@ impl EffectHandler for Shell<'_> {
             if outcome.is_ok() && std::mem::take(&mut act.silent) {
                 log::info!("the master answers again");
             }
-            if let (Ok(ack), Some(tls)) = (&outcome, &act.tls) {
-                tls.deny(&ack.denied);
+            if let (Ok(ack), Some(list)) = (&outcome, &act.denied) {
+                list.replace(&ack.denied);
             }
             let outcome = outcome.map_err(|error| act.failure(&error));
             act.feed(Event::Reported { seq, outcome }, ctx);

@@ -149,7 +149,7 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
         .map_err(|error| Failure::because("the master does not start", &error))?;
     running.api = reachable(master.address(), host_ip);
     config.agent.0.masters = vec![format!("http://{}", running.api)];
-    if master.speaks_tls() && !IdentityFile::exists(&config.agent.0.data_dir) {
+    if master.ca().is_some_and(|ca| !IdentityFile::is_of(ca, &config.agent.0.data_dir)) {
         let token = master.join_token().await;
         let token = token.map_err(|error| Failure::because("the master makes no join token", &error))?;
         config.agent.0.join_token = JoinToken::parse(&token);

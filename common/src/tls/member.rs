@@ -184,7 +184,7 @@ impl Tls {
         })
     }
 
-    /// Uses this credential from now on. Open connections go on.
+    /// Uses this credential from now on. Open connections go on, until the certificate that they were made with ends.
     ///
     /// # Errors
     /// [`InvalidCredential`]: the present one stays.
@@ -193,12 +193,14 @@ impl Tls {
         Ok(())
     }
 
-    /// Takes no certificate of these hosts any more, on open connections neither.
-    pub fn deny(&self, denied: &[NodeUid]) {
+    /// Takes no certificate of these hosts any more, on open connections neither. Says whether that is news.
+    pub fn deny(&self, denied: &[NodeUid]) -> bool {
         let present = self.current.denied.load();
-        if denied.len() != present.len() || denied.iter().any(|uid| !present.contains(uid)) {
+        let is_news = denied.len() != present.len() || denied.iter().any(|uid| !present.contains(uid));
+        if is_news {
             self.current.denied.store(Arc::new(denied.iter().cloned().collect()));
         }
+        is_news
     }
 
     /// Whose credential it is.

@@ -15,6 +15,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{Peer, Tls, verify};
+use crate::clock::{Now, WallMs};
 
 /// How long a client may take until it is known who it is.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
@@ -36,6 +37,8 @@ pub struct Stream {
     io: Io,
     peer: Peer,
     key: Option<PeerKey>,
+    /// When the certificate of its other end ends to count; `None`: it has shown none.
+    until: Option<WallMs>,
 }
 
 #[derive(Debug)]
@@ -50,7 +53,7 @@ enum Io {
 /// # Errors
 /// The connection has ended, the client was too slow, or shows a certificate that is not taken.
 pub async fn accept(connection: TcpStream, tls: Option<&Tls>) -> io::Result<Stream> {
-    let plain = |connection| Stream { io: Io::Plain(connection), peer: Peer::Plain, key: None };
+    let plain = |connection| Stream { io: Io::Plain(connection), peer: Peer::Plain, key: None, until: None };
     let Some(tls) = tls else { return Ok(plain(connection)) };
     let hello = async {
         let mut first = [0];
@@ -65,7 +68,8 @@ pub async fn accept(connection: TcpStream, tls: Option<&Tls>) -> io::Result<Stre
             Some(None) => return Err(io::Error::other("its certificate names no member of a cluster")),
         };
         let key = shown.and_then(verify::key).map(PeerKey);
-        Ok(Stream { io: Io::Tls(Box::new(stream)), peer, key })
+        let until = shown.and_then(verify::validity).map(|(_, ends)| ends);
+        Ok(Stream { io: Io::Tls(Box::new(stream)), peer, key, until })
     };
     tokio::time::timeout(HANDSHAKE_LIMIT, hello).await?
 }
@@ -96,7 +100,16 @@ impl Stream {
     /// A connection by a socket of this machine.
     #[must_use]
     pub fn local(connection: UnixStream) -> Self {
-        Self { io: Io::Local(connection), peer: Peer::Local, key: None }
+        Self { io: Io::Local(connection), peer: Peer::Local, key: None, until: None }
+    }
+
+    /// Nothing goes over a connection any more whose other end's certificate has expired.
+    fn check(&self) -> io::Result<()> {
+        if self.until.is_some_and(|until| until <= Now::read().wall) {
+            let why = "the certificate of the other end has expired since the connection was made";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        Ok(())
     }
 
     /// The TCP connection under it; `None`: it is one of this machine.
@@ -122,6 +135,7 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.check()?;
         match &mut self.get_mut().io {
             Io::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Io::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
@@ -132,6 +146,7 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check()?;
         match &mut self.get_mut().io {
             Io::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Io::Tls(stream) => Pin::new(stream).poll_write(context, bytes),

@@ -5,6 +5,7 @@ use rcgen::{
     PKCS_ECDSA_P256_SHA256, PublicKeyData as _, date_time_ymd,
 };
 use rustls_pki_types::ServerName;
+use time::OffsetDateTime;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -53,9 +54,13 @@ impl Ca {
 
     /// A certificate with that name, which ends to count in that year.
     fn signs(&self, name: &str, until: i32) -> Credential {
+        self.signs_until(name, date_time_ymd(until, 1, 1))
+    }
+
+    fn signs_until(&self, name: &str, until: OffsetDateTime) -> Credential {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(until, 1, 1);
+        params.not_after = until;
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = key();
@@ -174,10 +179,45 @@ async fn a_new_certificate_counts_at_once_and_a_forgotten_host_does_not() {
     tls.replace(&ca.signs(&agent(UID).to_string(), 2090)).unwrap();
     assert!(tls.renew_at() < first);
     assert!(tls.takes(&agent(OTHER_UID)) && tls.takes(&master()));
-    tls.deny(&[NodeUid::parse(OTHER_UID).unwrap()]);
+    let denied = [NodeUid::parse(OTHER_UID).unwrap()];
+    assert!(tls.deny(&denied) && !tls.deny(&denied), "it is news once");
     assert!(!tls.takes(&agent(OTHER_UID)) && tls.takes(&agent(UID)));
     let elsewhere = Identity::Master(ClusterId::parse("00000000000000c2").unwrap());
     assert!(!tls.takes(&elsewhere));
+}
+
+#[tokio::test]
+async fn an_open_connection_ends_with_the_certificate_that_it_was_made_with() {
+    let ca = Ca::new();
+    let soon = ca.signs_until(&agent(UID).to_string(), OffsetDateTime::now_utc() + Duration::from_secs(3));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = ca.member(&master());
+    let ended = tokio::spawn(async move {
+        let (connection, _) = listener.accept().await.unwrap();
+        let mut stream = accept(connection, Some(&server)).await.unwrap();
+        let mut said = [0; 1];
+        loop {
+            let heard = stream.read_exact(&mut said).await;
+            let answered = stream.write_all(&said).await;
+            if let (Err(read), Err(written)) = (heard, answered) {
+                return [read.to_string(), written.to_string()];
+            }
+        }
+    });
+    let name = ServerName::try_from(master().to_string()).unwrap();
+    let connection = TcpStream::connect(address).await.unwrap();
+    let client = Tls::new(&soon).unwrap().to_members();
+    let mut stream = TlsConnector::from(client).connect(name, connection).await.unwrap();
+    let mut answered = 0;
+    while stream.write_all(b"?").await.is_ok() && stream.read_exact(&mut [0; 1]).await.is_ok() {
+        answered += 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(answered > 0, "it was served before");
+    for why in ended.await.unwrap() {
+        assert!(why.contains("has expired since"), "{why}");
+    }
 }
 
 #[tokio::test]

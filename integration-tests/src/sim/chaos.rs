@@ -226,7 +226,7 @@ impl World {
             node: target.called().clone(),
             uid: NodeUid::parse(&uid).ok().filter(|_| self.rng.bool()).unwrap_or(target.ledger.uid.clone()),
             boot: BootId::parse(&boot).ok().filter(|_| self.rng.bool()).unwrap_or(agent.boot.clone()),
-            address: target.address,
+            address: Ipv4Addr::new(10, 66, 0, 1),
             agent_url: "http://10.66.0.1:11044".to_owned(),
             labels: placement::labels(host),
             policy: None,

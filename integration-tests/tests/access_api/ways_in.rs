@@ -9,14 +9,62 @@ use tokio::io::AsyncWriteExt as _;
 use super::*;
 
 #[actix_rt::test]
-async fn a_master_that_nobody_could_enter_does_not_start() {
+async fn a_master_that_no_administrator_could_enter_makes_a_token_at_its_start() {
     let open = Cluster::start(tempfile::tempdir().unwrap()).await;
     let made = open.api.call("PUT", "/v1/services/web", json!({ "image": "app", "replicas": 0 })).await;
     assert_eq!(made.status, 201, "{made:?}");
     let dir = open.stop().await;
-    let closed = MasterConfig { api_socket: None, ..guarded(dir.path()) };
-    let error = shef_master::start(closed).await.err().map(|error| error.to_string());
-    assert!(error.is_some_and(|error| error.contains("none could be made")), "no socket, and no token");
+    let file = dir.path().join("admin-token");
+    let start = async |config: MasterConfig| {
+        let master = shef_master::start(config).await.unwrap();
+        (Api::new(master.address()), master, std::fs::read_to_string(&file).unwrap_or_default())
+    };
+    let (_, master, token) = start(guarded(dir.path())).await;
+    assert_eq!(token, "", "the socket makes as many as are wanted");
+    master.stop().await;
+    // Others could replace the socket, so there is none.
+    let shared = dir.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let unusable = MasterConfig { api_socket: Some(shared.join("shef.sock")), ..guarded(dir.path()) };
+    let (api, master, token) = start(unusable).await;
+    assert_eq!(with_token(&api, token.trim(), "GET", "/v1/tokens", Value::Null).await.status, 200);
+    // Nobody enters the next one by a token that expires now.
+    let soon = json!({ "role": "admin", "expires_in": "1s" });
+    let made = with_token(&api, token.trim(), "PUT", "/v1/tokens/short", soon).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let revoked = with_token(&api, token.trim(), "DELETE", "/v1/tokens/admin", Value::Null).await;
+    assert_eq!(revoked.status, 200, "{revoked:?}");
+    master.stop().await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let (api, master, again) = start(MasterConfig { api_socket: None, ..guarded(dir.path()) }).await;
+    assert_ne!(again, token);
+    assert_eq!(with_token(&api, again.trim(), "GET", "/v1/tokens", Value::Null).await.status, 200);
+    master.stop().await;
+}
+
+#[actix_rt::test]
+async fn every_page_and_answer_tells_browsers_what_it_may_be_used_for() {
+    let site = Guarded::start().await;
+    let client = awc::Client::builder().disable_redirects().finish();
+    for path in ["/docs", "/docs/start.js", "/login", "/login/start.js", "/healthz", "/v1/nodes", "/none"] {
+        for host in ["", "elsewhere.example"] {
+            let mut asked = client.get(format!("{}{path}", site.api.url));
+            if !host.is_empty() {
+                asked = asked.insert_header(("host", host));
+            }
+            let answer = asked.send().await.unwrap();
+            let header = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap());
+            assert_eq!(header("referrer-policy"), Some("no-referrer"), "{path} {host}");
+            assert_eq!(header("x-content-type-options"), Some("nosniff"), "{path} {host}");
+            let policy = header("content-security-policy").unwrap_or_default();
+            assert!(
+                policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+                "{path}"
+            );
+        }
+    }
+    site.stop().await;
 }
 
 #[actix_rt::test]

@@ -6,8 +6,10 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, Re
 use shef_common::{clock::Now, ids::NodeName};
 
 use super::{
+    administrators::AdminAccess,
     core::AccessCore,
     events::{Effect, Event, IdentityWrite, Joining, Readmitting, RecoveredAccess, TokenWrite},
+    first::ADMIN_TOKEN,
     kind::{TokenKind, TokenRole},
     messages::{
         Created, JoinRefused, JoinRequest, ReadmitRequest, RenewRefused, RenewRequest, RevokeIdentity,
@@ -25,6 +27,8 @@ use crate::{
 
 /// When what the store did not take is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often the log may warn that administrators cannot call any more.
+const CHECK: Duration = Duration::from_secs(6 * 3_600);
 
 /// Whom the tokens' actor talks to.
 pub struct AccessOutlets {
@@ -32,6 +36,8 @@ pub struct AccessOutlets {
     pub store: Recipient<Commit>,
     /// Where the HTTP handlers find the tokens and identities that count.
     pub view: Arc<ClusterView>,
+    /// Whether callers can be administrators by tokens alone: there is no socket.
+    pub only_tokens: bool,
     /// The CA whose digest is part of join tokens; `None`: hosts need no token.
     pub authority: Option<Arc<Authority>>,
 }
@@ -73,6 +79,7 @@ impl AccessActor {
                     self.tokens.answer(ticket, answer);
                 }
                 Effect::AnswerJoin(ticket, answer) => self.joins.answer(ticket, answer),
+                Effect::WarnOfAdministrators(access) => warn_of(access),
                 Effect::AnswerRenewal(ticket, answer) => self.renewals.answer(ticket, answer),
                 Effect::RetryLater => {
                     ctx.run_later(RETRY, |actor, ctx| actor.event(Event::Wake, ctx));
@@ -100,6 +107,21 @@ impl AccessActor {
     }
 }
 
+fn warn_of(access: AdminAccess) {
+    match access {
+        AdminAccess::Lasting => {}
+        AdminAccess::Until(expires) => log::warn!(
+            expires:% = expires.iso();
+            "the last token of an administrator expires soon, and this master has no socket: make another one, as \
+             by `shef token create NAME --role admin`"
+        ),
+        AdminAccess::Ended => log::error!(
+            "no token of an administrator counts any more, and this master has no socket: start it again, and it \
+             makes one, in the file {ADMIN_TOKEN} of its data directory"
+        ),
+    }
+}
+
 /// The records as they are stored, and a line in the log about each host.
 fn writes(token: Option<TokenWrite>, identities: Vec<IdentityWrite>) -> serde_json::Result<Vec<Write>> {
     let mut writes = Vec::new();
@@ -111,6 +133,9 @@ fn writes(token: Option<TokenWrite>, identities: Vec<IdentityWrite>) -> serde_js
         match &record {
             Some(record) if record.revoked.is_none() && has_token => {
                 log::info!(node:% = record.node, uid:%; "a host joins");
+            }
+            Some(record) if record.revoked.is_none() && expect.is_some() => {
+                log::debug!(node:% = record.node, uid:%; "a host asks for another certificate");
             }
             Some(record) if record.revoked.is_none() => {
                 log::warn!(
@@ -138,6 +163,13 @@ impl Actor for AccessActor {
             log::info!(tokens = tokens.len(), administrators:? = admins; "tokens of the API");
         }
         self.carry_out(initial, ctx);
+        if self.out.only_tokens {
+            let check = |actor: &mut Self, ctx: &mut Context<Self>| {
+                actor.event(Event::CheckAdministrators(Now::read().wall), ctx);
+            };
+            check(self, ctx);
+            ctx.run_interval(CHECK, check);
+        }
     }
 }
 

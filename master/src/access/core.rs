@@ -14,6 +14,7 @@ use shef_common::{
 };
 
 use super::{
+    administrators::AdminAccess,
     events::{Effect, Event, RecoveredAccess, RecoveredToken},
     identities::Identities,
     kind::TokenKind,
@@ -88,6 +89,14 @@ impl AccessCore {
             Event::Renew { ticket, uid, key } => vec![self.renew(ticket, &uid, &key)],
             Event::RevokeIdentity(uid, now) => self.revoke_identity(uid, now),
             Event::IdentitiesCommitted(number, outcome) => self.identities_committed(number, outcome),
+            Event::CheckAdministrators(now) => {
+                match AdminAccess::by(self.kept.values().map(|(_, record)| record), now) {
+                    AdminAccess::Lasting => Vec::new(),
+                    ending @ (AdminAccess::Until(_) | AdminAccess::Ended) => {
+                        vec![Effect::WarnOfAdministrators(ending)]
+                    }
+                }
+            }
             Event::Wake => self.commit_revocations().into_iter().collect(),
         }
     }

@@ -8,6 +8,7 @@ use shef_common::{
 };
 
 use super::{
+    administrators::AdminAccess,
     messages::{Created, JoinRefused, RenewRefused, TokenAsked, TokenRefused, TokenView},
     token::{Token, TokenRecord, TokenTable},
 };
@@ -118,6 +119,8 @@ pub enum Event {
     IdentitiesCommitted(BatchNumber, Result<(), CommitError>),
     /// The time for what has failed has come.
     Wake,
+    /// Callers can be administrators by tokens alone: the time to look whether they still can.
+    CheckAdministrators(WallMs),
 }
 
 /// What is to be done.
@@ -151,6 +154,8 @@ pub enum Effect {
     RetryLater,
     /// Answer a request.
     Answer(Ticket, Result<Option<Created>, TokenRefused>),
+    /// Warn that no token of an administrator counts for long.
+    WarnOfAdministrators(AdminAccess),
     /// Show this to readers, and use it from now on.
     Publish(Arc<[TokenView]>, Arc<TokenTable>),
 }

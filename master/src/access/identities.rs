@@ -8,7 +8,10 @@ use shef_common::{
 };
 
 use super::events::{BatchNumber, Effect, IdentityWrite, Joining, Readmitting, TokenWrite};
-use crate::identity::{IdentityRecord, IdentityTable};
+use crate::{
+    calls::Ticket,
+    identity::{IdentityRecord, IdentityTable},
+};
 
 /// How many identities are kept at most, the revoked ones included.
 pub const MAX_IDENTITIES: usize = 10_000;
@@ -24,6 +27,15 @@ pub(super) struct Batch {
     pub(super) whose: Whose,
 }
 
+/// What a host that is known has asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// To join, once more: the first answer was lost.
+    Join(Ticket),
+    /// Another certificate.
+    Renewal(Ticket),
+}
+
 /// Who waits for a commit.
 #[derive(Debug)]
 pub(super) enum Whose {
@@ -31,6 +43,9 @@ pub(super) enum Whose {
     Joins(TokenWrite, Vec<Joining>),
     /// Hosts that are known again.
     Readmissions(Vec<Readmitting>),
+    /// A host that is known, and asks for a certificate: its record is written as it is, which the store takes only
+    /// from the master that leads, and only if no other one has changed it.
+    Known(Asked, NodeName),
     /// No caller: hosts are revoked, or their records deleted.
     Nobody,
 }
@@ -80,7 +95,7 @@ impl Identities {
         self.busy.extend(batch.writes.iter().map(|write| write.uid.clone()));
         let token = match &batch.whose {
             Whose::Joins(token, _) => Some(token.clone()),
-            Whose::Readmissions(_) | Whose::Nobody => None,
+            Whose::Readmissions(_) | Whose::Known(..) | Whose::Nobody => None,
         };
         self.using.extend(token.iter().map(|token| token.name.clone()));
         let effect =

@@ -120,6 +120,12 @@ pub enum RenewRefused {
          (`shef token join`)"
     )]
     Unknown(NodeUid),
+    /// Its record is being written.
+    #[error("this host's record is being written; try again")]
+    Busy,
+    /// The store has not confirmed that it is still known.
+    #[error(transparent)]
+    Store(#[from] CommitError),
     /// The master is stopping and does not answer.
     #[error("the master is stopping")]
     Stopping,

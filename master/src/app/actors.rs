@@ -38,6 +38,8 @@ pub(super) struct Parts {
     pub saved_counts: Option<(Version, Counts)>,
     /// Whether this leadership follows one that is known to be gone.
     pub takes_over: bool,
+    /// Whether callers can be administrators by tokens alone.
+    pub only_tokens: bool,
     /// The view of the cluster that the API reads.
     pub view: Arc<ClusterView>,
     /// The counters behind `/stats`.
@@ -99,6 +101,7 @@ impl Actors {
         let out = AccessOutlets {
             store: store.clone().recipient(),
             view: view.clone(),
+            only_tokens: parts.only_tokens,
             authority: parts.authority.clone(),
         };
         let access = AccessActor::new(recovered.take_access(), out).start();

@@ -117,30 +117,15 @@ fn api(
 }
 
 /// The socket, if there is one. Without it, holders of a token still reach the API.
-///
-/// # Errors
-/// Nobody could enter.
 pub(super) fn usable_socket(
     socket: io::Result<Option<OwnSocket>>,
     config: &MasterConfig,
-    has_administrator: bool,
-) -> io::Result<Option<OwnSocket>> {
-    let is_needed = !config.insecure && !has_administrator;
-    let path = config.api_socket.as_deref().unwrap_or(Path::new("")).display();
-    match socket {
-        Ok(None) if is_needed => Err(io::Error::other(
-            "insecure is false, there is no token of an administrator, and api_socket is none: none could \
-             be made",
-        )),
-        Ok(socket) => Ok(socket),
-        Err(error) if is_needed => Err(io::Error::other(format!(
-            "the socket {path} cannot be used ({error}), and there is no token of an administrator"
-        ))),
-        Err(error) => {
-            log::error!(path:%, error:%; "the API has no socket on this machine");
-            Ok(None)
-        }
-    }
+) -> Option<OwnSocket> {
+    socket.unwrap_or_else(|error| {
+        let path = config.api_socket.as_deref().unwrap_or(Path::new("")).display();
+        log::error!(path:%, error:%; "the API has no socket on this machine: only tokens let callers in");
+        None
+    })
 }
 
 /// Serves once it is polled: the address, and the server.
@@ -193,9 +178,10 @@ pub(super) fn serve(
             })
             .wrap_fn(move |request, service| match http::admit(&request, &known_names) {
                 Ok(()) => Either::Left(service.call(request)),
-                Err(error) => Either::Right(ready(Err(error.into()))),
+                Err(error) => Either::Right(ready(Ok(request.error_response(error)))),
             })
             .wrap(from_fn(http::audit))
+            .wrap(http::headers())
             .app_data(api.clone())
             .app_data(streams)
             .app_data(calls)

@@ -424,6 +424,7 @@ fn moved(call: u64) -> Event {
     let Event::Register { mut registration, .. } = register(ours(), None) else { unreachable!() };
     registration.boot = BootId::parse("00000000000000b2").unwrap();
     registration.host.agent_url = "http://10.6.6.6:11044".to_owned();
+    registration.host.address = "10.6.6.6".parse().unwrap();
     Event::Register { call, registration }
 }
 fn asked(effects: &[Effect]) -> Option<u64> {
@@ -472,6 +473,19 @@ fn a_registration_from_another_address_waits_for_the_first_to_be_gone() {
     let number = asked(&core.handle(moved(7), NOW)).expect("the first one is asked again");
     let silent = answer(ProbeOutcome::Unreachable { why: "nothing".into() });
     assert!(is_let_in(&core.handle(Event::FirstLifeAnswered { number, answer: silent }, NOW)));
+}
+
+#[test]
+fn the_address_at_which_ports_are_tried_is_the_one_that_proves_itself() {
+    let mut core = leading();
+    let Event::Register { mut registration, call } = register(ours(), None) else { unreachable!() };
+    registration.host.address = "10.6.6.6".parse().unwrap();
+    let effects = core.handle(Event::Register { registration, call }, NOW);
+    assert!(
+        matches!(&effects[..], [Effect::AnswerRegistration(7, Err(RegisterRefused::Conflict(why)))]
+            if why.contains("10.6.6.6") && why.contains("127.0.0.1:1") && why.contains("HOST_IP")),
+        "{effects:?}"
+    );
 }
 
 #[test]

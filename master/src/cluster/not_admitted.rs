@@ -1,6 +1,6 @@
 //! Why a host is no member, and what to do about it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use shef_common::{
     bounds::REACH,
@@ -31,6 +31,19 @@ pub enum NotAdmitted {
         epoch: Epoch,
         /// The most that is taken.
         most: u64,
+    },
+    /// It has two addresses.
+    #[error(
+        "host {node} says that its address is {address} and that its agent listens at {listens}: both have to be the \
+         one by which other hosts reach it (HOST_IP)"
+    )]
+    OtherAddress {
+        /// The host.
+        node: NodeName,
+        /// Where its services are reached.
+        address: Ipv4Addr,
+        /// Where its agent is.
+        listens: SocketAddr,
     },
     /// A replica's name and its service are at odds.
     #[error(

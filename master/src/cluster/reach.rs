@@ -16,9 +16,14 @@ use super::not_admitted::NotAdmitted;
 pub(super) fn refusal(registration: &Registration, ours: Option<&Fence>) -> Option<NotAdmitted> {
     let node = &registration.node;
     let agent_url = &registration.host.agent_url;
-    if agent_address(agent_url).is_none() {
+    let Some(listens) = agent_address(agent_url) else {
         let shown = agent_url.chars().take(200).collect();
         return Some(NotAdmitted::AgentUrl { node: node.clone(), shown });
+    };
+    // The one is called and has to prove itself, the other is tried at the ports that its host names.
+    let address = registration.host.address;
+    if listens.ip().to_canonical() != address {
+        return Some(NotAdmitted::OtherAddress { node: node.clone(), address, listens });
     }
     if let Some(accepted) = &registration.accepted {
         let epoch = accepted.fence.epoch;

@@ -252,6 +252,14 @@ pub(super) const KEYS: &[Key] = &[
         doc: "A file that holds the password, such as /run/secrets/redis; instead of redis.password.",
     },
     Key {
+        name: "redis.allow_open",
+        kind: Kind::Switch,
+        default: "false",
+        env: &[],
+        doc: "Whether a Redis of another machine may be used without a password. Whoever reaches such a one may \
+              change what runs on\nevery host: for a network that nobody else is in.",
+    },
+    Key {
         name: "redis.database",
         kind: Kind::Text,
         default: "",

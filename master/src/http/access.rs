@@ -43,7 +43,8 @@ pub fn guarded(route: Route, needs: Need) -> Route {
                 let to_login = HttpResponse::SeeOther().insert_header((header::LOCATION, "/login")).finish();
                 Ok(request.into_response(to_login))
             }
-            Err(error) => Err(error.into()),
+            // As an answer, not an error: it gets the headers of every answer.
+            Err(error) => Ok(request.error_response(error)),
         }
     }))
 }

@@ -64,7 +64,8 @@ pub async fn renew(request: HttpRequest, payload: web::Payload, api: web::Data<A
     let node = asked.map_err(|error| unanswered(&error))?.map_err(|why| {
         let code = match &why {
             RenewRefused::Unknown(_) => Code::Forbidden,
-            RenewRefused::Stopping => Code::Overloaded,
+            RenewRefused::Busy | RenewRefused::Stopping => Code::Overloaded,
+            RenewRefused::Store(_) => Code::StoreUnavailable,
         };
         Problem::new(code, why.to_string())
     })?;

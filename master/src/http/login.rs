@@ -141,7 +141,6 @@ fn note_session(request: &HttpRequest, api: &Api, session: &str) {
 async fn page() -> HttpResponse {
     let mut answer = HttpResponse::Ok();
     answer.insert_header((header::CONTENT_SECURITY_POLICY, POLICY));
-    answer.insert_header((header::REFERRER_POLICY, "no-referrer"));
     answer.content_type("text/html; charset=utf-8").body(include_str!("login/page.html"))
 }
 

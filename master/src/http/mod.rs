@@ -48,6 +48,7 @@ use actix_web::{
     HttpRequest, HttpResponse, ResponseError, Route,
     dev::ServiceRequest,
     http::header::{self, HeaderValue},
+    middleware::DefaultHeaders,
     web,
 };
 use shef_common::{
@@ -266,6 +267,15 @@ pub fn admit(request: &ServiceRequest, names: &KnownNames) -> Result<(), ApiErro
     }
     let caller = Caller::of(request.method(), request.headers());
     names.admit(caller).map_err(|refusal| Problem::from(&refusal).into())
+}
+
+/// What every answer tells browsers, unless it says otherwise: pages load what they name, no site frames them, no
+/// address of theirs goes to another site, and nothing is taken for what it does not say that it is.
+pub fn headers() -> DefaultHeaders {
+    DefaultHeaders::new()
+        .add((header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+        .add((header::REFERRER_POLICY, "no-referrer"))
+        .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
 }
 
 /// Every address of the API.

@@ -163,7 +163,7 @@ async fn commit(
     led: &mut LeadOutcome,
 ) -> Result<(), AuthorityError> {
     let value = serde_json::to_vec(record).map_err(|error| CaError::Making(error.to_string()))?;
-    Ok(add_at_start(store, led, Key::Authority, value).await?)
+    Ok(add_at_start(store, led, Key::Authority, None, value).await?)
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use super::{Key, LeadOutcome, Record, Store, StoreError, Write, WriteOutcome};
 /// How often, and how far apart, a store that does not confirm is tried.
 const TRIES: (u32, Duration) = (10, Duration::from_millis(500));
 
-/// Adds a record that is not there to the store, and to what `led` brought.
+/// Adds a record to the store, and to what `led` brought: one that is not there, or in the place of the version
+/// `expect`.
 ///
 /// # Errors
 /// The store does not take it, or another master has added it.
@@ -17,9 +18,10 @@ pub async fn add_at_start(
     store: &dyn Store,
     led: &mut LeadOutcome,
     key: Key,
+    expect: Option<Version>,
     value: Vec<u8>,
 ) -> Result<(), StoreError> {
-    let writes = [Write { key, expect: None, value: Some(value.into()) }];
+    let writes = [Write { key, expect, value: Some(value.into()) }];
     let mut tries_left = TRIES.0;
     let outcomes = loop {
         // Sending it a second time is harmless.
@@ -40,7 +42,9 @@ pub async fn add_at_start(
     }
     let [Write { key, value, .. }] = writes;
     if let Some(value) = value {
-        led.records.push(Record { key, version: Version(1), value });
+        let version = Version(expect.map_or(0, |Version(before)| before) + 1);
+        led.records.retain(|record| record.key != key);
+        led.records.push(Record { key, version, value });
         led.records.sort_by(|one, other| one.key.cmp(&other.key));
     }
     Ok(())

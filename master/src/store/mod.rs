@@ -268,6 +268,17 @@ pub enum OpenError {
         /// What happened.
         why: String,
     },
+    /// Everybody who reaches it may change it.
+    #[error(
+        "{store} is on another machine and used without a password: whoever reaches it may change what runs on \
+         every host; let it ask for one (requirepass, or a user of its own) and give that to shef \
+         (redis.password_file, or SHEF_REDIS_PASSWORD); to use it as it is: redis.allow_open = true, or \
+         SHEF_REDIS_ALLOW_OPEN=true"
+    )]
+    Open {
+        /// Which store.
+        store: String,
+    },
     /// It answers, and does not let us in.
     #[error("{store} refuses us: {why}; check user, password, database and access rules")]
     Refused {

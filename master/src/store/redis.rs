@@ -100,6 +100,7 @@ struct Held {
 impl RedisStore {
     /// Connects once, so that wrong options fail at once.
     pub async fn open(options: &RedisOptions) -> Result<Self, OpenError> {
+        options.refuse_if_open().await?;
         let store = Self::unconnected(options)?;
         let held = store.connect().await.map_err(|error| refused(&store.name, &error))?;
         *store.held.lock().await = Some(held);

@@ -39,8 +39,12 @@ async fn later_releases_of_redis_and_valkey_conform() {
 }
 
 async fn redis_conforms_on(server: &RedisServer) {
-    let store = RedisStore::open(&server.options()).await.unwrap();
-    let next = RedisStore::open(&server.options()).await.unwrap();
+    redis_conforms_as(server, &server.options()).await;
+}
+
+async fn redis_conforms_as(server: &RedisServer, options: &RedisOptions) {
+    let store = RedisStore::open(options).await.unwrap();
+    let next = RedisStore::open(options).await.unwrap();
     conforms(&store, &next, async || server.cut_connections(), async || server.run(&["FLUSHALL"])).await;
 }
 
@@ -113,31 +117,84 @@ async fn nobody_there_is_told() {
     assert!(error.to_string().contains("refused"), "{error}");
 }
 
+/// The lines of docs/operations.md that make a user of its own, as typed on `server`; its options.
+fn documented_user(server: &RedisServer) -> RedisOptions {
+    let lines = include_str!("../../../docs/operations.md").lines();
+    let lines: Vec<&str> = lines.filter(|line| line.starts_with("ACL SETUSER shef ")).collect();
+    let [rights, waits] = lines[..] else {
+        panic!("a line for every version, and one for WAITAOF: {lines:?}")
+    };
+    let password = "its own";
+    let typed = |line: &str| {
+        let words = line.split(' ').map(|word| word.replace("PASSWORD", password)).collect::<Vec<_>>();
+        server.run::<Value>(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+    typed(rights);
+    if server.run::<Vec<Value>>(&["COMMAND", "INFO", "WAITAOF"]) != [Value::Nil] {
+        typed(waits);
+    }
+    RedisOptions { username: Some("shef".into()), password: Some(password.into()), ..server.options() }
+}
+
 #[tokio::test]
-async fn a_user_of_its_own_needs_no_more_than_the_store_and_scripts() {
-    let server = RedisServer::start(&[]);
-    let rights = [
-        "ACL",
-        "SETUSER",
-        "shef",
-        "on",
-        ">secret",
-        "~shef:*",
-        "-@all",
-        "+@hash",
-        "+exists",
-        "+@scripting",
-        "+@connection",
-    ];
-    server.run::<Value>(&rights);
-    let options =
-        RedisOptions { username: Some("shef".into()), password: Some("secret".into()), ..server.options() };
-    let store = RedisStore::open(&options).await.unwrap();
-    let fence = lead(&store, 1).await.fence;
-    assert_eq!(
-        store.commit(&cluster(1), &fence, &[set(&service("web"), None, "{}")]).await.unwrap(),
-        [WriteOutcome::Done]
-    );
+async fn the_documented_user_needs_no_more_than_its_rights() {
+    for server in std::iter::once(RedisServer::start(&[]))
+        .chain(releases().map(|release| RedisServer::start_release(release, &[])))
+    {
+        let options = documented_user(&server);
+        redis_conforms_as(&server, &options).await;
+        let following = RedisStore::open(&options).await.unwrap();
+        following.follow(None).await.unwrap();
+        assert_eq!(inspect(&options).await.unwrap().appendonly, Some(true));
+        let denied: Vec<Vec<Value>> = server.run(&["ACL", "LOG"]);
+        let mut denied = denied.iter().map(|entry| format!("{entry:?}"));
+        // A client library that tells its name is no need.
+        let needed = denied.find(|entry| !entry.contains("client|setinfo"));
+        assert_eq!(needed, None, "a right is missing");
+        for beyond in
+            [&["FLUSHALL"][..], &["CONFIG", "SET", "dir", "/"], &["GET", "other"], &["SCRIPT", "FLUSH"]]
+        {
+            let client = deadpool_redis::redis::Client::open(format!(
+                "redis://shef:its%20own@127.0.0.1:{}/3",
+                server.port
+            ));
+            let mut command = deadpool_redis::redis::cmd(beyond[0]);
+            beyond[1..].iter().for_each(|word| _ = command.arg(*word));
+            let answer = command.query::<Value>(&mut client.unwrap().get_connection().unwrap());
+            assert_eq!(answer.unwrap_err().code(), Some("NOPERM"), "{beyond:?}");
+        }
+    }
+}
+
+/// This machine's address in its network; `None`: it has none.
+fn own_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let own = socket.local_addr().ok()?.ip();
+    (!own.is_loopback() && !own.is_unspecified()).then_some(own)
+}
+
+#[tokio::test]
+async fn an_open_redis_of_a_network_is_refused_unless_it_is_meant() {
+    let Some(own) = own_address() else {
+        eprintln!("skipped: this machine has no address but loopback");
+        return;
+    };
+    let open = ["--bind", "0.0.0.0", "--requirepass", "", "--protected-mode", "no"];
+    let server = RedisServer::start(&open);
+    let mut options = RedisOptions::new(format!("redis://{own}:{}/3", server.port));
+    options.connect_timeout_ms = DurationMs(3_000);
+    for refused in [
+        RedisStore::open(&options).await.err(),
+        inspect(&options).await.err(),
+        stored_format(&StoreOptions::Redis(options.clone())).await.err(),
+    ] {
+        assert!(matches!(refused, Some(OpenError::Open { .. })), "{refused:?}");
+    }
+    let near = RedisOptions { url: format!("redis://localhost:{}/3", server.port), ..options.clone() };
+    lead(&RedisStore::open(&near).await.unwrap(), 1).await;
+    let meant = RedisOptions { allow_open: true, ..options };
+    lead(&RedisStore::open(&meant).await.unwrap(), 2).await;
 }
 
 #[tokio::test]

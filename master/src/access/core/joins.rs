@@ -11,7 +11,7 @@ use shef_common::{
 use super::{
     super::{
         events::{BatchNumber, Effect, IdentityWrite, Joining, Readmitting, TokenWrite},
-        identities::{Batch, Identities, MAX_IDENTITIES, MOST_AT_ONCE, MOST_WAITING, Whose},
+        identities::{Asked, Batch, Identities, MAX_IDENTITIES, MOST_AT_ONCE, MOST_WAITING, Whose},
         kind::TokenKind,
         messages::{JoinRefused, RenewRefused},
     },
@@ -60,7 +60,7 @@ impl AccessCore {
     pub(super) fn join(&mut self, joining: Joining) -> Vec<Effect> {
         match self.verdict(&joining) {
             Err(refused) => vec![Effect::AnswerJoin(joining.ticket, Err(refused))],
-            Ok(Some(node)) => vec![Effect::AnswerJoin(joining.ticket, Ok(node))],
+            Ok(Some(_)) => vec![self.confirm(&joining.uid, Asked::Join(joining.ticket))],
             Ok(None) => {
                 let Some(name) = self.token_of(&joining) else {
                     return vec![Effect::AnswerJoin(joining.ticket, Err(JoinRefused::Token))];
@@ -125,7 +125,7 @@ impl AccessCore {
             let ticket = joining.ticket;
             match self.verdict(&joining) {
                 Err(refused) => effects.push(Effect::AnswerJoin(ticket, Err(refused))),
-                Ok(Some(node)) => effects.push(Effect::AnswerJoin(ticket, Ok(node))),
+                Ok(Some(_)) => effects.push(self.confirm(&joining.uid, Asked::Join(ticket))),
                 Ok(None) => {
                     let is_coming =
                         batch.iter().any(|other| other.uid == joining.uid || other.node == joining.node);
@@ -167,10 +167,28 @@ impl AccessCore {
         effects
     }
 
-    pub(super) fn renew(&self, ticket: Ticket, uid: &NodeUid, key: &str) -> Effect {
-        let record = self.identities.counting(uid).filter(|record| record.key == key);
-        let node = record.map(|record| record.node.clone());
-        Effect::AnswerRenewal(ticket, node.ok_or_else(|| RenewRefused::Unknown(uid.clone())))
+    pub(super) fn renew(&mut self, ticket: Ticket, uid: &NodeUid, key: &str) -> Effect {
+        match self.identities.counting(uid).filter(|record| record.key == key) {
+            Some(_) => self.confirm(uid, Asked::Renewal(ticket)),
+            None => Effect::AnswerRenewal(ticket, Err(RenewRefused::Unknown(uid.clone()))),
+        }
+    }
+
+    /// Has the store confirm a host that is known here: another master may lead by now, and have forgotten it.
+    fn confirm(&mut self, uid: &NodeUid, asked: Asked) -> Effect {
+        let is_busy = self.identities.busy.contains(uid);
+        match self.identities.kept.get(uid).filter(|_| !is_busy) {
+            Some((version, record)) => {
+                let node = record.node.clone();
+                let (uid, expect, record) = (uid.clone(), Some(*version), Some(record.clone()));
+                let writes = vec![IdentityWrite { uid, expect, record }];
+                self.identities.commit(Batch { writes, whose: Whose::Known(asked, node) })
+            }
+            None => match asked {
+                Asked::Join(ticket) => Effect::AnswerJoin(ticket, Err(JoinRefused::Busy)),
+                Asked::Renewal(ticket) => Effect::AnswerRenewal(ticket, Err(RenewRefused::Busy)),
+            },
+        }
     }
 
     /// Certificates of this host no longer count. The revocation is made durable as soon as the store takes
@@ -218,6 +236,7 @@ impl AccessCore {
         for write in &writes {
             self.identities.busy.remove(&write.uid);
         }
+        let first = writes.first().map(|write| write.uid.clone());
         let mut effects = Vec::new();
         if outcome.is_ok() {
             for IdentityWrite { uid, expect, record } in writes {
@@ -265,6 +284,19 @@ impl AccessCore {
                 }
                 effects.extend(self.readmitted());
             }
+            Whose::Known(asked, node) => effects.extend(first.map(|uid| match asked {
+                Asked::Join(ticket) => answer(&self.identities, ticket, uid, node),
+                Asked::Renewal(ticket) => {
+                    let answer = match outcome.clone() {
+                        Ok(()) if self.identities.revoking.contains_key(&uid) => {
+                            Err(RenewRefused::Unknown(uid))
+                        }
+                        Ok(()) => Ok(node),
+                        Err(error) => Err(error.into()),
+                    };
+                    Effect::AnswerRenewal(ticket, answer)
+                }
+            })),
             Whose::Nobody => {}
         }
         if outcome.is_ok() || is_awaited {

@@ -109,7 +109,7 @@ impl Site {
                 Effect::AnswerRenewal(_, answer) => self.renewals.push(answer),
                 Effect::PublishIdentities(table) => self.table = table,
                 Effect::RetryLater => self.retries += 1,
-                Effect::Answer(..) | Effect::Publish(..) => {}
+                Effect::Answer(..) | Effect::Publish(..) | Effect::WarnOfAdministrators(_) => {}
             }
         }
     }
@@ -209,6 +209,9 @@ impl Site {
 
     pub(super) fn renew(&mut self, host: u8, key: u8) -> bool {
         self.event(Event::Renew { ticket: 0, uid: uid(host), key: format!("{key:064x}") });
+        if self.renewals.is_empty() {
+            self.finish(self.pending.len() - 1, Outcome::Done);
+        }
         self.renewals.pop().unwrap().is_ok()
     }
 
@@ -351,6 +354,7 @@ fn of_two_hosts_with_one_use_the_first_wins_and_may_repeat_itself() {
     assert!(site.tokens.is_empty(), "it is used up");
     site.answers.clear();
     site.join(0, 1, 1);
+    site.finish_all();
     assert_eq!(site.answers, [Ok("h1".parse().unwrap())], "the answer got lost");
     assert!(site.renew(1, 1) && !site.renew(1, 2) && !site.renew(2, 2));
 }
@@ -438,4 +442,37 @@ fn records_of_tokens_of_versions_without_join_tokens_are_read() {
         let wrong = old.replace("deployer", wrong);
         assert!(serde_json::from_str::<TokenRecord>(&wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn a_master_that_leads_no_more_gives_no_certificate() {
+    let mut site = Site::default();
+    site.create(0, 1, WallMs(NOW.0 + 1_000));
+    site.finish_all();
+    site.join(0, 1, 1);
+    site.finish_all();
+    assert!(site.answers.pop().unwrap().is_ok() && site.renew(1, 1));
+    // Another master leads from now on, and nothing of it has come here yet.
+    site.fenced = true;
+    assert!(!site.renew(1, 1), "the other one may have forgotten the host");
+    site.join(0, 1, 1);
+    assert!(site.answers.is_empty(), "also one that asks to join once more has to be confirmed");
+    site.finish(0, Outcome::Done);
+    assert_eq!(site.answers.pop(), Some(Err(JoinRefused::Store(CommitError::Fenced))));
+}
+
+#[test]
+fn a_host_that_is_forgotten_while_it_renews_gets_no_certificate() {
+    let mut site = Site::default();
+    site.create(0, 1, WallMs(NOW.0 + 1_000));
+    site.finish_all();
+    site.join(0, 1, 1);
+    site.finish_all();
+    site.event(Event::Renew { ticket: 0, uid: uid(1), key: format!("{:064x}", 1) });
+    site.event(Event::Renew { ticket: 0, uid: uid(1), key: format!("{:064x}", 1) });
+    assert_eq!(site.renewals.pop(), Some(Err(RenewRefused::Busy)), "one at a time");
+    site.event(Event::RevokeIdentity(uid(1), NOW));
+    site.finish_all();
+    assert_eq!(site.renewals, [Err(RenewRefused::Unknown(uid(1)))]);
+    assert!(site.identities[&uid(1)].1.revoked.is_some(), "and its revocation is durable");
 }

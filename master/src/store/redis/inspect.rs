@@ -13,6 +13,7 @@ use crate::store::{OpenError, RedisFacts};
 /// # Errors
 /// [`OpenError`] if it does not answer, or does not let us in.
 pub async fn inspect(options: &RedisOptions) -> Result<RedisFacts, OpenError> {
+    options.refuse_if_open().await?;
     let store = RedisStore::unconnected(options)?;
     let failed = |error| refused(&store.name, &error);
     let mut connection = store.pool.get().await.map_err(failed)?;
@@ -45,6 +46,7 @@ pub async fn inspect(options: &RedisOptions) -> Result<RedisFacts, OpenError> {
 /// # Errors
 /// [`OpenError`] if it does not answer, does not let us in, or what is there is no number.
 pub async fn stored_format(options: &RedisOptions) -> Result<Option<u32>, OpenError> {
+    options.refuse_if_open().await?;
     let store = RedisStore::unconnected(options)?;
     let mut connection = store.pool.get().await.map_err(|error| refused(&store.name, &error))?;
     store.format(&mut connection).await

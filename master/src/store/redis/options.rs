@@ -2,8 +2,9 @@
 
 use std::{fmt, path::PathBuf};
 
-use deadpool_redis::redis::{Client, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
+use deadpool_redis::redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
 use shef_common::clock::DurationMs;
+use tokio::{net::lookup_host, time::timeout};
 
 use crate::store::OpenError;
 
@@ -22,6 +23,8 @@ pub struct RedisOptions {
     pub prefix: String,
     /// With `rediss://`: a PEM file of the authorities to trust instead of the system's.
     pub tls_ca_file: Option<PathBuf>,
+    /// Whether a Redis of another machine may be used without a password.
+    pub allow_open: bool,
     /// The longest a connection may take to come up, TLS and login included.
     pub connect_timeout_ms: DurationMs,
     /// The longest a command may take; one that takes longer is unconfirmed.
@@ -42,6 +45,7 @@ impl RedisOptions {
             database: None,
             prefix: "shef".into(),
             tls_ca_file: None,
+            allow_open: false,
             connect_timeout_ms: DurationMs(1_000),
             command_timeout_ms: DurationMs(2_000),
             trusted_idle_ms: DurationMs(100),
@@ -85,6 +89,44 @@ impl RedisOptions {
     }
 }
 
+impl RedisOptions {
+    /// Refuses a Redis of another machine without a password: everybody who reaches it may change the store. A name
+    /// counts as the addresses that it stands for.
+    ///
+    /// # Errors
+    /// [`OpenError::Open`]; [`OpenError::Unreachable`] if the name stands for none now.
+    pub(super) async fn refuse_if_open(&self) -> Result<(), OpenError> {
+        let info = self.connection_info()?;
+        let store = format!("Redis {}", info.addr());
+        let (host, port) = match info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                (host.as_str(), *port)
+            }
+            // A socket of this machine, which the system guards.
+            ConnectionAddr::Unix(_) => return Ok(()),
+            other => {
+                return Err(OpenError::Options { why: format!("{other} is no address that shef knows") });
+            }
+        };
+        if info.redis_settings().password().is_some_and(|password| !password.is_empty()) {
+            return Ok(());
+        }
+        let found = timeout(self.connect_timeout_ms.into(), lookup_host((host, port))).await;
+        let mut found = match found.map_err(std::io::Error::from).flatten() {
+            Ok(found) => found,
+            Err(error) => return Err(OpenError::Unreachable { store, why: error.to_string() }),
+        };
+        if found.all(|address| address.ip().to_canonical().is_loopback()) {
+            return Ok(());
+        }
+        if !self.allow_open {
+            return Err(OpenError::Open { store });
+        }
+        log::warn!(store; "this Redis is used without a password: whoever reaches it may change what runs on every host");
+        Ok(())
+    }
+}
+
 impl fmt::Debug for RedisOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -94,6 +136,7 @@ impl fmt::Debug for RedisOptions {
             database,
             prefix,
             tls_ca_file,
+            allow_open,
             connect_timeout_ms,
             command_timeout_ms,
             trusted_idle_ms,
@@ -105,6 +148,7 @@ impl fmt::Debug for RedisOptions {
             .field("database", database)
             .field("prefix", prefix)
             .field("tls_ca_file", tls_ca_file)
+            .field("allow_open", allow_open)
             .field("connect_timeout_ms", &connect_timeout_ms.0)
             .field("command_timeout_ms", &command_timeout_ms.0)
             .field("trusted_idle_ms", &trusted_idle_ms.0)
@@ -138,6 +182,41 @@ mod tests {
     fn a_url_that_is_none_is_refused_without_its_password() {
         let error = RedisOptions::new("http://u:geheim@h").connection_info().unwrap_err().to_string();
         assert!(error.contains("http://h") && !error.contains("geheim"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_redis_of_another_machine_without_a_password_is_refused_unless_it_is_meant() {
+        let judged = async |url: &str, change: fn(&mut RedisOptions)| {
+            let mut options = RedisOptions::new(url);
+            change(&mut options);
+            options.refuse_if_open().await
+        };
+        for own in [
+            "redis://127.0.0.1:6379",
+            "redis://127.9.9.9",
+            "redis://[::1]:6379/2",
+            "redis://localhost",
+            "rediss://localhost",
+            "redis://[::ffff:127.0.0.1]",
+        ] {
+            assert!(judged(own, |_| ()).await.is_ok(), "{own}");
+        }
+        for open in
+            ["redis://10.0.0.9", "rediss://10.0.0.9:1/3", "redis://user@10.0.0.9", "redis://[fd00::1]:1"]
+        {
+            let refused = judged(open, |_| ()).await.unwrap_err();
+            assert!(matches!(refused, OpenError::Open { .. }), "{open}: {refused}");
+            for part in ["without a password", "redis.password_file", "SHEF_REDIS_ALLOW_OPEN=true"] {
+                assert!(refused.to_string().contains(part), "{part}: {refused}");
+            }
+            let empty = judged(open, |options| options.password = Some(String::new())).await;
+            assert!(matches!(empty, Err(OpenError::Open { .. })), "{open}: {empty:?}");
+            judged(open, |options| options.password = Some("p".into())).await.unwrap();
+            judged(open, |options| options.allow_open = true).await.unwrap();
+        }
+        judged("redis://:p@10.0.0.9", |_| ()).await.unwrap();
+        let nowhere = judged("redis://no.such.name.invalid", |_| ()).await;
+        assert!(matches!(nowhere, Err(OpenError::Unreachable { .. })), "{nowhere:?}");
     }
 
     #[test]
