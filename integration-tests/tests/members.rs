@@ -2,13 +2,15 @@
 
 use awc::http::Method;
 use serde_json::json;
-use shef_agent::{AgentHandle, EngineChoice, IdentityFile, engine::fake::FakeEngineOptions};
+use shef_agent::{
+    AgentHandle, EngineChoice, IdentityFile, config::AgentConfig, engine::fake::FakeEngineOptions,
+};
 use shef_common::{
     client,
     clock::Now,
     tls::{Credential, Tls, TlsMode},
 };
-use shef_integration_tests::cluster::{Answer, Api, Cluster, master_config};
+use shef_integration_tests::cluster::{Answer, Api, Cluster, agent_config, master_config};
 use shef_master::{config::MasterConfig, identity::Ca};
 
 /// A cluster whose members speak TLS alone.
@@ -118,7 +120,7 @@ async fn says(url: &str, method: Method, credential: &Credential) -> Option<u16>
 
 #[actix_rt::test]
 async fn a_certificate_that_does_not_count_opens_nothing_on_any_port() {
-    let cluster = cluster(2).await;
+    let mut cluster = cluster(2).await;
     let identity = |host: &str| IdentityFile::read(&cluster.dir.path().join(host)).unwrap().unwrap();
     let (stolen, other) = (identity("h0"), identity("h1"));
     let id = &other.cluster;
@@ -129,6 +131,8 @@ async fn a_certificate_that_does_not_count_opens_nothing_on_any_port() {
     // Another CA's certificate of the same names is none, whatever its holder trusts.
     let forger = Ca::make(id).unwrap();
     let (certificate, key) = forger.master_leaf(id, &[], &[]).unwrap();
+    let is_of = |ca| IdentityFile::is_of(ca, &cluster.dir.path().join("h1"));
+    assert!(is_of(cluster.master.ca().unwrap()) && !is_of(forger.digest()));
     let forged = Credential { certificate, key, roots: format!("{}{}", forger.roots_pem(), other.roots) };
     // A member's certificate is no master's.
     let member = stolen.credential();
@@ -149,6 +153,16 @@ async fn a_certificate_that_does_not_count_opens_nothing_on_any_port() {
     while says(&probe, Method::GET, &member).await == Some(200) {}
     let after = Now::read().mono - since;
     println!("a forgotten host's certificate was refused by other agents after {} ms", after.0);
+    // An agent that starts again remembers it, and no master has to answer for that.
+    cluster.agents.remove(1).stop().await;
+    let nowhere = "127.0.0.1:1".parse().unwrap();
+    let config = agent_config(&cluster.dir.path().join("h1"), "h1", nowhere, "unix:///nowhere");
+    let config = AgentConfig { tls: TlsMode::Required, ..config };
+    let again = shef_agent::start(config, EngineChoice::Fake(FakeEngineOptions::default())).await.unwrap();
+    let probe = format!("https://{}.agent.{id}.shef@{}/v1/probe", other.uid, again.address());
+    assert_eq!(says(&probe, Method::GET, &member).await, Some(403));
+    assert_eq!(says(&probe, Method::GET, &other.credential()).await, Some(200));
+    again.stop().await;
     cluster.stop().await;
 }
 
