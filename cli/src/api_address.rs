@@ -1,6 +1,9 @@
 //! Where the master's API is, as people write it.
 
-use std::{collections::BTreeMap, net::Ipv6Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use shef_common::config::API_ENV;
 use shef_master::config::DEFAULT_PORT;
@@ -14,6 +17,8 @@ pub(crate) enum InvalidAddress {
     Scheme { scheme: String, rest: String },
     #[error("must be an address such as 10.0.0.5:{DEFAULT_PORT}, but is {0:?}")]
     Host(String),
+    #[error("{0} has no CA: it is shown over https:// alone")]
+    NoCa(String),
     #[error("a socket must be unix:///PATH, but is {0:?}")]
     Socket(String),
     #[error("the port must be a number from 1 to 65535, but is {0:?}")]
@@ -22,12 +27,32 @@ pub(crate) enum InvalidAddress {
     Environment(&'static str, Box<Self>),
 }
 
-/// `given` as `http://HOST:PORT` or `https://HOST:PORT`, with what is missing added; `unix:///PATH` stays as
-/// it is.
+/// `given` as `http://HOST:PORT` or `https://HOST:PORT`, with what is missing added: the scheme is that of
+/// TLS unless the address is this machine's own. `unix:///PATH` stays as it is.
 ///
 /// # Errors
 /// [`InvalidAddress`] says what is wrong with it.
 pub(crate) fn parse(given: &str) -> Result<String, InvalidAddress> {
+    read(given, |host| if is_loopback(host) { "http" } else { "https" })
+}
+
+/// The same of a master that is known by its CA, which it shows over TLS alone.
+///
+/// # Errors
+/// [`InvalidAddress`] says what is wrong with it.
+pub(crate) fn parse_with_ca(given: &str) -> Result<String, InvalidAddress> {
+    let address = read(given, |_| "https")?;
+    if address.starts_with("https://") { Ok(address) } else { Err(InvalidAddress::NoCa(address)) }
+}
+
+/// Whether nothing that is sent to it leaves this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+/// `scheme`: that of a host for which none is given.
+fn read(given: &str, scheme: impl FnOnce(&str) -> &'static str) -> Result<String, InvalidAddress> {
     if let Some(path) = given.trim().strip_prefix(SOCKET) {
         return if path.starts_with('/') {
             Ok(given.trim().to_owned())
@@ -35,12 +60,12 @@ pub(crate) fn parse(given: &str) -> Result<String, InvalidAddress> {
             Err(InvalidAddress::Socket(given.to_owned()))
         };
     }
-    let (scheme, rest) = match given.trim().split_once("://") {
-        None => ("http", given.trim()),
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => ("http", rest),
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => ("https", rest),
-        Some((scheme, rest)) => {
-            return Err(InvalidAddress::Scheme { scheme: scheme.to_owned(), rest: rest.to_owned() });
+    let (said, rest) = match given.trim().split_once("://") {
+        None => (None, given.trim()),
+        Some((said, rest)) if said.eq_ignore_ascii_case("http") => (Some("http"), rest),
+        Some((said, rest)) if said.eq_ignore_ascii_case("https") => (Some("https"), rest),
+        Some((said, rest)) => {
+            return Err(InvalidAddress::Scheme { scheme: said.to_owned(), rest: rest.to_owned() });
         }
     };
     // Every path of the API begins with its version.
@@ -51,6 +76,7 @@ pub(crate) fn parse(given: &str) -> Result<String, InvalidAddress> {
     if !is_host(&host) || path.contains(|c: char| c.is_whitespace() || c.is_control() || "?#".contains(c)) {
         return Err(InvalidAddress::Host(given.to_owned()));
     }
+    let scheme = said.unwrap_or_else(|| scheme(&host));
     Ok(format!("{scheme}://{host}:{port}{path}"))
 }
 
@@ -88,18 +114,20 @@ pub(crate) fn from_own_variable(env: &BTreeMap<String, String>) -> Result<Option
     given.map(|given| parse(given).map_err(invalid)).transpose()
 }
 
-/// The address that docker-shef's variables say. `PORT` without `HOST_IP` says none, as any program may have it.
+/// The address that docker-shef's variables say, and which they are. `PORT` without `HOST_IP` says none, as
+/// any program may have it. It is this machine's own, whose master takes plain calls from here.
 ///
 /// # Errors
 /// [`InvalidAddress`] says what is wrong with it.
-pub(crate) fn from_host_ip(env: &BTreeMap<String, String>) -> Result<String, InvalidAddress> {
+pub(crate) fn from_host_ip(env: &BTreeMap<String, String>) -> Result<(String, &'static str), InvalidAddress> {
     let value = |name: &str| env.get(name).filter(|value| !value.is_empty());
-    let address = match (value("HOST_IP"), value("PORT")) {
-        (Some(host), Some(port)) => format!("{host}:{port}"),
-        (Some(host), None) => host.clone(),
-        (None, _) => "127.0.0.1".to_owned(),
+    let (address, from) = match (value("HOST_IP"), value("PORT")) {
+        (Some(host), Some(port)) => (format!("{host}:{port}"), "HOST_IP and PORT of the environment"),
+        (Some(host), None) => (host.clone(), "HOST_IP of the environment"),
+        (None, _) => ("127.0.0.1".to_owned(), "the default"),
     };
-    parse(&address).map_err(|error| InvalidAddress::Environment("HOST_IP and PORT", Box::new(error)))
+    let invalid = |error| InvalidAddress::Environment("HOST_IP and PORT", Box::new(error));
+    Ok((read(&address, |_| "http").map_err(invalid)?, from))
 }
 
 #[cfg(test)]
@@ -109,17 +137,18 @@ mod tests {
     #[test]
     fn what_an_address_leaves_out_is_added_and_what_is_wrong_is_told() {
         for (given, address) in [
-            ("h:1", "http://h:1"),
-            ("h:1/", "http://h:1"),
+            ("h:1", "https://h:1"),
+            ("10.0.0.5", "https://10.0.0.5:8044"),
+            ("127.0.0.9:1/", "http://127.0.0.9:1"),
             ("http://h:1", "http://h:1"),
             ("localhost", "http://localhost:8044"),
             ("http://10.0.0.5", "http://10.0.0.5:8044"),
             ("http://h:1/v1", "http://h:1"),
-            ("h/v1/", "http://h:8044"),
+            ("h/v1/", "https://h:8044"),
             ("http://h:1/shef/v1", "http://h:1/shef"),
             ("[::1]:1", "http://[::1]:1"),
             ("[::1]", "http://[::1]:8044"),
-            ("fd00::5", "http://[fd00::5]:8044"),
+            ("fd00::5", "https://[fd00::5]:8044"),
             ("HTTP://h", "http://h:8044"),
             ("HTTPS://h/v1", "https://h:8044"),
         ] {
@@ -139,6 +168,20 @@ mod tests {
             ("ftp://h:1", "the API speaks HTTP, not ftp: give https://h:1 or http://h:1"),
         ] {
             assert_eq!(parse(given).unwrap_err().to_string(), why, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_master_that_is_known_by_its_ca_is_spoken_to_over_tls() {
+        for (given, address) in [
+            ("h", Ok("https://h:8044")),
+            ("127.0.0.1", Ok("https://127.0.0.1:8044")),
+            ("https://h:1", Ok("https://h:1")),
+            ("http://h", Err("http://h:8044 has no CA: it is shown over https:// alone")),
+            ("unix:///s", Err("unix:///s has no CA: it is shown over https:// alone")),
+        ] {
+            let read = parse_with_ca(given).map_err(|error| error.to_string());
+            assert_eq!(read.as_deref().map_err(String::as_str), address, "{given}");
         }
     }
 

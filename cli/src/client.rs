@@ -1,7 +1,10 @@
 //! A client of the master's API, as the commands use it: one address, bounded
 //! calls, and refusals in the master's own words.
 
-use std::{collections::BTreeMap, pin::Pin, time::Duration};
+mod target;
+mod unreachable;
+
+use std::{pin::Pin, time::Duration};
 
 use awc::{
     error::SendRequestError,
@@ -11,16 +14,11 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use shef_common::{client::not_sent_because, problem::FieldError};
+use shef_common::problem::FieldError;
 use shef_master::config::DEFAULT_PORT;
 
-use crate::{
-    Failure,
-    api_address::{self, InvalidAddress},
-    contexts::{Context, Contexts},
-    transport,
-    visible::visible_cell,
-};
+pub(crate) use self::target::{ApiArgs, Target};
+use crate::{Failure, contexts::Context, transport, visible::visible_cell};
 
 /// How long a call may take that is not told to wait.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -36,93 +34,6 @@ const AGENT: &str = "an agent answers at ";
 const TLS_AGENT: &str = "this agent speaks TLS";
 /// The most pages of a list that are read.
 const MAX_PAGES: usize = 10_000;
-
-/// Where the API is, as an argument.
-#[derive(Debug, clap::Args)]
-pub(crate) struct ApiArgs {
-    /// The master's API, or `unix:///PATH` of its socket [default: `SHEF_API`, else that of `shef login`, else the
-    /// socket of this machine's master, else `HOST_IP` with `PORT`, else 127.0.0.1:8044]. A token is taken from
-    /// `SHEF_TOKEN` or the file `SHEF_TOKEN_FILE` (and sent to no master that nothing of these names), the digest of the
-    /// CA for https from `SHEF_CA`
-    #[arg(long, value_name = "URL", global = true, value_parser = api_address::parse)]
-    api: Option<String>,
-}
-
-impl ApiArgs {
-    /// The API's address, without a slash at its end.
-    pub(crate) fn address(&self) -> Result<String, Failure> {
-        self.context().map(|(context, _)| context.api)
-    }
-
-    /// A client of it.
-    pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let (Context { api, token, ca }, named_by) = self.context()?;
-        let ca = std::env::var(transport::CA).ok().filter(|ca| !ca.is_empty()).or(ca);
-        let from_env = transport::token()?;
-        check_named(&api, named_by, from_env.is_some())?;
-        let context = Context { api, token: from_env.or(token), ca };
-        transport::check_ca(&context)?;
-        Ok(Client::of(context))
-    }
-
-    /// A token is shown to the master alone that it was kept for.
-    fn context(&self) -> Result<(Context, NamedBy), Failure> {
-        let env = std::env::vars_os().filter_map(utf8).collect();
-        let current = || Ok(Contexts::load()?.current()?.cloned());
-        choose(self.api.clone(), &env, current, transport::own_socket)
-    }
-}
-
-/// Who has named the master that a command goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NamedBy {
-    /// The user: by the argument, `SHEF_API` or `shef login`.
-    User,
-    /// Nobody; the socket of this machine's master answers.
-    Socket,
-    /// Nobody: what listens at that port may be anybody's program.
-    Nobody,
-}
-
-/// A token of the environment is meant for one master, and goes to no address that was only guessed.
-fn check_named(api: &str, named_by: NamedBy, has_token: bool) -> Result<(), Failure> {
-    match named_by {
-        NamedBy::Nobody if has_token => Err(Failure::new(format!(
-            "SHEF_TOKEN (or SHEF_TOKEN_FILE) is set, and nothing names the master that it is for: any program may \
-             listen at {api}; if your master does, say --api {api} (or SHEF_API={api})"
-        ))),
-        NamedBy::User | NamedBy::Socket | NamedBy::Nobody => Ok(()),
-    }
-}
-
-/// The master that a command goes to: the argument wins over `SHEF_API`, that over `shef login`, and that over the
-/// socket of this machine. docker-shef's variables, which may be meant for another program, come last.
-fn choose(
-    argument: Option<String>,
-    env: &BTreeMap<String, String>,
-    current: impl FnOnce() -> Result<Option<Context>, Failure>,
-    socket: impl FnOnce() -> Option<String>,
-) -> Result<(Context, NamedBy), Failure> {
-    let invalid = |error: InvalidAddress| Failure::new(error.to_string());
-    let at = |api, named_by| (Context { api, ..Context::default() }, named_by);
-    if let Some(api) = argument {
-        return Ok(at(api, NamedBy::User));
-    }
-    if let Some(api) = api_address::from_own_variable(env).map_err(invalid)? {
-        return Ok(at(api, NamedBy::User));
-    }
-    if let Some(current) = current()? {
-        return Ok((current, NamedBy::User));
-    }
-    if let Some(api) = socket() {
-        return Ok(at(api, NamedBy::Socket));
-    }
-    Ok(at(api_address::from_host_ip(env).map_err(invalid)?, NamedBy::Nobody))
-}
-
-fn utf8((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(String, String)> {
-    Some((name.into_string().ok()?, value.into_string().ok()?))
-}
 
 /// Why a call brought nothing.
 #[derive(Debug, thiserror::Error)]
@@ -143,11 +54,6 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
-    fn refused(url: &str, status: StatusCode, body: &[u8]) -> Self {
-        let code = serde_json::from_slice(body).ok().map(|Told { code, .. }| code);
-        Self::Refused { status, code, words: refusal(url, status, body) }
-    }
-
     /// Whether a master says that there is no such service, replica or host. Other servers answer 404 too.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { code: Some(code), .. } if code.ends_with("_not_found"))
@@ -184,18 +90,18 @@ pub(crate) type Parts = Pin<Box<dyn Stream<Item = Result<Bytes, CallError>>>>;
 /// A client of one master.
 pub(crate) struct Client {
     http: awc::Client,
-    api: String,
+    target: Target,
 }
 
 impl Client {
     /// A client of the master at `api` (`http://HOST:PORT` or `unix://PATH`), without a token.
     pub(crate) fn new(api: String) -> Self {
-        Self::of(Context { api, ..Context::default() })
+        Self::of(Target::of(Context { api, ..Context::default() }, "this machine's master"))
     }
 
-    /// Of the master of this context.
-    pub(crate) fn of(context: Context) -> Self {
-        Self { http: transport::client(&context), api: context.api }
+    /// Of this master.
+    pub(crate) fn of(target: Target) -> Self {
+        Self { http: transport::client(&target.context), target }
     }
 
     /// For calls that are no plain question and answer.
@@ -205,7 +111,21 @@ impl Client {
 
     /// The whole address of `path`.
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("{}{path}", transport::base(&self.api))
+        format!("{}{path}", transport::base(&self.target.context.api))
+    }
+
+    /// Nothing has answered a call.
+    pub(crate) fn no_answer(&self, error: &SendRequestError) -> CallError {
+        CallError::NoAnswer(self.target.no_answer(error))
+    }
+
+    /// What the other side has answered to a call of `url` is a refusal.
+    pub(crate) fn refused(&self, url: &str, status: StatusCode, body: &[u8]) -> CallError {
+        let code = serde_json::from_slice(body).ok().map(|Told { code, .. }| code);
+        let words = refusal(url, status, body);
+        let is_stranger = code.as_deref() == Some("unauthenticated");
+        let words = if is_stranger { self.target.not_let_in(&words) } else { words };
+        CallError::Refused { status, code, words }
     }
 
     /// Reads `path`.
@@ -251,11 +171,11 @@ impl Client {
                 Some(body) => request.send_json(body).await,
                 None => request.send().await,
             };
-            let mut answer = sent.map_err(|error| CallError::NoAnswer(no_answer(&url, &error)))?;
+            let mut answer = sent.map_err(|error| self.no_answer(&error))?;
             let body = answer.body().limit(MAX_ANSWER_BYTES).await;
             let body = body.map_err(|error| CallError::NoAnswer(format!("{url} broke off: {error}")))?;
             if !answer.status().is_success() {
-                return Err(CallError::refused(&url, answer.status(), &body));
+                return Err(self.refused(&url, answer.status(), &body));
             }
             serde_json::from_slice(&body).map_err(|error| odd(&url, &error))
         };
@@ -275,10 +195,10 @@ impl Client {
                 .await;
         let late =
             |_| CallError::NoAnswer(format!("{url} has not answered within {} s", CALL_LIMIT.as_secs()));
-        let mut answer = sent.map_err(late)?.map_err(|error| CallError::NoAnswer(no_answer(&url, &error)))?;
+        let mut answer = sent.map_err(late)?.map_err(|error| self.no_answer(&error))?;
         if answer.status() != StatusCode::OK {
             let body = answer.body().limit(MAX_PROBLEM_BYTES).await.unwrap_or_default();
-            return Err(CallError::refused(&url, answer.status(), &body));
+            return Err(self.refused(&url, answer.status(), &body));
         }
         Ok(Box::pin(
             answer.map(move |part| {
@@ -304,7 +224,7 @@ impl Client {
                 None => return Ok(all),
             }
         }
-        Err(CallError::NoAnswer(format!("{}{path} has no end: more than {MAX_PAGES} pages", self.api)))
+        Err(CallError::NoAnswer(format!("{} has no end: more than {MAX_PAGES} pages", self.url(path))))
     }
 }
 
@@ -322,15 +242,6 @@ fn odd(who: &str, error: &serde_json::Error) -> CallError {
     ))
 }
 
-/// Nothing answers at the address.
-pub(crate) fn no_answer(url: &str, error: &SendRequestError) -> String {
-    let why = not_sent_because(error);
-    format!(
-        "{url} does not answer: {why}; is the master running there? `shef up` starts one here, --api URL \
-         names another one"
-    )
-}
-
 /// A refusal as the API writes it.
 #[derive(Deserialize)]
 struct Told {
@@ -341,7 +252,7 @@ struct Told {
 }
 
 /// A refusal of the API, with the message for each wrong field.
-pub(crate) fn refusal(url: &str, status: StatusCode, body: &[u8]) -> String {
+fn refusal(url: &str, status: StatusCode, body: &[u8]) -> String {
     match serde_json::from_slice(body) {
         Ok(Told { code, detail, .. })
             if (code == "not_found" && detail.starts_with(AGENT))
@@ -372,42 +283,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_goes_where_it_is_told_first_and_no_variable_of_others_leads_it_away() {
-        let told = |argument: bool, variable: bool, context: bool, socket: bool, env: &[(&str, &str)]| {
-            let mut env: BTreeMap<_, _> =
-                env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            env.insert("SHEF_API".to_owned(), if variable { "variable" } else { "" }.to_owned());
-            let current = Context { api: "context".to_owned(), token: Some("t".to_owned()), ca: None };
-            let chosen = choose(
-                argument.then(|| "argument".to_owned()),
-                &env,
-                || Ok(context.then_some(current)),
-                || socket.then(|| "socket".to_owned()),
-            );
-            let (Context { api, token, .. }, named_by) = chosen.unwrap();
-            assert_eq!(token.is_some(), api == "context", "a token goes to its own master alone");
-            let is_sent = check_named(&api, named_by, true).is_ok();
-            assert_eq!(is_sent, argument || variable || context || socket, "{api} was only guessed");
-            check_named(&api, named_by, false).unwrap();
-            api
-        };
-        for env in [&[][..], &[("PORT", "3000")], &[("HOST_IP", "192.0.2.1")], &[("PORT", "no port")]] {
-            for rest in 0..8_u8 {
-                let (variable, context, socket) = (rest & 1 != 0, rest & 2 != 0, rest & 4 != 0);
-                assert_eq!(told(true, variable, context, socket, env), "argument");
-                assert_eq!(told(false, true, context, socket, env), "http://variable:8044");
-                assert_eq!(told(false, false, true, socket, env), "context");
-            }
-            assert_eq!(told(false, false, false, true, env), "socket");
-        }
-        let last = |env: &[(&str, &str)]| told(false, false, false, false, env);
-        assert_eq!(last(&[]), "http://127.0.0.1:8044");
-        assert_eq!(last(&[("PORT", "3000")]), "http://127.0.0.1:8044", "it is no address");
-        assert_eq!(last(&[("HOST_IP", "10.0.0.5")]), "http://10.0.0.5:8044");
-        assert_eq!(last(&[("HOST_IP", "10.0.0.5"), ("PORT", "81")]), "http://10.0.0.5:81");
-    }
-
-    #[test]
     fn a_refusal_is_told_in_the_masters_words() {
         let message = |body: &str| refusal("http://m/x", StatusCode::BAD_REQUEST, body.as_bytes());
         let none = r#"{"code": "service_not_found", "detail": "there is no service web"}"#;
@@ -425,11 +300,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_page_that_is_not_there_is_no_word_of_a_master_s_about_a_service() {
-        let is_not_found = |body: &str| {
-            CallError::refused("http://m/x", StatusCode::NOT_FOUND, body.as_bytes()).is_not_found()
-        };
+    #[actix_rt::test]
+    async fn a_page_that_is_not_there_is_no_word_of_a_master_s_about_a_service() {
+        let client = Client::new("http://m".to_owned());
+        let is_not_found =
+            |body: &str| client.refused("http://m/x", StatusCode::NOT_FOUND, body.as_bytes()).is_not_found();
         assert!(is_not_found(r#"{"code": "service_not_found", "detail": "there is no service web"}"#));
         assert!(!is_not_found(r#"{"code": "not_found", "detail": "an agent answers at /health"}"#));
         assert!(!is_not_found("<html>"));

@@ -92,6 +92,11 @@ impl Contexts {
         self.get(name).map(Some)
     }
 
+    /// Its name; empty: there is none.
+    pub(crate) fn current_name(&self) -> &str {
+        self.current.as_deref().unwrap_or_default()
+    }
+
     /// The one of this name.
     ///
     /// # Errors

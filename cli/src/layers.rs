@@ -1,9 +1,12 @@
 //! Which sources each command's configuration is made of.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use shef_agent::config::AgentConfig;
-use shef_common::config::{Effective, Layers, Preset, Program};
+use shef_common::config::{Effective, Entry, Layers, Origin, Preset, Program};
 use shef_master::config::MasterConfig;
 
 use crate::Failure;
@@ -86,6 +89,37 @@ impl UpConfig {
         Self::from_layers(flags, &base)
     }
 
+    /// Every setting as it is shown, by program and key.
+    pub(crate) fn settings(&self) -> BTreeMap<String, String> {
+        self.entries().map(|(name, entry)| (name, entry.value.shown())).collect()
+    }
+
+    /// The settings that its user asks for and that a process with `running` has otherwise, a text each.
+    pub(crate) fn changed(&self, running: &BTreeMap<String, String>) -> Vec<String> {
+        let asked = self.entries().filter(|(name, entry)| match entry.origin {
+            Origin::Default | Origin::Preset(_) => false,
+            // The agent's master is that of its own process, wherever that listens.
+            Origin::File(..) | Origin::Env(_) | Origin::Flag(_) => name != "agent.masters",
+        });
+        let changed = asked.filter_map(|(name, entry)| {
+            let (was, is) = (running.get(&name)?, entry.value.shown());
+            (*was != is).then(|| format!("{name} is {was}, and {} says {is}", entry.origin))
+        });
+        changed.collect()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (String, &Entry)> {
+        [&self.master.1, &self.agent.1].into_iter().flat_map(|effective| {
+            let program = effective.program();
+            effective.entries().iter().map(move |entry| (format!("{program}.{}", entry.key.name), entry))
+        })
+    }
+
+    /// Where the master of `shef up` keeps its own files.
+    pub(crate) fn masters_dir(data_dir: &Path) -> PathBuf {
+        data_dir.join("master")
+    }
+
     /// As [`UpConfig::load`], with environment and file handed in.
     ///
     /// # Errors
@@ -109,20 +143,22 @@ impl UpConfig {
             let file = base.file.as_ref().map(|(path, text, _)| (path.clone(), text.clone(), table));
             Layers { presets, file, env: base.env.clone(), flags: flags.into_iter().flatten().collect() }
         };
-        let dir_flag = |key, part: &str| {
-            flags.data_dir.is_some().then(|| Preset::new(key, text(data_dir.join(part)), "--data-dir"))
+        let own_dir = Self::masters_dir(&data_dir);
+        let dir_flag = |dir: &Path| {
+            flags.data_dir.is_some().then(|| Preset::new("data_dir", text(dir.to_owned()), "--data-dir"))
         };
 
         let presets = vec![
             Preset::new("host_ip", own_ip, one_host),
-            Preset::new("data_dir", text(data_dir.join("master")), one_host),
+            Preset::new("data_dir", text(own_dir.clone()), one_host),
         ];
         let own_flags = vec![
             flag("listen", &flags.api, "--api"),
             flag("redis.url", &flags.redis, "--redis"),
-            dir_flag("data_dir", "master"),
+            dir_flag(&own_dir),
         ];
-        let master = MasterConfig::load(&with("master", presets, own_flags), &PROGRAMS)?;
+        let mut master = MasterConfig::load(&with("master", presets, own_flags), &PROGRAMS)?;
+        master.0.up_dir = Some(data_dir.clone());
 
         // A port that the system chooses is known once the master listens, and set then.
         let mut api = master.0.listen;
@@ -137,7 +173,7 @@ impl UpConfig {
         let own_flags = vec![
             flag("listen", &flags.agent, "--agent"),
             flag("docker_host", &flags.docker_host, "--docker-host"),
-            dir_flag("data_dir", "agent"),
+            dir_flag(&data_dir.join("agent")),
             Some(Preset::new("masters", api, "master of the same process")),
         ];
         let agent = AgentConfig::load(&with("agent", presets, own_flags), &PROGRAMS)?;
@@ -236,6 +272,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_of_a_process_that_runs_otherwise_is_named() {
+        let first = up(&UpFlags { api: Some("127.0.0.1:1".into()), ..UpFlags::default() }, &[]).settings();
+        let again = |flags: &UpFlags, env: &[(&str, &str)]| up(flags, env).changed(&first);
+        assert_eq!(again(&UpFlags::default(), &[]), Vec::<String>::new(), "it asks for nothing");
+        let other = UpFlags { api: Some("127.0.0.1:2".into()), ..UpFlags::default() };
+        let said = "master.listen is \"127.0.0.1:1\", and flag --api says \"127.0.0.1:2\"";
+        assert_eq!(again(&other, &[]), [said]);
+        let said = "master.http_workers is 2, and env SHEF_MASTER_HTTP_WORKERS says 3";
+        assert_eq!(again(&UpFlags::default(), &[("SHEF_MASTER_HTTP_WORKERS", "3")]), [said]);
+        assert_eq!(up(&other, &[]).changed(&BTreeMap::new()), Vec::<String>::new(), "of an earlier version");
+    }
+
+    #[test]
     fn the_data_directory_follows_its_flag() {
         let config = up(
             &UpFlags { data_dir: Some("/srv/x".into()), ..UpFlags::default() },
@@ -245,6 +294,7 @@ mod tests {
             (config.master.0.data_dir, config.agent.0.data_dir),
             ("/srv/x/master".into(), "/srv/x/agent".into())
         );
+        assert_eq!(config.master.0.up_dir.as_deref(), Some(Path::new("/srv/x")));
         let env =
             |name: &str, value: &str| std::collections::BTreeMap::from([(name.to_owned(), value.to_owned())]);
         assert_eq!(default_data_dir(true, &env("HOME", "/h")).unwrap(), Path::new("/var/lib/shef"));

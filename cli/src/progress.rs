@@ -3,21 +3,27 @@
 //! change is durable.
 
 mod service;
+mod watch;
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
 use serde::de::DeserializeOwned;
 use shef_common::clock::{DurationMs, Now, parse_duration};
 
-pub(crate) use self::service::{Probation, ServiceGoal, View, Written};
+use self::watch::Watch;
+pub(crate) use self::{
+    service::{Probation, ServiceGoal, View, Written},
+    watch::unless_stopped,
+};
 use crate::{Failure, client::Client, say};
 
-/// Between two looks, at first and later.
-const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
-/// How many looks are the first.
-const QUICK_LOOKS: u32 = 10;
-/// After so many looks there is one for reasons.
-const LOOKS_PER_REASON: u32 = 5;
+/// The least and the longest time between two looks. An event ends the longest, if the master has a stream
+/// free.
+const LOOK_EVERY: (DurationMs, Duration) = (DurationMs(100), Duration::from_secs(1));
+/// A look at a large service takes longer: the time until the next one is at least so many times as long.
+const REST_PER_LOOK: u64 = 5;
+/// The time between two looks for reasons.
+const REASONS_EVERY: DurationMs = DurationMs(3_000);
 /// The most lines of what is missing that are shown at the end.
 const MAX_MISSING: usize = 20;
 
@@ -75,6 +81,10 @@ pub(crate) trait Goal {
     fn path(&self) -> String;
     /// Where it stands when this is shown; `None`: there is no such thing.
     fn outlook(&self, view: Option<&Self::View>) -> Outlook;
+    /// Where its events are.
+    fn events(&self) -> String;
+    /// What goes on without this command, and how to follow it and to stop it.
+    fn on_its_own(&self) -> String;
     /// What is still missing, a line each.
     fn missing(view: &Self::View) -> Vec<String>;
     /// Other reasons why the goal is not reached, a line each; asked for every few polls, and printed once.
@@ -118,8 +128,10 @@ pub(crate) async fn follow<G: Goal>(
     let mut shown = String::new();
     let mut missing = Vec::new();
     let mut reasons = Reasons::default();
-    let mut looks = 0_u32;
+    let mut next_reasons = Now::read().mono + REASONS_EVERY;
+    let (events, mut watch) = (goal.events(), Watch::default());
     loop {
+        let started = Now::read().mono;
         let look = match client.get::<G::View>(&path).await {
             Ok(view) => {
                 missing = G::missing(&view);
@@ -145,22 +157,25 @@ pub(crate) async fn follow<G: Goal>(
             }
             Outlook::Going(_) => {}
         }
-        looks += 1;
-        let is_late = Now::read().mono >= until;
-        if is_late || looks.is_multiple_of(LOOKS_PER_REASON) {
+        let now = Now::read().mono;
+        let is_late = now >= until;
+        if is_late || now >= next_reasons {
+            next_reasons = now + REASONS_EVERY;
             reasons.look(client, goal, progress).await;
         }
         if is_late {
             missing.extend(reasons.lines);
             missing.truncate(MAX_MISSING);
             let what = format!(
-                "{} is not as wanted after {}; the master goes on without this command",
+                "{} is not as wanted after {}; {}",
                 goal.name(),
-                crate::table::span(limit_ms.0)
+                crate::table::span(limit_ms.0),
+                goal.on_its_own()
             );
             return Err(Failure::new([&[what][..], &missing].concat().join("\n  ")));
         }
-        tokio::time::sleep(if looks < QUICK_LOOKS { LOOK_EVERY.0 } else { LOOK_EVERY.1 }).await;
+        let rest = LOOK_EVERY.0.0.max((now - started).0 * REST_PER_LOOK);
+        watch.wait(client, &events, (Duration::from_millis(rest).min(LOOK_EVERY.1), LOOK_EVERY.1)).await;
     }
 }
 

@@ -2,6 +2,7 @@
 //! long as the process lives, that says which process it is and where it listens.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions, TryLockError},
     io::{Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
@@ -36,6 +37,9 @@ pub(crate) struct Running {
     pub(crate) log: Option<PathBuf>,
     /// Whether the API answers.
     pub(crate) ready: bool,
+    /// Its settings as `shef settings` shows them, by program and key; earlier versions did not say.
+    #[serde(default)]
+    pub(crate) settings: BTreeMap<String, String>,
 }
 
 /// The claim on a data directory; it ends with the process.
@@ -143,6 +147,7 @@ mod tests {
             docker_tls: Some(DockerTls::new("1", "/certs")),
             log: None,
             ready: true,
+            settings: BTreeMap::new(),
         };
         claim.write(&running).unwrap();
         claim.write(&running).unwrap();

@@ -1,6 +1,9 @@
 //! How calls reach the API: over TCP, or by the socket of a master on this machine.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use actix_web::dev::fn_service;
@@ -12,7 +15,7 @@ use shef_common::{
 use shef_master::config::DEFAULT_DATA_DIR;
 use tokio::net::UnixStream;
 
-use crate::{Failure, contexts::Context, layers::default_data_dir};
+use crate::{Failure, api_address::is_loopback, contexts::Context, layers::default_data_dir};
 
 /// What an address by socket begins with.
 pub(crate) const SOCKET: &str = "unix://";
@@ -23,8 +26,19 @@ const PLAIN: &str = shef_common::config::PLAIN_HTTP_ENV;
 /// The variable with the digest of a cluster's CA.
 pub(crate) const CA: &str = shef_common::config::CA_ENV;
 
-/// The socket of the master that runs on this machine, if there is one that may be used.
-pub(crate) fn own_socket() -> Option<String> {
+/// The socket of the master that runs on this machine.
+#[derive(Debug)]
+pub(crate) enum OwnSocket {
+    /// It takes connections.
+    Open(PathBuf),
+    /// It is there, and not for this user.
+    Denied(PathBuf),
+    /// There is none.
+    None,
+}
+
+/// Looks for it where masters have it.
+pub(crate) fn own_socket() -> OwnSocket {
     let is_root = rustix::process::geteuid().is_root();
     let own = default_data_dir(is_root, &Layers::from_process_env().env).ok();
     // The master of a container is not root's, and leaves no link.
@@ -33,19 +47,29 @@ pub(crate) fn own_socket() -> Option<String> {
         Some(Path::new(DEFAULT_DATA_DIR).join("shef.sock")),
         own.map(|dir| dir.join("master/shef.sock")),
     ];
-    let answers = |path: &PathBuf| std::os::unix::net::UnixStream::connect(path).is_ok();
-    let path = sockets.into_iter().flatten().find(answers)?;
-    Some(format!("{SOCKET}{}", path.display()))
+    let mut denied = OwnSocket::None;
+    for path in sockets.into_iter().flatten() {
+        match std::os::unix::net::UnixStream::connect(&path) {
+            Ok(_) => return OwnSocket::Open(path),
+            // In other directories that this user may not enter there may be none.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && path == Path::new(KNOWN_SOCKET) => {
+                denied = OwnSocket::Denied(path);
+            }
+            Err(_) => {}
+        }
+    }
+    denied
 }
+
 /// The variables that hold a token, and the file of one.
 const TOKEN: &str = shef_common::config::TOKEN_ENV;
 const TOKEN_FILE: &str = shef_common::config::TOKEN_FILE_ENV;
 
-/// The token that the environment names.
+/// The token that the environment names, and by which variable.
 ///
 /// # Errors
 /// Its file cannot be read, or it holds no token.
-pub(crate) fn token() -> Result<Option<String>, Failure> {
+pub(crate) fn token() -> Result<Option<(String, String)>, Failure> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let (from, text) = match (set(TOKEN), set(TOKEN_FILE)) {
         (Some(text), _) => (TOKEN.to_owned(), text),
@@ -57,7 +81,7 @@ pub(crate) fn token() -> Result<Option<String>, Failure> {
         }
         (None, None) => return Ok(None),
     };
-    check_token(&from, &text).map(Some)
+    Ok(Some((check_token(&from, &text)?, from)))
 }
 
 /// A token as it goes into a header, without spaces around it.
@@ -81,7 +105,7 @@ pub(crate) fn check_ca(context: &Context) -> Result<(), Failure> {
     let api = &context.api;
     if let Some(rest) = api.strip_prefix("http://") {
         // On its way everybody could read it, also where the master refuses it then.
-        let is_near = rest.starts_with("127.") || rest.starts_with("localhost") || rest.starts_with("[::1]");
+        let is_near = is_loopback(rest.rsplit_once(':').map_or(rest, |(host, _)| host));
         let may = std::env::var(PLAIN).is_ok_and(|value| value == "true");
         return if context.token.is_none() || is_near || may {
             Ok(())
@@ -101,8 +125,9 @@ pub(crate) fn check_ca(context: &Context) -> Result<(), Failure> {
             Err(Failure::new(format!("the digest of a CA is 40 hexadecimal digits, and {ca:?} is none")))
         }
         None => Err(Failure::new(format!(
-            "{api} is known by the digest of its cluster's CA, which `shef cluster show` prints on the master's machine: \
-             shef login {api} --ca DIGEST (or {CA}=DIGEST)"
+            "{api} is known by the digest of its cluster's CA, which `shef cluster show` prints on the \
+             master's machine: shef login {api} --ca DIGEST (or {CA}=DIGEST). A cluster without TLS is \
+             called as http://HOST:PORT"
         ))),
     }
 }

@@ -152,7 +152,7 @@ fn up_refuses_a_port_that_is_taken_and_an_engine_that_is_not_there() {
         refusal(&["up", "--data-dir", dir, "--api", &address, "--docker-host", "unix:///nowhere.sock"], &[]);
     assert!(
         said.contains(&format!("port {} of 127.0.0.1 is taken", taken.local_addr().unwrap().port()))
-            && said.contains("--api"),
+            && said.contains(&format!("(process {}): choose another by --api", std::process::id())),
         "{said}"
     );
     let said = refusal(
@@ -191,9 +191,20 @@ fn an_address_of_the_api_that_cannot_be_one_is_refused_in_words() {
     }
     let said = refusal(&["ls"], &[("HOST_IP", "127.0.0.1"), ("PORT", "70000")]);
     assert!(said.starts_with("shef: HOST_IP and PORT of the environment: the port must be"), "{said}");
+    let said = refusal(&["login", "http://10.0.0.5", "--ca", "00"], &[]);
+    assert!(said.contains("http://10.0.0.5:8044 has no CA"), "{said}");
+    let said = refusal(&["login", "10.0.0.5", "--ca", "00", "--token", "t"], &[]);
+    assert!(said.contains("the digest of a CA"), "it is https: {said}");
+    for (api, why) in [
+        ("unix:///nowhere.sock", "there is no socket /nowhere.sock (SHEF_API)"),
+        ("127.0.0.1:1", "http://127.0.0.1:1 (SHEF_API) does not answer: nothing listens"),
+    ] {
+        let said = refusal(&["ls"], &[("SHEF_API", api)]);
+        assert!(said.contains(why) && said.contains("`shef up -d`"), "{said}");
+    }
     // Nobody listens at port 1.
     let said = refusal(&["ls", "--api", "127.0.0.1:1/v1"], &[]);
-    assert!(said.starts_with("shef: http://127.0.0.1:1/v1/services does not answer: "), "{said}");
+    assert!(said.starts_with("shef: http://127.0.0.1:1 (--api) does not answer: nothing listens"), "{said}");
 }
 
 #[test]

@@ -115,6 +115,10 @@ fn up_in_the_background_is_there_until_down() {
     let again = said(&place.up());
     assert!(again.contains("runs already") && again.contains(&place.api), "{again}");
     assert_eq!(place.pid(), Some(pid));
+    let other = place.shef("up", &["-d", "--api", "127.0.0.1:1", "--docker-host", &place.engine()]);
+    let refused = said(&other);
+    assert!(!other.status.success() && refused.contains("flag --api says \"127.0.0.1:1\""), "{refused}");
+    assert_eq!(place.pid(), Some(pid));
     // Without its engine it is not up, whatever runs.
     let socket = place.dir.path().join("engine.sock");
     std::fs::remove_file(&socket).unwrap();

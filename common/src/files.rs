@@ -88,15 +88,16 @@ pub fn make_data_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(path)?;
     let directory = File::open(path)?;
     let found = directory.metadata()?;
-    if is_own(&directory)? {
-        if found.permissions().mode() & OTHERS != GROUP_ENTERS {
-            take_from_others(path, &directory, &found);
-        }
-    } else if found.permissions().mode() & OTHERS != 0 {
-        log::warn!(
-            path:% = path.display();
-            "the data directory holds other files too, and others may enter it; give shef one of its own"
-        );
+    // The group of the socket enters, and lists nothing.
+    if matches!(found.permissions().mode() & OTHERS, 0 | GROUP_ENTERS) {
+        return Ok(());
+    }
+    match foreign(&directory)? {
+        None => take_from_others(path, &directory, &found),
+        Some(name) => log::warn!(
+            path:% = path.display(), name;
+            "the data directory is not shef's alone, and others may enter it; give shef one of its own"
+        ),
     }
     Ok(())
 }
@@ -136,7 +137,7 @@ pub fn open_guarded(path: &Path) -> io::Result<File> {
 /// What the system says.
 pub fn let_enter(directory: &File, group: u32) -> io::Result<bool> {
     let mode = directory.metadata()?.permissions().mode();
-    if mode & OTHERS == 0 && is_own(directory)? {
+    if mode & OTHERS == 0 && foreign(directory)?.is_none() {
         fchown(directory, None, Some(group))?;
         directory.set_permissions(fs::Permissions::from_mode(mode | GROUP_ENTERS))?;
     }
@@ -153,13 +154,17 @@ pub fn enters(directory: &File, group: u32) -> io::Result<bool> {
     Ok(found.permissions().mode() & needed != 0)
 }
 
-/// Whether a data directory holds nothing but shef's own files.
-fn is_own(directory: &File) -> io::Result<bool> {
-    let is_own = |name: &[u8]| {
+/// The name of a file in a data directory that is not shef's.
+fn foreign(directory: &File) -> io::Result<Option<String>> {
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
         let of_every_directory = matches!(name, b"." | b"..");
-        of_every_directory || OWN_NAMES.iter().any(|own| name.starts_with(own.as_bytes()))
-    };
-    Ok(Dir::read_from(directory)?.all(|entry| entry.is_ok_and(|entry| is_own(entry.file_name().to_bytes()))))
+        if !of_every_directory && !OWN_NAMES.iter().any(|own| name.starts_with(own.as_bytes())) {
+            return Ok(Some(String::from_utf8_lossy(name).into_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// By the open file: another one that takes its path keeps its mode.

@@ -15,7 +15,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 pub use self::demand::{Demand, HostNamespace};
-use crate::bounds;
+use crate::{bounds, ids::NodeName};
 
 /// The most entries of each list of a policy, and the most bytes of each.
 pub const MOST: (usize, usize) = (256, 256);
@@ -83,6 +83,17 @@ pub struct Refusal {
     pub what: String,
     /// The line of the policy that allows it, if one can.
     pub line: Option<String>,
+}
+
+impl Refusal {
+    /// What allows it on this host, to follow another host's message; empty: nothing does.
+    #[must_use]
+    pub fn remedy_on(&self, node: &NodeName) -> String {
+        let line = self.line.as_ref();
+        line.map_or_else(String::new, |line| {
+            format!("; the operator of host {node} can allow it: {line} below [policy] in the agent's file")
+        })
+    }
 }
 
 impl fmt::Display for Refusal {

@@ -125,10 +125,13 @@ pub struct PublishedPort {
 }
 
 impl PublishedPort {
-    /// As a person reads it, as in `10.0.0.2:32768->80/tcp`; `host` is the host's address.
+    /// As a person reads it, as in `10.0.0.2:32768->80/tcp`; `host` is the host's address. A host that is
+    /// known by a loopback address alone has others, so there a port that is open on all of them is shown as
+    /// Docker does.
     #[must_use]
     pub fn shown(&self, host: Option<IpAddr>) -> String {
-        let address = if self.host_ip.is_unspecified() { host.unwrap_or(self.host_ip) } else { self.host_ip };
+        let of_host = host.filter(|host| self.host_ip.is_unspecified() && !host.is_loopback());
+        let address = of_host.unwrap_or(self.host_ip);
         format!("{}->{}/{}", SocketAddr::new(address, self.published), self.target, self.protocol.as_str())
     }
 }
@@ -259,6 +262,8 @@ mod tests {
             PublishedPort { target: 80, protocol: Protocol::Tcp, host_ip: everywhere, published: 32_768 };
         assert_eq!(port.shown(Some(IpAddr::from([10, 0, 0, 2]))), "10.0.0.2:32768->80/tcp");
         assert_eq!(port.shown(None), "0.0.0.0:32768->80/tcp");
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        assert_eq!(port.shown(Some(loopback)), "0.0.0.0:32768->80/tcp", "it is open on other addresses, too");
         let one = PublishedPort { host_ip: IpAddr::from([127, 0, 0, 1]), protocol: Protocol::Udp, ..port };
         assert_eq!(one.shown(Some(everywhere)), "127.0.0.1:32768->80/udp");
     }

@@ -61,6 +61,7 @@ pub fn master_config(dir: &Path) -> MasterConfig {
         audit_files: 15,
         insecure: true,
         api_socket: None,
+        up_dir: None,
         http_workers: 1,
     }
 }

@@ -141,8 +141,8 @@ async fn generations_are_listed_and_a_port_of_an_agent_is_told_as_one() {
     assert_eq!(changed.body["converged"], true, "{changed:?}");
     let history = said(&shef(&cluster, &["history", "a1"]).await);
     let rows: Vec<Vec<&str>> = history.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["GENERATION", "IMAGE", "LEFT", "STATE"]);
-    assert_eq!(rows[1], ["2", "app", "-", "present"]);
+    assert_eq!(rows[0], ["GENERATION", "IMAGE", "REPLACED", "STATE"]);
+    assert_eq!(rows[1], ["2", "app", "-", "current"]);
     assert!(rows[2][..2] == ["1", "app"] && rows[2][2].ends_with('Z') && rows.len() == 3, "{history}");
 
     let agent = format!("http://{}", cluster.agents[0].address());

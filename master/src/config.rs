@@ -78,6 +78,8 @@ pub struct MasterConfig {
     pub tls: Option<TlsMode>,
     /// The API's socket, whose users are administrators; `None`: no socket.
     pub api_socket: Option<PathBuf>,
+    /// The directory of `shef up` around `data_dir`, which is shef's own as well.
+    pub up_dir: Option<PathBuf>,
     /// Threads that serve HTTP.
     pub http_workers: u32,
 }
@@ -179,6 +181,7 @@ impl MasterConfig {
                 "none" => None,
                 path => Some(path.into()),
             },
+            up_dir: None,
             http_workers: effective.integer_u32("http_workers"),
         };
         if config.suspect_after_ms < 2 * config.report_interval_ms {

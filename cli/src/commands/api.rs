@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use super::on_system;
 use crate::{
     Failure,
-    client::{ApiArgs, Client, no_answer, refusal},
+    client::{ApiArgs, Client},
     say::Printer,
 };
 
@@ -84,10 +84,10 @@ async fn call(client: &Client, method: Method, path: &str, body: Option<Vec<u8>>
         Some(body) => request.insert_header(("content-type", "application/json")).send_body(body).await,
         None => request.send().await,
     };
-    let mut answer = sent.map_err(|error| Failure::new(no_answer(&url, &error)))?;
+    let mut answer = sent.map_err(|error| client.no_answer(&error))?;
     if !answer.status().is_success() {
         let body = answer.body().limit(MAX_REFUSAL).await.unwrap_or_default();
-        return Err(Failure::new(refusal(&url, answer.status(), &body)));
+        return Err(client.refused(&url, answer.status(), &body).into());
     }
     let mut out = Printer::new(stdout());
     let mut ends_line = true;

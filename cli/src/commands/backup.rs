@@ -8,7 +8,7 @@ use shef_master::store::Backup;
 use super::on_system;
 use crate::{
     Failure,
-    client::{ApiArgs, Client, no_answer, refusal},
+    client::{ApiArgs, Client},
     say::{self, Printer},
 };
 
@@ -55,11 +55,11 @@ async fn fetch(client: &Client) -> Result<Vec<u8>, Failure> {
     let url = &client.url("/v1/backup");
     let call = async {
         let sent = client.http().get(url).send().await;
-        let mut answer = sent.map_err(|error| Failure::new(no_answer(url, &error)))?;
+        let mut answer = sent.map_err(|error| client.no_answer(&error))?;
         let body = answer.body().limit(MAX_BYTES).await;
         let body = body.map_err(|error| Failure::new(format!("{url} broke off: {error}")))?;
         if !answer.status().is_success() {
-            return Err(Failure::new(refusal(url, answer.status(), &body)));
+            return Err(client.refused(url, answer.status(), &body).into());
         }
         Ok(body.to_vec())
     };

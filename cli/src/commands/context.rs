@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::on_system;
 use crate::{
     Failure, api_address,
-    client::{ApiArgs, Client},
+    client::{ApiArgs, Client, Target},
     contexts::{Context, Contexts},
     say,
     table::table,
@@ -19,8 +19,9 @@ use crate::{
 /// Arguments of `shef login`.
 #[derive(Debug, clap::Args)]
 pub(super) struct LoginArgs {
-    /// The master's API, such as `https://10.0.0.1:8044`, or `unix:///PATH` of its socket
-    #[arg(value_name = "URL", value_parser = api_address::parse, required_unless_present = "web")]
+    /// The master's API, such as `https://10.0.0.1:8044`, or `unix:///PATH` of its socket. Without `https://`
+    /// or `http://` it is https, except of this machine's own address without `--ca`
+    #[arg(value_name = "URL", required_unless_present = "web")]
     url: Option<String>,
     /// Print a link by which a browser logs in, with the rights of this command, once and within ten minutes
     #[arg(long, conflicts_with = "url")]
@@ -64,7 +65,10 @@ enum Verb {
 impl LoginArgs {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let Self { url, web, ca, name, token, from } = self;
-        let Some(api) = url.filter(|_| !web) else { return web_link(&from) };
+        let Some(url) = url.filter(|_| !web) else { return web_link(&from) };
+        let ca = ca.filter(|ca| !ca.is_empty());
+        let api = if ca.is_some() { api_address::parse_with_ca(&url) } else { api_address::parse(&url) };
+        let api = api.map_err(|error| Failure::new(format!("shef login {url}: {error}")))?;
         // Calls by the socket need no token.
         let token = match token.filter(|token| !token.is_empty()) {
             Some(token) => Some(token),
@@ -75,7 +79,7 @@ impl LoginArgs {
         let context = Context { api: api.clone(), token, ca };
         check_ca(&context)?;
         // It is kept if it is good for anything.
-        let _: Value = on_system(Client::of(context.clone()).get("/v1/cluster"))?;
+        let _: Value = on_system(Client::of(Target::of(context.clone(), "shef login")).get("/v1/cluster"))?;
         let mut contexts = Contexts::load()?;
         contexts.contexts.insert(name.clone(), context);
         contexts.current = Some(name.clone());
@@ -111,7 +115,7 @@ impl Args {
                 contexts.contexts.remove(&name);
                 contexts.current.take_if(|current| *current == name);
                 contexts.save()?;
-                say::step(format_args!("{name}: forgotten; its token counts until it is revoked"));
+                say::step(format_args!("{name}: removed; its token stays valid until it is revoked"));
             }
         }
         Ok(ExitCode::SUCCESS)

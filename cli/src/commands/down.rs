@@ -22,7 +22,7 @@ use crate::{
     layers::{data_dir_flag, default_data_dir},
     running::{Running, State, is_known, look},
     say,
-    up::{api::Api, prepare::ENGINE_LOG},
+    up::{api::Api, neighbours, prepare::own_engines_log},
     workload_image,
 };
 
@@ -70,7 +70,7 @@ impl Args {
                 )));
             }
             State::Free if !is_given => {
-                let api = api_address::from_host_ip(&Layers::from_process_env().env).ok();
+                let api = api_address::from_host_ip(&Layers::from_process_env().env).ok().map(|(api, _)| api);
                 return on_system(async move { nothing_here(&data_dir, api).await });
             }
             State::Free => {
@@ -85,10 +85,17 @@ impl Args {
             }
             let cluster = api.cluster().await.and_then(|cluster| ClusterId::parse(&cluster).ok());
             stop(&running, &data_dir).await?;
-            if let Some(cluster) = cluster {
-                remove_networks(&running, &cluster).await;
+            if let Some(cluster) = &cluster {
+                remove_networks(&running, cluster).await;
             }
-            let image_is_left = demo_image_is_left(&running, self.services).await;
+            let own = cluster.as_ref().map(ClusterId::as_str).unwrap_or_default();
+            let others = neighbours::of(own, &running).await;
+            if self.services
+                && let Some(others) = &others
+            {
+                say::step(format_args!("the image {DEFAULT_TAG} is kept for {others}"));
+            }
+            let image_is_left = demo_image_is_left(&running, self.services && others.is_none()).await;
             left(&running, &data_dir, self.services, image_is_left).iter().for_each(say::line);
             Ok(ExitCode::SUCCESS)
         })
@@ -140,12 +147,9 @@ async fn demo_image_is_left(running: &Running, is_to_go: bool) -> bool {
 /// What remains afterwards, a line each.
 fn left(running: &Running, data_dir: &Path, services_are_gone: bool, image_is_left: bool) -> Vec<String> {
     let docker = running.docker();
-    let log = data_dir.join(ENGINE_LOG);
-    let log = if log.exists() {
-        format!(", which shef up has started (log: {})", log.display())
-    } else {
-        String::new()
-    };
+    let log = own_engines_log(&running.docker_host, data_dir);
+    let log =
+        log.map(|log| format!(", which shef up has started (log: {})", log.display())).unwrap_or_default();
     let containers =
         format!("  containers, which go on running: {docker} ps --filter label=shef-managed-container=true");
     let lines = [

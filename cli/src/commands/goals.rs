@@ -10,7 +10,7 @@ use super::on_system;
 use crate::{
     Failure,
     client::{ApiArgs, CallError, Client, read},
-    progress::{Progress, ServiceGoal, WaitArgs, Written, follow},
+    progress::{Goal as _, Progress, ServiceGoal, WaitArgs, Written, follow, unless_stopped},
     say,
 };
 
@@ -167,6 +167,17 @@ async fn check(client: &Client, calls: &[Call]) -> Result<(), Failure> {
 /// Waits for each of `goals`, if that is asked, and prints what the API has answered, if that is. One that
 /// fails hides no other.
 pub(super) async fn settle(
+    client: &Client,
+    goals: Vec<(ServiceGoal, Value)>,
+    wait: &WaitArgs,
+    json: bool,
+) -> Result<(), Failure> {
+    let on_its_own: Vec<String> = goals.iter().map(|(goal, _)| goal.on_its_own()).collect();
+    let waiting = wait_for_all(client, goals, wait, json);
+    if wait.limit().is_some() { unless_stopped(waiting, &on_its_own.join("; ")).await } else { waiting.await }
+}
+
+async fn wait_for_all(
     client: &Client,
     goals: Vec<(ServiceGoal, Value)>,
     wait: &WaitArgs,

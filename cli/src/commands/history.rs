@@ -76,13 +76,13 @@ impl Args {
 /// A line a generation, the latest first, and one for a rollout that failed.
 fn lines(mut service: Service) -> Vec<String> {
     service.history.sort_by_key(|kept| std::cmp::Reverse((kept.left, kept.generation)));
-    let present = [service.generation.to_string(), service.image, "-".to_owned(), "present".to_owned()];
+    let current = [service.generation.to_string(), service.image, "-".to_owned(), "current".to_owned()];
     let earlier = service
         .history
         .into_iter()
         .map(|kept| [kept.generation.to_string(), kept.template.image, kept.left.iso(), String::new()]);
-    let rows: Vec<_> = [present].into_iter().chain(earlier).collect();
-    let mut lines = table(["GENERATION", "IMAGE", "LEFT", "STATE"], &rows);
+    let rows: Vec<_> = [current].into_iter().chain(earlier).collect();
+    let mut lines = table(["GENERATION", "IMAGE", "REPLACED", "STATE"], &rows);
     lines.extend(service.last_rollout.and_then(failure));
     lines
 }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn generations_are_listed_from_the_present_one_back_with_what_failed_last() {
+    fn generations_are_listed_from_the_current_one_back_with_what_failed_last() {
         let service = json!({
             "generation": 3, "image": "a:3",
             "history": [
@@ -119,8 +119,8 @@ mod tests {
             "last_rollout": {"generation": 4, "rolled_back": "it\ncrashed", "started": 0, "ended": 90_000},
         });
         let shown = [
-            "GENERATION  IMAGE  LEFT                      STATE",
-            "3           a:3    -                         present",
+            "GENERATION  IMAGE  REPLACED                  STATE",
+            "3           a:3    -                         current",
             "2           a:2    1970-01-01T00:01:00.000Z",
             "1           a:1    1970-01-01T00:00:00.000Z",
             "generation 4 was rolled back; the rollback ended at 1970-01-01T00:01:30.000Z: it crashed",

@@ -14,7 +14,7 @@ use super::on_system;
 use crate::{
     Failure,
     client::{ApiArgs, Client, read},
-    progress::{Goal, Outlook, Progress, WaitArgs, follow},
+    progress::{Goal, Outlook, Progress, WaitArgs, follow, unless_stopped},
     say,
     table::table,
     visible::visible_cell,
@@ -98,25 +98,24 @@ async fn carry_out(client: &Client, verb: Verb) -> Result<(), Failure> {
         Verb::Drain { hosts, deadline, wait } => {
             let body = deadline.map(|seconds| json!({ "deadline_s": seconds }));
             hosts.ask(client, "drain", body.as_ref(), "is to be emptied").await?;
-            if let Some(limit) = wait.limit() {
-                for host in hosts.hosts {
-                    follow(
-                        client,
-                        &Emptied { host, has_deadline: deadline.is_some() },
-                        limit,
-                        Progress { json: false },
-                    )
-                    .await?;
+            let Some(limit) = wait.limit() else { return Ok(()) };
+            let goal = |host| Emptied { host, has_deadline: deadline.is_some() };
+            let goals: Vec<Emptied> = hosts.hosts.into_iter().map(goal).collect();
+            let on_its_own: Vec<String> = goals.iter().map(Emptied::on_its_own).collect();
+            let waiting = async {
+                for goal in &goals {
+                    follow(client, goal, limit, Progress { json: false }).await?;
                 }
-            }
-            Ok(())
+                Ok(())
+            };
+            unless_stopped(waiting, &on_its_own.join("; ")).await
         }
         Verb::Rm { hosts, force } => {
             hosts.check(client).await?;
             for host in &hosts.hosts {
                 let path = format!("/v1/nodes/{host}{}", if force { "?force=true" } else { "" });
                 client.send(Method::DELETE, &path, None).await?;
-                say::step(format_args!("{host} is a member no more"));
+                say::step(format_args!("{host} has left the cluster"));
             }
             Ok(())
         }
@@ -274,9 +273,20 @@ impl Goal for Emptied {
         format!("/v1/nodes/{}", self.host)
     }
 
+    fn events(&self) -> String {
+        format!("/v1/events?host={}", self.host)
+    }
+
+    fn on_its_own(&self) -> String {
+        let host = &self.host;
+        format!(
+            "the master goes on emptying {host}: `shef node ls` shows it, `shef node activate {host}` ends it"
+        )
+    }
+
     fn outlook(&self, node: Option<&NodeView>) -> Outlook {
         let host = &self.host;
-        let Some(node) = node else { return Outlook::Missed(format!("{host} is a member no more")) };
+        let Some(node) = node else { return Outlook::Missed(format!("{host} has left the cluster")) };
         if node.intent.intent != IntentWord::Drained {
             return Outlook::Missed(format!("{host} is not to be emptied any more"));
         }

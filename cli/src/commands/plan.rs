@@ -56,7 +56,10 @@ fn shown(plan: &Preview) -> String {
         _ = writeln!(text, "warning: {warning}");
     }
     if let Some(version) = plan.version {
-        _ = writeln!(text, "exactly this: the same with --if-version {version} instead of --plan");
+        _ = writeln!(
+            text,
+            "to apply exactly this plan: the same command with --if-version {version} instead of --plan"
+        );
     }
     text
 }
@@ -112,7 +115,7 @@ mod tests {
         1     replace  web-000001  h1    h2  of generation 3
         3     create   -           -     -   1 of 1 hosts is cordoned
         kept as they are: 1
-        exactly this: the same with --if-version 7 instead of --plan
+        to apply exactly this plan: the same command with --if-version 7 instead of --plan
         "#);
         let none = json!({
             "name": "web", "version": 7, "generation": 3, "starts_rollout": false, "order": "start-first",

@@ -129,7 +129,7 @@ impl Args {
             }
             Verb::Revoke { name } => {
                 on_system(client.send(Method::DELETE, &format!("/v1/tokens/{name}"), None))?;
-                say::step(format_args!("{name}: counts no more"));
+                say::step(format_args!("{name}: revoked"));
             }
         }
         Ok(ExitCode::SUCCESS)

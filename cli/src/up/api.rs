@@ -66,6 +66,26 @@ impl Api {
         node.is_ok_and(|node| node["state"] == "ready" && !node["last_report"].is_null())
     }
 
+    /// Why no host can run anything yet; `None`: one is ready, or nothing is known of it.
+    pub(crate) async fn hosts_not_ready(&self) -> Option<String> {
+        let hosts = self.call(Method::GET, "/v1/nodes", None, 0).await.ok()?;
+        let hosts = hosts["nodes"].as_array()?;
+        if hosts.iter().any(|host| host["state"] == "ready") {
+            return None;
+        }
+        let said = hosts.iter().map(|host| {
+            let [name, state, reason] =
+                ["name", "state", "reason"].map(|key| host[key].as_str().unwrap_or_default());
+            if reason.is_empty() {
+                format!("{name} is {state}")
+            } else {
+                format!("{name} is {state}: {reason}")
+            }
+        });
+        let said: Vec<String> = said.collect();
+        Some(if said.is_empty() { "its agent has not reported yet".to_owned() } else { said.join("; ") })
+    }
+
     /// The cluster that the master leads; `None`: none yet, or it does not say.
     pub(crate) async fn cluster(&self) -> Option<String> {
         let cluster = self.client.get::<Value>("/v1/cluster").await.ok()?;

@@ -8,23 +8,32 @@ use super::{Mode, demo};
 use crate::{
     layers::data_dir_flag,
     running::Running,
-    transport::{SOCKET, own_socket},
+    transport::{OwnSocket, SOCKET, own_socket},
 };
 
 /// The text. `replicas`: the addresses of the demo's replicas, where there is a demo. `login`: the path of a
-/// link by which a browser logs in.
+/// link by which a browser logs in. `not_ready`: why no host is ready.
 pub(super) fn banner(
     running: &Running,
     data_dir: &Path,
     replicas: Option<&[String]>,
     login: Option<&str>,
+    not_ready: Option<&str>,
     mode: Mode,
 ) -> String {
     let api = &running.api;
     let place = data_dir_flag(data_dir);
     let shef = own_name();
-    let mut lines =
-        vec![String::new(), format!("shef is up. API: http://{api}"), String::new(), "Try next:".into()];
+    let up = not_ready.map_or_else(
+        || format!("shef is up. API: http://{api}"),
+        |why| {
+            format!(
+                "the master is up, and no host is ready to run anything: {why} (`{shef} node ls` shows it). \
+                 API: http://{api}"
+            )
+        },
+    );
+    let mut lines = vec![String::new(), up, String::new(), "Try next:".into()];
     let (at, curl) = reached(running);
     let service = if replicas.is_some() { demo::SERVICE } else { "my-nginx" };
     if let Some(replicas) = replicas {
@@ -65,10 +74,10 @@ fn reached(running: &Running) -> (String, String) {
         let at = if is_usual { String::new() } else { format!(" --api http://{}", running.api) };
         return (at, format!("curl http://{}", running.api));
     };
-    let is_found = own_socket().is_some_and(|own| {
-        let path = own.trim_start_matches(SOCKET);
-        Path::new(path).canonicalize().ok() == Path::new(&socket).canonicalize().ok()
-    });
+    let is_found = match own_socket() {
+        OwnSocket::Open(own) => own.canonicalize().ok() == Path::new(&socket).canonicalize().ok(),
+        OwnSocket::Denied(_) | OwnSocket::None => false,
+    };
     let at = if is_found { String::new() } else { format!(" --api {SOCKET}{socket}") };
     (at, format!("curl --unix-socket {socket} http://shef"))
 }
@@ -101,8 +110,10 @@ mod tests {
             docker_tls: None,
             log: Some("/d/shef.log".into()),
             ready: true,
+            settings: std::collections::BTreeMap::new(),
         };
-        let text = banner(&running, Path::new("/d"), Some(&["10.1.1.2:8080".into()]), None, Mode::Detach);
+        let text =
+            banner(&running, Path::new("/d"), Some(&["10.1.1.2:8080".into()]), None, None, Mode::Detach);
         for part in [
             "http://127.0.0.1:8044",
             "curl http://10.1.1.2:8080/",
@@ -114,10 +125,13 @@ mod tests {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
         let elsewhere = Running { api: "10.0.0.5:81".into(), ..running };
-        let text = banner(&elsewhere, Path::new("/d"), None, None, Mode::Foreground);
+        let text =
+            banner(&elsewhere, Path::new("/d"), None, None, Some("vm is down: no engine"), Mode::Foreground);
+        let not_ready = "no host is ready to run anything: vm is down: no engine (`";
+        assert!(text.contains(not_ready) && !text.contains("shef is up"), "{text}");
         assert!(text.contains("Ctrl-C") && text.contains(" ls --api http://10.0.0.5:81\n"), "{text}");
         let asks = Running { socket: Some("/d/shef.sock".into()), insecure: false, ..elsewhere };
-        let text = banner(&asks, Path::new("/d"), None, Some("/login#c0de"), Mode::Detach);
+        let text = banner(&asks, Path::new("/d"), None, Some("/login#c0de"), None, Mode::Detach);
         for part in [
             " ls --api unix:///d/shef.sock\n",
             "curl --unix-socket /d/shef.sock http://shef/v1/services/my-nginx",

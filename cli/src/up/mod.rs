@@ -10,12 +10,12 @@ pub(crate) mod api;
 mod background;
 mod banner;
 mod demo;
-mod neighbours;
+pub(crate) mod neighbours;
 pub mod plan;
+mod port;
 pub(crate) mod prepare;
 
 use std::{
-    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -32,7 +32,7 @@ use shef_common::{
 use self::api::Api;
 use crate::{
     Failure,
-    layers::{UpConfig, UpFlags, reachable},
+    layers::{UpConfig, UpFlags, data_dir_flag, reachable},
     running::{Claim, Running, State, look},
     say,
     signals::{StopSignals, until_signal},
@@ -85,6 +85,16 @@ pub async fn up(request: UpRequest) -> Result<(), Failure> {
         return serve(config, Mode::Background, false).await;
     }
     if let State::Running(mut running) = look(dir) {
+        let changed = config.changed(&running.settings);
+        if !changed.is_empty() {
+            let place = data_dir_flag(dir);
+            return Err(Failure(format!(
+                "shef runs already (process {}), with other settings, and was left as it is:\n  {}\n`shef \
+                 down{place}` and then this command again change them",
+                running.pid,
+                changed.join("\n  ")
+            )));
+        }
         say::step(format_args!("shef runs already (process {})", running.pid));
         // Its engine may have ended since: then it is started as at first.
         let named = (running.docker_host.as_str(), "the shef that runs".to_owned());
@@ -92,8 +102,8 @@ pub async fn up(request: UpRequest) -> Result<(), Failure> {
         prepare::engine(Some(named), tls, &Layers::from_process_env().env, dir, request.yes).await?;
         return finish(&running, dir, request.demo, Mode::Detach).await;
     }
-    port_is_free(config.master.0.listen, "--api")?;
-    port_is_free(config.agent.0.listen, "--agent")?;
+    port::is_free(config.master.0.listen, "--api")?;
+    port::is_free(config.agent.0.listen, "--agent")?;
     if config.master.0.insecure && !config.master.0.listen.ip().is_loopback() {
         say::step(format_args!(
             "warning: every client that reaches {} can run containers here: allow only trusted machines to \
@@ -141,6 +151,7 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
         docker_tls: Some(config.agent.0.docker_tls.anywhere()),
         log: (mode == Mode::Background).then(|| background::log_path(&config.data_dir)),
         ready: false,
+        settings: config.settings(),
     };
     claim.write(&running)?;
     let mut signals = StopSignals::listen()?;
@@ -223,30 +234,15 @@ async fn wait_until_ready(api: &Api) -> Result<(), Failure> {
 async fn finish(running: &Running, data_dir: &Path, demo: bool, mode: Mode) -> Result<(), Failure> {
     let (engine, tls) = (&running.docker_host, &running.docker_tls.clone().unwrap_or_default());
     let api = Api::of(running);
-    neighbours::warn(&api, engine, tls).await;
+    neighbours::warn(&api, running).await;
     let deployed = if demo { Some(demo::deploy(&api, engine, tls).await) } else { None };
     let replicas = deployed.as_ref().and_then(|deployed| deployed.as_deref().ok());
     let login = api.login_link().await;
-    say::line(banner::banner(running, data_dir, replicas, login.as_deref(), mode));
+    let not_ready = api.hosts_not_ready().await;
+    say::line(banner::banner(running, data_dir, replicas, login.as_deref(), not_ready.as_deref(), mode));
     match deployed {
         Some(Err(failure)) => Err(Failure(format!("shef is up, but its demo is not: {failure}"))),
         Some(Ok(_)) | None => Ok(()),
-    }
-}
-
-/// Refuses a port that is taken, by the flag that changes it.
-fn port_is_free(address: SocketAddr, flag: &str) -> Result<(), Failure> {
-    match TcpListener::bind(address) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Failure(format!(
-            "port {} of {} is taken: choose another by {flag} ADDR:PORT",
-            address.port(),
-            address.ip()
-        ))),
-        Err(error) => Err(Failure::because(
-            format!("cannot listen on {address}: choose another address by {flag} ADDR:PORT"),
-            &error,
-        )),
     }
 }
 

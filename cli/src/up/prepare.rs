@@ -31,7 +31,22 @@ const GAVE_UP: &str = "failed to start daemon";
 const SYSTEM_DIRS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 
 /// The log of an engine that `shef up` has started, in the data directory.
-pub(crate) const ENGINE_LOG: &str = "dockerd.log";
+const ENGINE_LOG: &str = "dockerd.log";
+/// The process of the engine at the usual socket.
+const ENGINE_PID: &str = "/var/run/docker.pid";
+
+/// The log of the engine at `url`, if it is one that a `shef up` over this directory has started, and that
+/// runs.
+pub(crate) fn own_engines_log(url: &str, data_dir: &Path) -> Option<PathBuf> {
+    let pid: u32 = fs::read_to_string(ENGINE_PID).ok().filter(|_| url == DEFAULT_URL)?.trim().parse().ok()?;
+    let log = data_dir.join(ENGINE_LOG).canonicalize().ok()?;
+    is_output_of(pid, &log).then_some(log)
+}
+
+/// Whether a process writes to this file. Only who may look into the process learns that it does.
+fn is_output_of(pid: u32, file: &Path) -> bool {
+    fs::read_link(format!("/proc/{pid}/fd/1")).is_ok_and(|output| output == file)
+}
 
 /// Brings about an engine that answers, and tells which.
 pub(super) async fn engine(
@@ -134,8 +149,14 @@ fn agree(steps: &[Step], yes: bool) -> Result<(), Failure> {
             }
         }
     }
-    if yes || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+    if yes {
         return Ok(());
+    }
+    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+        return Err(Failure::new(
+            "nothing was changed, as there is no terminal to ask at: say --yes to have this run, or start a \
+             Docker engine, or name one by --docker-host",
+        ));
     }
     print!("    Go on? [Y/n] ");
     _ = std::io::stdout().flush();
@@ -265,6 +286,27 @@ mod tests {
                 && !is_member(groups, "docker", "ann")
                 && !is_member(groups, "none", "bob")
         );
+    }
+
+    #[test]
+    fn an_engine_is_shefs_own_if_it_writes_to_the_log_of_this_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().canonicalize().unwrap().join(ENGINE_LOG);
+        assert_eq!(own_engines_log("tcp://127.0.0.1:1", dir.path()), None);
+        let file = fs::File::create(&log).unwrap();
+        let mut engine = Command::new("sleep").arg("60").stdout(file).spawn().unwrap();
+        assert!(is_output_of(engine.id(), &log));
+        assert!(!is_output_of(std::process::id(), &log), "one that was started otherwise");
+        engine.kill().unwrap();
+        engine.wait().unwrap();
+    }
+
+    #[test]
+    fn nothing_is_run_unasked() {
+        // Tests have no terminal.
+        let said = agree(&[Step::Wait], false).unwrap_err().0;
+        assert!(said.starts_with("nothing was changed") && said.contains("say --yes"), "{said}");
+        assert!(agree(&[Step::Wait], true).is_ok());
     }
 
     #[actix_rt::test]

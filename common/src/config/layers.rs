@@ -6,12 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use config::{Config, FileFormat, Map, Source, ValueKind};
+use config::{Config, Map, Source, ValueKind};
 
 use super::{
     ConfigError, Effective, HIDDEN, Key, Kind, Value,
     effective::Entry,
     key::{self, quoted},
+    toml_file,
 };
 
 /// A program and the keys it takes.
@@ -150,8 +151,11 @@ impl Layers {
 /// # Errors
 /// The first [`ConfigError`] in the order of strength, the weakest source first.
 pub fn load(program: &Program, others: &[&Program], layers: &Layers) -> Result<Effective, ConfigError> {
-    let file =
-        layers.file.as_ref().map(|(path, text, table)| read_toml(program, path, text, table)).transpose()?;
+    let file = layers
+        .file
+        .as_ref()
+        .map(|(path, text, table)| toml_file::read(program, others, path, text, table))
+        .transpose()?;
     let texts = |origin: fn(String) -> Origin, items: &[Preset]| -> Vec<Given> {
         items.iter().map(|item| Given::text(item.key, &item.value, origin(item.by.clone()))).collect()
     };
@@ -194,10 +198,10 @@ pub fn load(program: &Program, others: &[&Program], layers: &Layers) -> Result<E
 const SEPARATOR: &str = "__";
 
 /// One value of one source.
-struct Given {
-    key: String,
-    value: ValueKind,
-    origin: Origin,
+pub(super) struct Given {
+    pub key: String,
+    pub value: ValueKind,
+    pub origin: Origin,
 }
 
 impl Given {
@@ -216,88 +220,6 @@ impl Source for Layer {
     fn collect(&self) -> Result<Map<String, config::Value>, config::ConfigError> {
         Ok(self.0.clone())
     }
-}
-
-fn read_toml(program: &Program, path: &Path, text: &str, table: &str) -> Result<Vec<Given>, ConfigError> {
-    let parsed = Config::builder().add_source(config::File::from_str(text, FileFormat::Toml)).build();
-    let root = parsed.map_err(|error| ConfigError::Syntax {
-        path: path.to_owned(),
-        why: first_and_last_line(&error.to_string()),
-    })?;
-    let mut root = root.cache.into_table().unwrap_or_default();
-    if !table.is_empty() {
-        let mut own = Map::new();
-        for (name, value) in root {
-            match value.kind {
-                ValueKind::Table(inner) if name == table => own = inner,
-                ValueKind::Table(_) if TABLES.contains(&name.as_str()) => {}
-                _ => {
-                    let origin = Origin::File(path.to_owned(), line_of(text, "", &name));
-                    return Err(ConfigError::UnknownKey { key: name, origin, program: program.name.into() });
-                }
-            }
-        }
-        root = own;
-    }
-    let mut found = Vec::new();
-    let mut open: Vec<(String, Map<String, config::Value>)> = vec![(String::new(), root)];
-    while let Some((section, values)) = open.pop() {
-        for (name, value) in values {
-            let key = if section.is_empty() { name.clone() } else { format!("{section}.{name}") };
-            let header = [table, &section]
-                .iter()
-                .filter(|part| !part.is_empty())
-                .copied()
-                .collect::<Vec<_>>()
-                .join(".");
-            let is_section = program.keys.iter().any(|known| known.name.starts_with(&format!("{key}.")));
-            match value.kind {
-                ValueKind::Table(inner) if is_section => open.push((key, inner)),
-                kind => {
-                    let origin = Origin::File(path.to_owned(), line_of(text, &header, &name));
-                    found.push(Given { key, value: kind, origin });
-                }
-            }
-        }
-    }
-    found.sort_by(|a, b| a.key.cmp(&b.key));
-    Ok(found)
-}
-
-/// The tables of a file that holds the keys of both programs, as for `shef up`.
-const TABLES: [&str; 2] = ["master", "agent"];
-
-/// A TOML error without the line it quotes, which may hold a secret.
-fn first_and_last_line(error: &str) -> String {
-    let mut lines = error.lines().filter(|line| !line.trim().is_empty());
-    let first = lines.next().unwrap_or_default();
-    lines.next_back().map_or_else(|| first.to_owned(), |last| format!("{first}: {last}"))
-}
-
-/// The line where `name` is set under `[header]`, for people to look at.
-fn line_of(text: &str, header: &str, name: &str) -> Option<usize> {
-    let mut open = String::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if let Some(title) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
-            title.trim_matches(['[', ' ']).clone_into(&mut open);
-            if open
-                == [header, name]
-                    .iter()
-                    .filter(|part| !part.is_empty())
-                    .copied()
-                    .collect::<Vec<_>>()
-                    .join(".")
-            {
-                return Some(index + 1);
-            }
-        } else if open == header
-            && line.split('=').next().is_some_and(|left| left.trim().trim_matches('"') == name)
-        {
-            return Some(index + 1);
-        }
-    }
-    None
 }
 
 /// The environment as one layer. A key's own variable wins over its others, and

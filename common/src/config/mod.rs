@@ -11,6 +11,7 @@
 mod effective;
 mod key;
 mod layers;
+mod toml_file;
 
 pub use effective::{Effective, Entry};
 pub use key::{Key, Kind, Value};
@@ -67,6 +68,16 @@ pub enum ConfigError {
         origin: Origin,
         /// Whose keys were expected.
         program: String,
+    },
+    /// A key of a file for several programs that is in no program's table.
+    #[error("{key:?} in {origin} {belongs}")]
+    OutsideTable {
+        /// The key as it was written.
+        key: String,
+        /// Where it stands.
+        origin: Origin,
+        /// Where it belongs.
+        belongs: String,
     },
     /// A value of the wrong type or out of its bounds.
     #[error("{key} must be {rule}, but {origin} says {value}")]

@@ -203,6 +203,7 @@ fn derived_variables_are_weaker_than_a_keys_own() {
 #[test]
 fn a_file_for_both_programs_keeps_each_in_its_table() {
     static AGENT: Program = Program { name: "agent", ..PROGRAM };
+    static MASTER: Program = Program { name: "master", ..PROGRAM };
     let text = "[agent]\ncount = 5\n[agent.part]\nword = \"w\"\n[master]\nanything = 1\n";
     let mut layers = file(text);
     layers.file.as_mut().unwrap().2 = "agent";
@@ -210,12 +211,19 @@ fn a_file_for_both_programs_keeps_each_in_its_table() {
     assert_eq!((effective.integer("count"), effective.text("part.word")), (5, "w"));
     assert_eq!(effective.entry("part.word").origin.to_string(), "dir/f.toml:4");
     layers.file.as_mut().unwrap().1 = "count = 5".into();
-    assert!(
-        load(&AGENT, &[], &layers)
-            .unwrap_err()
-            .to_string()
-            .starts_with("unknown key \"count\" in dir/f.toml:1")
-    );
+    let outside = "is outside of the tables of this file: it belongs below";
+    for (text, said) in [
+        ("count = 5", format!("\"count\" in dir/f.toml:1 {outside} [agent] or [master]")),
+        ("[part]\nword = \"w\"", format!("\"part\" in dir/f.toml:1 {outside} [agent.part] or [master.part]")),
+        (
+            "x = 1",
+            "\"x\" in dir/f.toml:1 is no key: this file has the tables [master] and [agent]".to_owned(),
+        ),
+    ] {
+        layers.file.as_mut().unwrap().1 = text.into();
+        let refused = load(&AGENT, &[&MASTER, &AGENT], &layers).unwrap_err().to_string();
+        assert!(refused.starts_with(&said), "{refused}");
+    }
 }
 
 #[test]

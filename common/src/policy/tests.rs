@@ -158,6 +158,9 @@ fn a_refusal_tells_the_line_that_allows_it() {
         "this host's policy refuses the mount of /etc; the host's operator can allow it: bind_dirs = \
          [\"/srv\", \"/etc\"] below [policy] in the agent's file"
     );
+    let remedy = "; the operator of host h1 can allow it: bind_dirs = [\"/srv\", \"/etc\"] below [policy] \
+                  in the agent's file";
+    assert_eq!(refusal.remedy_on(&NodeName::parse("h1").unwrap()), remedy);
     let allowing = Policy { bind_dirs: words(&["/srv", "/etc"]), ..policy };
     assert_eq!(allowing.refusal(&Demand::Bind("/etc".into())), None);
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use super::{
     ServiceSpec, Template,
     grammar::{is_absolute, plain},
-    mounts::{WrittenMode, read_mode},
+    mounts::{mode_rule, read_mode},
     rules::Rules,
 };
 use crate::{
@@ -45,10 +45,9 @@ pub struct ContentMount {
     #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "read_account")]
     #[schemars(with = "WrittenAccount")]
     pub gid: u32,
-    /// The mode of the file: a string of octal digits, as in `"0440"`, or the number itself (288); by default
-    /// `"0444"`.
+    /// The mode of the file: a string of octal digits, as in `"0440"`; by default `"0444"`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_mode")]
-    #[schemars(with = "Option<WrittenMode>")]
+    #[schemars(with = "Option<String>")]
     pub mode: Option<u32>,
 }
 
@@ -148,10 +147,7 @@ impl Template {
                         format!("must be mounted once, but something else is mounted at {target} too");
                     rules.wrong(format!("{path}.target"), message);
                 }
-                if mount.file_mode() > 0o777 {
-                    let message = "must be 0 to 511 (octal 777; octal is given as a string), but is";
-                    rules.wrong(format!("{path}.mode"), format!("{message} {}", mount.file_mode()));
-                }
+                mode_rule(&path, mount.file_mode(), 0o777, rules);
             }
         }
     }

@@ -72,9 +72,9 @@ pub enum Mount {
             deserialize_with = "crate::bounds::optional_number"
         )]
         size_bytes: Option<u64>,
-        /// Its mode: a string of octal digits, as in `"1777"`, or the number itself (1023).
+        /// Its mode: a string of octal digits, as in `"1777"`.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_mode")]
-        #[schemars(with = "Option<WrittenMode>")]
+        #[schemars(with = "Option<String>")]
         mode: Option<u32>,
         /// Options of the file system as for `docker run --tmpfs`, such as `exec` and `uid=1000`. By default
         /// nothing on it is executed, no device is opened and no set-user-id bit counts.
@@ -83,17 +83,23 @@ pub enum Mount {
     },
 }
 
-/// A mode as users write it.
-#[derive(Deserialize, schemars::JsonSchema)]
+/// A mode as users write it, and as stores and agents hold it.
+#[derive(Deserialize)]
 #[serde(untagged)]
-pub(super) enum WrittenMode {
+enum WrittenMode {
     /// In octal digits.
     Octal(String),
     /// The number itself.
     Number(u32),
 }
 
-/// Agents of earlier versions know numbers alone, so a mode is a number from here on.
+/// A mode as users read and write it.
+pub(super) fn octal(mode: u64) -> String {
+    format!("{mode:04o}")
+}
+
+/// Agents of earlier versions know numbers alone, so a mode is a number from here on. Users write no numbers:
+/// [`ServiceSpec::read`](super::ServiceSpec::read) refuses them.
 pub(super) fn read_mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
     match Option::<WrittenMode>::deserialize(from)? {
         None => Ok(None),
@@ -106,6 +112,14 @@ pub(super) fn read_mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32
                 D::Error::custom(format!("mode must be octal digits as in \"1777\", but is {digits:?}"))
             })
         }
+    }
+}
+
+/// The mode at `path` has no bits beside those of `most`.
+pub(super) fn mode_rule(path: &str, mode: u32, most: u32, rules: &mut Rules) {
+    if mode > most {
+        let (most, mode) = (octal(most.into()), octal(mode.into()));
+        rules.wrong(format!("{path}.mode"), format!("must be \"0000\" to {most:?}, but is {mode:?}"));
     }
 }
 
@@ -158,13 +172,7 @@ impl Mount {
                         rules.range(format!("{path}.size_bytes"), *bytes, 4_096, MAX_BYTES, "bytes");
                     }
                     if let Some(mode) = mode {
-                        rules.range(
-                            format!("{path}.mode"),
-                            (*mode).into(),
-                            0,
-                            0o7777,
-                            "(octal 7777; octal is given as a string)",
-                        );
+                        mode_rule(&path, *mode, 0o7777, rules);
                     }
                 }
             }

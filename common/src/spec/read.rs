@@ -1,6 +1,7 @@
 //! From JSON to a spec, strictly: every field that is wrong or unknown, at any
 //! depth, is named with its path. Pure.
 
+mod modes;
 mod right;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ impl ServiceSpec {
     /// Every field that is wrong, with its path and what would be right.
     pub fn read(fields: Map<String, Value>, name: Option<&ServiceName>) -> Result<Self, Vec<FieldError>> {
         let mut fields = Fields::new(fields);
+        modes::refuse_numbers(&mut fields);
         let in_body: Option<ServiceName> = match name {
             Some(_) => fields.optional("name"),
             None => fields.required("name"),
@@ -78,16 +80,21 @@ impl ServiceSpec {
         fields.finish().map(|()| spec)
     }
 
+    /// This spec as users write it.
+    #[must_use]
+    pub fn written(&self) -> Map<String, Value> {
+        let Ok(Value::Object(mut fields)) = serde_json::to_value(self) else { return Map::new() };
+        modes::show(&mut fields);
+        fields
+    }
+
     /// This spec after a JSON merge patch (RFC 7396): what `patch` names is replaced, objects
     /// field by field, and `null` brings back the default.
     ///
     /// # Errors
     /// As [`Self::read`], of the spec that would come out.
     pub fn patched(&self, patch: &Map<String, Value>) -> Result<Self, Vec<FieldError>> {
-        let mut fields = match serde_json::to_value(self) {
-            Ok(Value::Object(fields)) => fields,
-            Ok(_) | Err(_) => Map::new(),
-        };
+        let mut fields = self.written();
         // Not the user's to write.
         fields.remove("forced");
         let mut merged = Value::Object(fields);

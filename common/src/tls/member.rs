@@ -273,6 +273,13 @@ pub fn to_ca(digests: Vec<CaDigest>) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
+/// Whether a connection by [`to_ca`] has failed because the other side shows another CA, or is no master.
+#[must_use]
+pub fn is_of_another_ca(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
+}
+
 /// TLS 1.3, which the provider has.
 fn builder<S: rustls::ConfigSide>(
     builder: rustls::ConfigBuilder<S, rustls::WantsVersions>,

@@ -121,7 +121,8 @@ async fn a_canary_and_its_waiting_command_outlive_the_masters_restart() {
     said(&shef(&site, &["apply", "-"], &spec("1", 0)).await);
     let canary = said(&shef(&site, &["apply", "-"], &spec("2", 1)).await);
     assert!(
-        canary.contains("1 of 2 replaced") && canary.ends_with("waits to be promoted or aborted\n"),
+        canary.contains("1 of 2 replaced")
+            && canary.contains("waits to be promoted or aborted: `shef rollout promote web`"),
         "{canary}"
     );
     let ls = said(&shef(&site, &["ls"], "").await);
@@ -146,7 +147,7 @@ async fn a_canary_and_its_waiting_command_outlive_the_masters_restart() {
     site.agents[0].process.signal(Signal::CONT);
     assert!(restart.ended(PATIENCE).await.success(), "{}", restart.said());
     // A restart is an update, and has its canary.
-    assert!(restart.said().ends_with("waits to be promoted or aborted\n"), "{}", restart.said());
+    assert!(restart.said().contains("waits to be promoted or aborted: `shef rollout"), "{}", restart.said());
 }
 
 #[actix::test]

@@ -81,7 +81,8 @@ async fn a_wiped_embedded_store_is_restored_and_hosts_follow_it() {
     let file = backup_file(&site);
     let before = changed_since_a_backup(&site, &file).await;
     let data = site.master.data.clone();
-    let words = ["restore", file.to_str().unwrap(), "--data-dir", data.to_str().unwrap()];
+    let own = format!("data_dir={}", data.display());
+    let words = ["restore", file.to_str().unwrap(), "--set", &own];
     let in_use = shef(&[], &words).await;
     assert!(!in_use.succeeded && in_use.text.contains("is in use by process"), "{}", in_use.text);
 

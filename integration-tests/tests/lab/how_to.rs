@@ -130,7 +130,7 @@ async fn a_host_is_maintained_by_its_page() {
         import_nginx(&host.socket()).await;
     }
     // This lab's master runs without a container.
-    let shef = format!("SHEF_API={} command shef", lan.master.address.ip());
+    let shef = format!("SHEF_API=http://{} command shef", lan.master.address.ip());
     let replacing = [("docker exec -i shef-master shef", shef.as_str())];
     Reader::new(&lan.hosts).read("docs/how-to/host-maintenance.md", &replacing).await;
 }

@@ -17,7 +17,7 @@ async fn volumes_are_made_with_our_label_and_outlive_the_replica() {
         {"type": "volume", "source": "web-fast", "target": "/fast", "driver": "local",
             "options": {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}},
         {"type": "bind", "source": bound.path(), "target": "/bound", "read_only": true},
-        {"type": "tmpfs", "target": "/scratch", "size_bytes": 1_048_576, "mode": 0o700},
+        {"type": "tmpfs", "target": "/scratch", "size_bytes": 1_048_576, "mode": "0700"},
         {"type": "tmpfs", "target": "/run", "size_bytes": 1_048_576, "mode": "750",
             "mount_options": ["exec", "uid=7"]},
     ]});

@@ -60,7 +60,7 @@ fn outcome(
 }
 
 fn caller(table: &TokenTable, token: &str, now: WallMs) -> Result<Caller, Denied> {
-    table.caller(Presented::in_header(&format!("Bearer {token}")), now)
+    table.caller(Presented::in_header(&format!("Bearer {token}"))?, now)
 }
 
 #[test]
@@ -70,7 +70,11 @@ fn a_token_counts_from_when_it_is_durable_until_it_expires_or_is_revoked() {
     let (table, created) = (table.unwrap(), created.unwrap().unwrap());
     let token = created.token;
     assert!(caller(&table, &token, WallMs(1_999)).is_ok());
-    assert_eq!(caller(&table, &token, WallMs(2_000)), Err(Denied::Unknown));
+    let expired = Denied::Expired { name: name("ci"), at: WallMs(2_000) };
+    assert_eq!(caller(&table, &token, WallMs(2_000)), Err(expired));
+    let other_secret = format!("{}{}", &token[..token.len() - 64], "0".repeat(64));
+    let late = caller(&table, &other_secret, WallMs(2_000));
+    assert_eq!(late, Err(Denied::Unknown), "it expired for who shows all of it");
 
     let effects = core.handle(Event::Revoke { ticket: 2, name: name("ci") });
     assert!(matches!(effects[..], [Effect::Commit { expect: Some(Version(1)), record: None, .. }]));
@@ -111,20 +115,21 @@ fn only_the_whole_token_in_the_header_is_recognised() {
     let other = Token::random().unwrap().text;
     let (id, _) = token.rsplit_once('_').unwrap();
     let (_, foreign_secret) = other.rsplit_once('_').unwrap();
-    for wrong in [
-        String::new(),
-        token.to_uppercase(),
-        token[..token.len() - 1].to_owned(),
-        format!("{token}0"),
-        format!("{id}_{foreign_secret}"),
-        other.clone(),
-        token.replacen("shef_", "", 1),
+    for (wrong, denied) in [
+        (String::new(), Denied::Malformed),
+        (token.to_uppercase(), Denied::Malformed),
+        (token[..token.len() - 1].to_owned(), Denied::Malformed),
+        (format!("{token}0"), Denied::Malformed),
+        (token.replacen("shef_", "", 1), Denied::Malformed),
+        (format!("{id}_{foreign_secret}"), Denied::Unknown),
+        (other.clone(), Denied::Unknown),
     ] {
-        assert_eq!(caller(&table, &wrong, NOW), Err(Denied::Unknown), "{wrong}");
+        assert_eq!(caller(&table, &wrong, NOW), Err(denied), "{wrong}");
     }
     assert!(caller(&table, &token, NOW).is_ok());
-    assert!(Presented::in_header(&format!("Basic {token}")).is_none());
-    assert!(Presented::in_header(&token).is_none());
+    for none in [format!("Basic {token}"), token, String::new()] {
+        assert_eq!(Presented::in_header(&none).err(), Some(Denied::NoToken));
+    }
 }
 
 #[test]

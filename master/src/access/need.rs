@@ -3,7 +3,10 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use shef_common::ids::{ServiceName, TokenName};
+use shef_common::{
+    clock::WallMs,
+    ids::{ServiceName, TokenName},
+};
 
 /// What a caller may do. Each role may do what those before it may.
 #[derive(
@@ -133,9 +136,34 @@ pub enum Caller {
 /// Why a caller is not served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// It shows no token that counts. One answer for all of them: none tells which tokens there are.
-    #[error("this call needs a token that is known and has not expired, as `Authorization: Bearer TOKEN`")]
+    /// It shows none.
+    #[error("this call needs a token, as `Authorization: Bearer TOKEN`, and came without one")]
+    NoToken,
+    /// It shows what is no token.
+    #[error(
+        "this call needs a token, and the one that it shows is not written as one: `shef_`, 8 hexadecimal \
+         digits, `_` and 64 hexadecimal digits"
+    )]
+    Malformed,
+    /// The token is not kept. Nothing tells whether there is another one with its beginning.
+    #[error(
+        "this call needs a token, and this cluster does not know the one that it shows: it was revoked, or \
+         is another cluster's"
+    )]
     Unknown,
+    /// Only who shows the whole token is told that it counted once.
+    #[error("this call needs a token, and the token {name} has expired at {}", at.iso())]
+    Expired {
+        /// The token.
+        name: TokenName,
+        /// When.
+        at: WallMs,
+    },
+    /// It shows a session of a browser, and there is none.
+    #[error(
+        "this session has ended, or its token has: log in again by a link that `shef login --web` prints"
+    )]
+    NoSession,
     /// Its role is too little.
     #[error("this call needs the role {needed}, and the token {name} has the role {role}")]
     Role {

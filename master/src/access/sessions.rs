@@ -52,10 +52,10 @@ impl Sessions {
     /// Whose session it is. It has the rights that its token has now, if this is still there.
     ///
     /// # Errors
-    /// [`Denied::Unknown`]: it is none.
+    /// [`Denied::NoSession`]: it is none.
     pub fn caller(&self, secret: &str, tokens: &TokenTable, now: WallMs) -> Result<Caller, Denied> {
         let grant = self.sessions.get(&hash(secret)).filter(|session| session.until > now);
-        match grant.ok_or(Denied::Unknown)? {
+        match grant.ok_or(Denied::NoSession)? {
             Grant { caller: Caller::Administrator, .. } => Ok(Caller::Administrator),
             Grant { caller: Caller::Token { id, .. }, .. } => tokens.holder(id, now),
         }
@@ -106,11 +106,11 @@ mod tests {
         let session = sessions.begin(&code, start).unwrap();
         assert_eq!(sessions.begin(&code, start), None, "it was used");
         assert_eq!(sessions.caller(&session, &tokens, start), Ok(Caller::Administrator));
-        assert_eq!(sessions.caller(&code, &tokens, start), Err(Denied::Unknown), "a code is no session");
+        assert_eq!(sessions.caller(&code, &tokens, start), Err(Denied::NoSession), "a code is no session");
         let ends = start.after(SESSION_LIFE);
-        assert_eq!(sessions.caller(&session, &tokens, ends), Err(Denied::Unknown));
+        assert_eq!(sessions.caller(&session, &tokens, ends), Err(Denied::NoSession));
         sessions.end(&session);
-        assert_eq!(sessions.caller(&session, &tokens, start), Err(Denied::Unknown));
+        assert_eq!(sessions.caller(&session, &tokens, start), Err(Denied::NoSession));
     }
 
     #[test]

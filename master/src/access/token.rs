@@ -52,10 +52,15 @@ impl TokenRecord {
         self.expires.is_some_and(|expires| expires <= now)
     }
 
+    /// Whether `secret` proves it, expired or not.
+    fn has_secret(&self, secret: &str) -> bool {
+        hash(secret).as_bytes().ct_eq(self.hash.as_bytes()).into()
+    }
+
     /// Whether `secret` proves it now.
     #[must_use]
     pub fn is_proved_by(&self, secret: &str, now: WallMs) -> bool {
-        bool::from(hash(secret).as_bytes().ct_eq(self.hash.as_bytes())) && !self.is_expired(now)
+        self.has_secret(secret) && !self.is_expired(now)
     }
 }
 
@@ -108,14 +113,21 @@ impl<'a> Presented<'a> {
         self.id
     }
 
-    /// What stands in a header `Authorization`; `None`: no token of ours.
-    #[must_use]
-    pub fn in_header(header: &'a str) -> Option<Self> {
-        let (scheme, text) = header.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
-        let (id, secret) = text.trim().strip_prefix(BEGINNING)?.split_once('_')?;
+    /// What stands in a header `Authorization`.
+    ///
+    /// # Errors
+    /// [`Denied::NoToken`] or [`Denied::Malformed`].
+    pub fn in_header(header: &'a str) -> Result<Self, Denied> {
+        let (_, text) = header
+            .split_once(' ')
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .ok_or(Denied::NoToken)?;
+        Self::in_text(text.trim()).ok_or(Denied::Malformed)
+    }
+
+    /// The text of a token.
+    pub(super) fn in_text(text: &'a str) -> Option<Self> {
+        let (id, secret) = text.strip_prefix(BEGINNING)?.split_once('_')?;
         let is_hex = |text: &str, bytes: usize| {
             text.len() == bytes * 2 && text.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
         };
@@ -166,20 +178,23 @@ impl TokenTable {
     /// Who presents it.
     ///
     /// # Errors
-    /// [`Denied::Unknown`], whatever is wrong.
-    pub fn caller(&self, presented: Option<Presented<'_>>, now: WallMs) -> Result<Caller, Denied> {
-        let Presented { id, secret } = presented.ok_or(Denied::Unknown)?;
-        let holder = self.api.get(id).ok_or(Denied::Unknown)?;
-        if holder.record.is_proved_by(secret, now) { Ok(holder.caller()) } else { Err(Denied::Unknown) }
+    /// [`Denied::Unknown`] or [`Denied::Expired`].
+    pub fn caller(&self, Presented { id, secret }: Presented<'_>, now: WallMs) -> Result<Caller, Denied> {
+        let holder = self.api.get(id).filter(|holder| holder.record.has_secret(secret));
+        let holder = holder.ok_or(Denied::Unknown)?;
+        match holder.record.expires.filter(|at| *at <= now) {
+            Some(at) => Err(Denied::Expired { name: holder.name.clone(), at }),
+            None => Ok(holder.caller()),
+        }
     }
 
     /// The holder of the token that `id` finds, if it has not expired.
     ///
     /// # Errors
-    /// [`Denied::Unknown`]
+    /// [`Denied::NoSession`]
     pub fn holder(&self, id: &str, now: WallMs) -> Result<Caller, Denied> {
         let holder = self.api.get(id).filter(|holder| !holder.record.is_expired(now));
-        holder.map(Holder::caller).ok_or(Denied::Unknown)
+        holder.map(Holder::caller).ok_or(Denied::NoSession)
     }
 
     /// Whether a host with this id and secret would be let in now.

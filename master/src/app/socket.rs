@@ -50,7 +50,28 @@ pub(super) struct OwnSocket {
 /// What the system says, or which other user could keep or replace the socket; a file that is no socket is left
 /// alone.
 pub(super) fn own_socket(config: &MasterConfig) -> io::Result<Option<OwnSocket>> {
-    config.api_socket.as_deref().map(|path| listen_at(path, &config.data_dir)).transpose()
+    let Some(path) = config.api_socket.as_deref() else { return Ok(None) };
+    let socket = listen_at(path, &config.data_dir)?;
+    let group =
+        docker_group().filter(|group| fs::symlink_metadata(path).is_ok_and(|found| found.gid() == *group));
+    if let Some(group) = group {
+        let_pass(path, config.up_dir.as_deref(), group);
+    }
+    Ok(Some(socket))
+}
+
+/// Lets the group pass the directories above the socket's own, of which only that of `shef up` is shef's.
+fn let_pass(path: &Path, up_dir: Option<&Path>, group: u32) {
+    for above in path.ancestors().skip(2).filter(|above| !above.as_os_str().is_empty()) {
+        match File::open(above) {
+            Ok(directory) => let_enter(&directory, above, up_dir == Some(above), group),
+            Err(error) => log::debug!(error:%; "{} cannot be looked at", above.display()),
+        }
+    }
+}
+
+fn docker_group() -> Option<u32> {
+    fs::read_to_string("/etc/group").ok().and_then(|groups| id_of(GROUP, &groups))
 }
 
 /// Has the well-known path lead to the socket of a master with the default paths, which leads. A link to the socket
@@ -89,7 +110,7 @@ fn listen_at(path: &Path, data_dir: &Path) -> io::Result<OwnSocket> {
         Ok(made) if is_socket(made.st_mode) && made.st_uid == geteuid().as_raw() => {}
         Ok(_) | Err(_) => return Err(refused(format!("{} was replaced meanwhile", directory.display()))),
     }
-    if let Some(group) = fs::read_to_string("/etc/group").ok().and_then(|groups| id_of(GROUP, &groups)) {
+    if let Some(group) = docker_group() {
         // A master that is not root leaves it to its own group.
         match chownat(&within, name, None, Some(Gid::from_raw(group)), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(()) => let_enter(&within, directory, is_ours, group),
@@ -235,6 +256,20 @@ mod tests {
         assert_eq!(mode(), 0o700);
         let_enter(&directory, home.path(), true, group);
         assert_eq!(mode(), 0o710);
+    }
+
+    #[test]
+    fn the_group_may_pass_the_directory_of_shef_up_around_the_masters() {
+        let group = fs::metadata(env!("CARGO_MANIFEST_DIR")).unwrap().gid();
+        let home = tempfile::tempdir().unwrap();
+        let (up, master) = (home.path().join("up"), home.path().join("up/master"));
+        fs::create_dir_all(&master).unwrap();
+        for directory in [home.path(), &up, &master] {
+            set_mode(directory, 0o700);
+        }
+        let_pass(&master.join("shef.sock"), Some(&up), group);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!([mode(&up), mode(home.path())], [0o710, 0o700]);
     }
 
     #[test]

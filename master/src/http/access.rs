@@ -52,7 +52,7 @@ pub fn guarded(route: Route, needs: Need) -> Route {
 /// Whether `request` may go on to its handler, which finds there who calls.
 fn authorise(request: &ServiceRequest, needs: Need) -> Result<(), ApiError> {
     // Without the handlers' own state nothing can be served.
-    let api = request.app_data::<web::Data<Api>>().ok_or(Denied::Unknown)?;
+    let api = request.app_data::<web::Data<Api>>().ok_or(Denied::NoToken)?;
     let (peer, address) = (request.conn_data::<Peer>(), request.peer_addr());
     let caller = if api.insecure || peer == Some(&Peer::Local) {
         Caller::Administrator
@@ -96,8 +96,12 @@ fn is_for_a_person(request: &ServiceRequest) -> bool {
 }
 
 /// The token that is shown, be it one that counts or not.
-pub fn presented(request: &ServiceRequest) -> Option<Presented<'_>> {
-    request.headers().get(header::AUTHORIZATION)?.to_str().ok().and_then(Presented::in_header)
+///
+/// # Errors
+/// [`Denied::NoToken`] or [`Denied::Malformed`].
+pub fn presented(request: &ServiceRequest) -> Result<Presented<'_>, Denied> {
+    let header = request.headers().get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
+    Presented::in_header(header.ok_or(Denied::NoToken)?)
 }
 
 /// Who shows a token, or the session of a browser that has logged in.
@@ -106,7 +110,7 @@ fn recognise(api: &Api, request: &ServiceRequest) -> Result<Caller, Denied> {
     if let Some(session) = session_of(request.headers()) {
         return api.sessions().caller(session, &tokens, now);
     }
-    tokens.caller(presented(request), now)
+    tokens.caller(presented(request)?, now)
 }
 
 /// The session that a request shows.
@@ -134,7 +138,7 @@ fn is_plain_from_afar(peer: Option<&Peer>, address: Option<SocketAddr>, own: Ipv
 pub fn may_change(request: &HttpRequest, service: &ServiceName) -> Result<MayChange, ApiError> {
     audit::about(request, "service", service);
     let extensions = request.extensions();
-    let caller = extensions.get::<Caller>().ok_or(Denied::Unknown)?;
+    let caller = extensions.get::<Caller>().ok_or(Denied::NoToken)?;
     Ok(caller.may_change(service)?)
 }
 
@@ -160,7 +164,11 @@ impl ApiError {
 impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
         let code = match &denied {
-            Denied::Unknown => Code::Unauthenticated,
+            Denied::NoToken
+            | Denied::Malformed
+            | Denied::Unknown
+            | Denied::Expired { .. }
+            | Denied::NoSession => Code::Unauthenticated,
             Denied::Role { .. } | Denied::Service { .. } => Code::Forbidden,
         };
         Problem::new(code, denied.to_string()).into()

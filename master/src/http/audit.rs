@@ -129,7 +129,9 @@ fn known_by(request: &ServiceRequest, insecure: bool) -> AuditCaller {
             if insecure {
                 return AuditCaller::Anybody;
             }
-            AuditCaller::Unknown { id: super::access::presented(request).map(|token| token.id().to_owned()) }
+            AuditCaller::Unknown {
+                id: super::access::presented(request).ok().map(|token| token.id().to_owned()),
+            }
         }
     }
 }

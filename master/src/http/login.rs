@@ -94,7 +94,7 @@ async fn invite(request: HttpRequest, api: web::Data<Api>) -> Answer {
         let detail = "a browser makes no links: use `shef login --web`";
         return Err(Problem::new(Code::Forbidden, detail).into());
     }
-    let caller = request.extensions().get::<Caller>().cloned().ok_or(Denied::Unknown)?;
+    let caller = request.extensions().get::<Caller>().cloned().ok_or(Denied::NoToken)?;
     let code = api.sessions().invite(caller, Now::read().wall);
     let code = code.ok_or_else(|| Problem::new(Code::Internal, "there are no random bytes"))?;
     Ok(HttpResponse::Created().json(json!({
@@ -114,7 +114,7 @@ async fn begin(request: HttpRequest, payload: web::Payload, api: web::Data<Api>)
     let code: Option<String> = fields.required("code");
     fields.finish()?;
     let session = api.sessions().begin(&code.unwrap_or_default(), Now::read().wall);
-    let session = session.ok_or(Denied::Unknown)?;
+    let session = session.ok_or(Denied::NoSession)?;
     note_session(&request, &api, &session);
     let mut answer = HttpResponse::Created();
     answer.insert_header((header::CACHE_CONTROL, "no-store"));

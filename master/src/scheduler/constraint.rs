@@ -43,8 +43,13 @@ pub fn never_takes(
     }
     if let Some(policy) = &host.policy {
         let demands = Demand::of(template);
-        if let Some(demand) = policy.refuses(&demands) {
-            return Some(Unfit::Policy(demand.clone()));
+        let refused = policy.refuses(&demands);
+        if let Some((demand, refusal)) = refused.and_then(|demand| Some((demand, policy.refusal(demand)?))) {
+            return Some(Unfit::Policy {
+                field: demand.field(),
+                remedy: refusal.remedy_on(node),
+                what: refusal.what,
+            });
         }
     }
     // Where every agent is of this version nothing need be asked of the template.
@@ -73,8 +78,15 @@ pub enum Unfit {
     Cpu(u64),
     /// It runs no images of this platform.
     Platform(String),
-    /// Its policy refuses this.
-    Policy(Demand),
+    /// Its policy refuses something that the field asks for.
+    Policy {
+        /// The field of the spec.
+        field: &'static str,
+        /// In words that follow "refuses".
+        what: String,
+        /// What would allow it, as [`Refusal::remedy_on`](shef_common::policy::Refusal::remedy_on) says it.
+        remedy: String,
+    },
     /// Its agent does not understand all of the template.
     OldAgent,
 }
@@ -88,7 +100,7 @@ impl Unfit {
             Self::Memory(_) => "resources.reserve.memory_bytes",
             Self::Cpu(_) => "resources.reserve.cpu_millis",
             Self::Platform(_) => "platform",
-            Self::Policy(demand) => demand.field(),
+            Self::Policy { field, .. } => field,
             Self::OldAgent => "",
         }
     }
@@ -101,7 +113,7 @@ impl fmt::Display for Unfit {
             Self::Memory(bytes) => write!(f, "has only {bytes} bytes of memory"),
             Self::Cpu(millis) => write!(f, "has only {millis} millis of cpu"),
             Self::Platform(platform) => write!(f, "runs no images of {platform}"),
-            Self::Policy(demand) => write!(f, "has a policy that refuses {demand}"),
+            Self::Policy { what, remedy, .. } => write!(f, "has a policy that refuses {what}{remedy}"),
             Self::OldAgent => f.write_str(
                 "runs an agent of an older version, which does not understand all of the service's fields",
             ),

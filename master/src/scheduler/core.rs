@@ -271,7 +271,7 @@ impl SchedulerCore {
     ) {
         let asked = self.asked(service, placement, &demand.requires);
         placed.refused.get_or_insert_with(|| Refusal {
-            reason: asked.explain_one(bound_node, dropped),
+            reason: asked.explain_one(bound_node, self.hosts.get(bound_node).map(|host| &**host), dropped),
             awaited: dropped == Some(Dropped::Awaited),
             // The service rarely learns of a change of what holds it back: it asks again.
             for_room: true,

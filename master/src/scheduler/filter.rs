@@ -248,7 +248,10 @@ impl Asked<'_> {
                 .to_owned();
         }
         let mut dropped: BTreeMap<Dropped, usize> = BTreeMap::new();
-        for reason in known.filter_map(|(node, host)| self.room(node, host).err()) {
+        let mut remedies: BTreeMap<Dropped, String> = BTreeMap::new();
+        for (node, host) in known {
+            let Err(reason) = self.room(node, host) else { continue };
+            remedies.entry(reason).or_insert_with(|| self.remedy(reason, node, host));
             // Whichever of its addresses: to people it is the port.
             let reason = if let Dropped::Port(port) = reason {
                 Dropped::Port(HostPort { address: None, ..port })
@@ -262,16 +265,49 @@ impl Asked<'_> {
             let all = (n == 0).then_some(count_of_all);
             let _ = write!(text, "{}{}", if n > 0 { ", " } else { "" }, self.words(reason, count, all));
         }
+        text.extend(remedies.into_values());
         text
     }
 
+    /// What the operator of this host can do about its policy; empty: nothing, or it was dropped otherwise.
+    fn remedy(&self, dropped: Dropped, node: &NodeName, host: &Host) -> String {
+        let policy = host.facts.as_ref().and_then(|facts| facts.policy.as_ref());
+        let refusal = match dropped {
+            Dropped::Policy(index) => policy
+                .zip(self.requires.demands.get(index))
+                .and_then(|(policy, demand)| policy.refusal(demand)),
+            Dropped::PolicyFull => host.policy_has_no_room(self.requires),
+            Dropped::Down
+            | Dropped::Suspect
+            | Dropped::NoAgent
+            | Dropped::NoEngine
+            | Dropped::Awaited
+            | Dropped::Drained
+            | Dropped::Cordoned
+            | Dropped::Flapping
+            | Dropped::OldAgent
+            | Dropped::NoTls
+            | Dropped::Platform
+            | Dropped::Constraint(_)
+            | Dropped::Memory
+            | Dropped::Cpu
+            | Dropped::Port(_)
+            | Dropped::Assignments
+            | Dropped::Crowded
+            | Dropped::Full => None,
+        };
+        refusal.map(|refusal| refusal.remedy_on(node)).unwrap_or_default()
+    }
+
     /// Why the only host that would do takes nothing.
-    pub fn explain_one(&self, node: &NodeName, dropped: Option<Dropped>) -> String {
+    pub fn explain_one(&self, node: &NodeName, host: Option<&Host>, dropped: Option<Dropped>) -> String {
         let verb = match dropped {
             Some(dropped) => self.words(dropped, 1, None)[2..].to_owned(),
             None => "is not there".to_owned(),
         };
-        format!("host {node}, to which the slot is bound, {verb}")
+        let remedy =
+            host.zip(dropped).map(|(host, dropped)| self.remedy(dropped, node, host)).unwrap_or_default();
+        format!("host {node}, to which the slot is bound, {verb}{remedy}")
     }
 
     /// Whether a host lacks nothing but room: that may come when another replica goes.

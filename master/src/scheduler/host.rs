@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use shef_common::{ids::ReplicaId, policy::Policy};
+use shef_common::{
+    ids::ReplicaId,
+    policy::{Policy, Refusal},
+};
 
 use super::requirements::{HostPort, MAX_ASSIGNMENT_BYTES, Requirements};
 use crate::membership::{HostCondition, HostFacts, Standing};
@@ -129,6 +132,12 @@ impl Host {
             policy.room(self.held.len(), self.memory_limit_bytes, requires.memory_limit_bytes)
         };
         policy.map_or(u64::MAX, room)
+    }
+
+    /// Why its policy lets it have no further replica that takes this, if that is so.
+    pub fn policy_has_no_room(&self, requires: &Requirements) -> Option<Refusal> {
+        let policy = self.facts.as_ref()?.policy.as_ref()?;
+        policy.has_no_room(self.held.len(), self.memory_limit_bytes, requires.memory_limit_bytes)
     }
 
     /// How full it is, in millionths: the shares of memory and of processors that are claimed, added.

@@ -97,8 +97,8 @@ impl Outcome<'_> {
     /// What it comes to.
     #[must_use]
     pub fn preview(&self) -> Preview {
-        // Plain data serialises; a service that is not there says nothing.
-        let said = |record: &ServiceRecord| serde_json::to_value(&record.spec).unwrap_or_default();
+        let said = |record: &ServiceRecord| Value::Object(record.spec.written());
+        // A service that is not there says nothing.
         let before = self.before.map_or_else(|| Value::Object(serde_json::Map::new()), said);
         let started = self.before.is_some_and(|before| before.generation != self.wanted.generation);
         let actions = self.actions();

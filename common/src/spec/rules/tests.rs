@@ -58,11 +58,11 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
             {"type": "volume", "source": "data", "target": "/data", "driver": "local",
                 "options": {"o": "x"}, "sticky": true},
             {"type": "bind", "source": "/etc/ssl", "target": "/etc/ssl", "read_only": true},
-            {"type": "tmpfs", "target": "/tmp", "size_bytes": 1_048_576, "mode": 1023,
+            {"type": "tmpfs", "target": "/tmp", "size_bytes": 1_048_576, "mode": "1777",
                 "mount_options": ["exec", "uid=1000", "nr_inodes=64k"]},
         ],
         "secrets": [{"source": "db", "version": "0123456789abcdef0123456789abcdef", "target": "db.key",
-            "uid": 82, "gid": 82, "mode": 256}],
+            "uid": 82, "gid": 82, "mode": "0400"}],
         "configs": [{"source": "nginx.conf", "target": "/etc/nginx/nginx.conf"}],
         "networks": [{"name": "backend", "aliases": ["web"], "ipv4_address": "10.1.0.9",
             "ipv6_address": "fd00::9"}],
@@ -85,7 +85,7 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
     });
     body.as_object_mut().unwrap().extend(object(rest));
     let spec = ServiceSpec::read(object(body.clone()), None).unwrap();
-    assert_eq!(serde_json::to_value(&spec).unwrap(), body);
+    assert_eq!(Value::Object(spec.written()), body);
     assert_eq!(spec.template.ports[1].protocol, Protocol::Udp);
     assert!(matches!(&spec.template.mounts[0], Mount::Volume { sticky: true, .. }));
     assert!(matches!(
@@ -158,7 +158,7 @@ fn a_local_volume_is_sticky_unless_the_spec_says_otherwise() {
 }
 
 #[test]
-fn a_mode_is_octal_as_a_string_and_itself_as_a_number() {
+fn a_mode_is_a_string_of_octal_digits_and_a_number_only_where_it_is_stored() {
     let mode = |mode: serde_json::Value| {
         let spec = with(json!({"mounts": [{"type": "tmpfs", "target": "/d", "mode": mode}]}));
         spec.map(|spec| match spec.template.mounts[0] {
@@ -168,11 +168,28 @@ fn a_mode_is_octal_as_a_string_and_itself_as_a_number() {
     };
     assert_eq!(mode(json!("1777")), Ok(Some(0o1777)));
     assert_eq!(mode(json!("0700")), Ok(Some(0o700)));
-    assert_eq!(mode(json!(1023)), Ok(Some(0o1777)), "as agents and stores hold it");
+    let said = mode(json!(440)).unwrap_err();
+    assert!(
+        said.starts_with("mounts[0].mode must be octal digits in quotes, but is the number 440"),
+        "{said}"
+    );
+    for list in ["secrets", "configs"] {
+        let said = with(json!({list: [{"source": "a"}, {"source": "db", "mode": 440}]})).unwrap_err();
+        assert!(said.starts_with(&format!("{list}[1].mode must be octal digits in quotes")), "{said}");
+    }
+    let spec = with(json!({"secrets": [{"source": "db", "mode": "0440"}]})).unwrap();
+    let stored = serde_json::to_value(&spec).unwrap();
+    assert_eq!(stored["secrets"][0]["mode"], 0o440, "as agents and stores hold it");
+    assert_eq!(serde_json::from_value::<ServiceSpec>(stored).unwrap(), spec);
+    assert_eq!(spec.written()["secrets"][0]["mode"], "0440", "as users read it");
+    assert!(spec.patched(&object(json!({"replicas": 2}))).is_ok(), "a patch reads what is stored");
     assert_eq!(mode(json!(null)), Ok(None));
     assert!(mode(json!("rwx")).unwrap_err().contains("mode must be octal digits as in"));
     let said = mode(json!("77777")).unwrap_err();
-    assert!(said.starts_with("mounts[0].mode must be 0 to 4095"), "more than a mode holds: {said}");
+    assert_eq!(
+        said, "mounts[0].mode must be \"0000\" to \"7777\", but is \"77777\"",
+        "more than a mode holds"
+    );
 }
 
 #[test]

@@ -144,7 +144,9 @@ fn what_a_hosts_policy_refuses_goes_to_other_hosts() {
     assert_eq!(
         third,
         "no host can take the replica: 1 of 2 hosts has a policy that refuses the mount of /etc, 1 has no \
-         room left by policy (max_replicas, max_memory_bytes)"
+         room left by policy (max_replicas, max_memory_bytes); the operator of host h0 can allow it: \
+         bind_dirs = [\"/etc\"] below [policy] in the agent's file; the operator of host h1 can allow it: \
+         max_memory_bytes = 15000000 below [policy] in the agent's file"
     );
     let limited = Requirements { memory_limit_bytes: MB, ..nothing() };
     assert_eq!(counts(&place(&limited, 5)), [(node(0), 1), (node(1), 4)].into());

@@ -78,15 +78,19 @@ fn fits_nowhere(record: &ServiceRecord, hosts: &[(&NodeName, &HostFacts)]) -> Op
             "must be a platform of a host that may run the service, but none runs images of {platform} (a \
              host's label platforms names what it runs beside its own)"
         ),
-        Unfit::Policy(demand) if all.iter().all(|unfit| matches!(unfit, Unfit::Policy(_))) => format!(
-            "must be what a host that may run the service allows, but the policy of each of them refuses \
-             {demand} (see [policy] in the file of their agents)"
-        ),
+        Unfit::Policy { what, remedy, .. }
+            if all.iter().all(|unfit| matches!(unfit, Unfit::Policy { .. })) =>
+        {
+            format!(
+                "must be what a host that may run the service allows, but the policy of each of them refuses \
+                 {what}{remedy}"
+            )
+        }
         Unfit::Constraint(_)
         | Unfit::Memory(_)
         | Unfit::Cpu(_)
         | Unfit::Platform(_)
-        | Unfit::Policy(_)
+        | Unfit::Policy { .. }
         | Unfit::OldAgent => return None,
     };
     Some(FieldError { field: first.field().to_owned(), message })

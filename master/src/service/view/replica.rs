@@ -58,7 +58,8 @@ pub struct ReplicaView {
     /// Its ports on the host, as the engine chose them, while it runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PublishedPort>,
-    /// The same as a person reads them, with the host's address, as in `10.0.0.2:32768->80/tcp`.
+    /// The same as a person reads them, with the host's address, as in `10.0.0.2:32768->80/tcp`. If the
+    /// host's address is a loopback one, a port that is open on all addresses is shown as `0.0.0.0`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
     /// Since when it is in this state, by the host's clock.

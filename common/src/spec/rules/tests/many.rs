@@ -56,7 +56,7 @@ fn bodies() -> Vec<Value> {
         json!({ "networks": [{ "name": "n", "aliases": strings }] }),
         json!({ "mounts": list(&json!({ "type": "bind", "source": "", "target": "" })) }),
         json!({ "mounts": [tmpfs] }),
-        json!({ "secrets": list(&json!({ "source": "a", "target": "..", "mode": 4096 })) }),
+        json!({ "secrets": list(&json!({ "source": "a", "target": "..", "mode": "10000" })) }),
         json!({ "configs": list(&json!({ "source": "-" })) }),
         json!({ "devices": list(&json!({ "source": "" })) }),
         json!({ "device_requests": list(&json!({})) }),

@@ -145,7 +145,7 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         (
             json!({"secrets": [{"source": "db", "mode": "1777"}, {"source": "db"},
                 {"source": "a", "target": "../b"}]}),
-            "secrets[0].mode must be 0 to 511 (octal 777; octal is given as a string), but is 1023; \
+            "secrets[0].mode must be \"0000\" to \"0777\", but is \"1777\"; \
              secrets[1].target must be mounted once, but something else is mounted at /run/secrets/db too; \
              secrets[2].target must be the path of a file, absolute or relative, without .. or control \
              characters, but is ../b",
