@@ -70,7 +70,7 @@ pub async fn probe(url: &str, tls: &DockerTls) -> Probe {
         return match error.kind() {
             io::ErrorKind::PermissionDenied => Probe::Denied,
             io::ErrorKind::NotFound => Probe::Silent("there is no such socket".into()),
-            io::ErrorKind::ConnectionRefused => Probe::Silent("nobody listens on this socket".into()),
+            io::ErrorKind::ConnectionRefused => Probe::Silent("nothing listens on this socket".into()),
             _ => Probe::Silent(error.to_string()),
         };
     }

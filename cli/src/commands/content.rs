@@ -55,7 +55,7 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Prints the newest content of a config; that of a secret is shown to nobody
+    /// Prints the newest content of a config; a secret cannot be shown
     Show {
         /// The name
         name: ContentName,
@@ -116,7 +116,7 @@ impl Args {
                 ContentKind::Config => show(&name, &on_system(client.get(&path(&name)))?, json)?,
                 ContentKind::Secret => {
                     return Err(Failure::new(
-                        "a secret is shown to nobody: its replicas have it as a file, and `shef secret ls` \
+                        "a secret cannot be shown: its replicas have it as a file, and `shef secret ls` \
                          shows its version and its services",
                     ));
                 }

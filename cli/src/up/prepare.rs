@@ -136,7 +136,7 @@ fn find(program: &str, env: &BTreeMap<String, String>) -> Option<PathBuf> {
 
 /// Shows the commands to be run, and asks for consent at a terminal.
 fn agree(steps: &[Step], yes: bool) -> Result<(), Failure> {
-    say::step("to change that, this will be run:");
+    say::step("these commands change that:");
     for step in steps {
         match step {
             Step::Run { why, command } => say::line(format_args!("      {}    # {why}", command.join(" "))),

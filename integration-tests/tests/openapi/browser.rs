@@ -69,6 +69,11 @@ impl Browser {
         browser
     }
 
+    /// From now on no page has a content security policy, as an attacker's own pages have none.
+    pub async fn ignore_policies(&mut self) {
+        self.call("Page.setBypassCSP", json!({ "enabled": true })).await;
+    }
+
     /// Opens `url`.
     pub async fn open(&mut self, url: &str) {
         let opened = self.call("Page.navigate", json!({ "url": url })).await;

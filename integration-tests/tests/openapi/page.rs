@@ -115,6 +115,8 @@ async fn pages_of_other_sites_and_rebound_names_change_and_read_nothing() {
     assert_eq!(made.body["converged"], true, "{made:?}");
     let rebound = cluster.api.url.replace("127.0.0.1", REBOUND);
     let mut browser = Browser::start().await;
+    // The refusal of a rebound name has a policy that the attacker's page does not have.
+    browser.ignore_policies().await;
     let somebodys = "data:text/html,a page of somebody else".to_owned();
     for (page, master, reads) in
         [(somebodys, &cluster.api.url, json!("failed")), (format!("{rebound}/docs"), &rebound, json!(421))]
