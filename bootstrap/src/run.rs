@@ -54,7 +54,8 @@ struct Bootstrap {
     client: HostClient,
     said: RefCell<Vec<String>>,
     was_ready: bool,
-    /// Whether this run has made the master, and has not told yet how a further host joins: each time makes a token.
+    /// Whether this run has made the master, and has not told yet how a further host joins: each time makes a
+    /// token.
     tells_how_to_join: bool,
     in_container: bool,
 }

@@ -7,6 +7,7 @@ use std::{
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
     process::{Command, Output},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -52,15 +53,27 @@ impl Place {
 
     /// What the master answers to whether it is ready.
     fn readiness(&self) -> std::io::Result<String> {
-        let mut stream = std::net::TcpStream::connect(&self.api)?;
-        stream.write_all(b"GET /readyz HTTP/1.0\r\nhost: x\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).map(|_| answer)
+        answer(&self.api, "/readyz")
+    }
+
+    /// Waits until a master has accepted the host.
+    fn is_accepted(&self) -> bool {
+        (0..600).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            answer(&self.agent, "/health").is_ok_and(|health| health.contains("\"accepted\":true"))
+        })
     }
 
     fn is_ready(&self) -> bool {
         self.readiness().is_ok_and(|answer| answer.split(' ').nth(1) == Some("200"))
     }
+}
+
+fn answer(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = std::net::TcpStream::connect(address)?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: 127.0.0.1\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map(|_| answer)
 }
 
 impl Drop for Place {
@@ -154,6 +167,20 @@ fn after_a_kill_it_starts_again_and_keeps_one_older_log() {
     let ready = place.readiness();
     assert!(ready.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.0 200")), "{ready:?}");
     assert!(place.data_dir().join("shef.log.1").exists());
+    assert!(place.shef("down", &[]).status.success());
+}
+
+#[test]
+fn without_its_masters_directory_it_begins_a_new_cluster_with_its_host() {
+    let place = Place::new();
+    assert!(place.up().status.success());
+    assert!(place.is_accepted(), "the host joins");
+    assert!(place.shef("down", &[]).status.success());
+    std::fs::remove_dir_all(place.data_dir().join("master")).unwrap();
+    let output = place.up();
+    assert!(output.status.success(), "{}", said(&output));
+    let log = || std::fs::read_to_string(place.data_dir().join("shef.log")).unwrap();
+    assert!(place.is_accepted(), "{}", log());
     assert!(place.shef("down", &[]).status.success());
 }
 

@@ -102,8 +102,8 @@ pub fn make_data_dir(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a directory in which no other user, root apart, can replace what this one makes. Who works beneath the
-/// descriptor follows nothing that takes the directory's place.
+/// Opens a directory in which no other user, root apart, can replace what this one makes. Who works beneath
+/// the descriptor follows nothing that takes the directory's place.
 ///
 /// # Errors
 /// What the system says, or who else could.
@@ -130,8 +130,8 @@ pub fn open_guarded(path: &Path) -> io::Result<File> {
     Ok(directory)
 }
 
-/// Lets a group reach what it may open in a data directory of shef's own, and says whether it does. One that holds
-/// other files too stays as it is.
+/// Lets a group reach what it may open in a data directory of shef's own, and says whether it does. One that
+/// holds other files too stays as it is.
 ///
 /// # Errors
 /// What the system says.

@@ -38,8 +38,8 @@ const METADATA_NAMES: [&str; 6] = [
     "instance-data.ec2.internal",
     "metadata.tencentyun.com",
 ];
-/// The IPv6 addresses that stand for one of IPv4: prefix, its length, how many bits follow the IPv4 address, and
-/// what its bits are inverted by. [`Ipv6Addr::to_canonical`] knows the mapped ones alone.
+/// The IPv6 addresses that stand for one of IPv4: prefix, its length, how many bits follow the IPv4 address,
+/// and what its bits are inverted by. [`Ipv6Addr::to_canonical`] knows the mapped ones alone.
 const EMBEDDED_IPV4: [(Ipv6Addr, u32, u32, u32); 7] = [
     // RFC 4291, 2.5.5: compatible and mapped; RFC 2765: translated.
     (Ipv6Addr::UNSPECIFIED, 96, 0, 0),
@@ -88,7 +88,8 @@ impl RegistryHost {
     }
 
     /// Whether it is an address at which machines are told about themselves, with their passwords, and no
-    /// registry can be: link-local, a cloud's metadata, no address at all, or one written so that readers differ.
+    /// registry can be: link-local, a cloud's metadata, no address at all, or one written so that readers
+    /// differ.
     #[must_use]
     pub fn is_of_the_machine(&self) -> bool {
         let text = self.0.to_ascii_lowercase();

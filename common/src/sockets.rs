@@ -33,8 +33,8 @@ pub fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Whether a program takes connections at the Unix socket `path`. A program that is stopped, whose queue is full,
-/// counts: the queue is not waited for.
+/// Whether a program takes connections at the Unix socket `path`. A program that is stopped, whose queue is
+/// full, counts: the queue is not waited for.
 pub fn is_served(path: &Path) -> bool {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let connected = SocketAddrUnix::new(path).and_then(|address| {

@@ -64,6 +64,8 @@ use crate::{
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 /// The token by which the master's own host joins.
 const OWN_HOST: &str = "own-host";
+/// The file in the data directory that names the cluster which goes on with this master, if its store is new.
+pub const TAKEN_OVER: &str = "cluster";
 /// How often, and how far apart, a store that does not answer is tried at the start.
 const STORE_TRIES: (u32, Duration) = (20, Duration::from_millis(500));
 
@@ -260,8 +262,8 @@ async fn start_on_as(
     store: Arc<dyn Store>,
     how: Succession,
 ) -> Result<MasterHandle, StartError> {
-    // A master that runs at the same address or socket goes on to lead. Nobody is answered here before this one
-    // leads: connections wait in the system's queue.
+    // A master that runs at the same address or socket goes on to lead. Nobody is answered here before this
+    // one leads: connections wait in the system's queue.
     let listener = sockets::listener(config.listen)
         .map_err(|source| StartError::Listen { listen: config.listen, source })?;
     let socket = socket::own_socket(&config);
@@ -395,7 +397,7 @@ async fn audit_log(
 
 /// The cluster that goes on with this master, as the bootstrap has noted it: its first host is lost for good.
 fn taken_over(data_dir: &Path) -> Option<ClusterId> {
-    let noted = std::fs::read_to_string(data_dir.join("cluster")).ok()?;
+    let noted = std::fs::read_to_string(data_dir.join(TAKEN_OVER)).ok()?;
     ClusterId::parse(noted.trim()).ok()
 }
 

@@ -24,6 +24,6 @@ pub mod stats;
 pub mod store;
 pub mod view;
 
-pub use app::{MasterHandle, StartError, is_restored, start, start_on};
+pub use app::{MasterHandle, StartError, TAKEN_OVER, is_restored, start, start_on};
 pub use recover::{Unreadable, recover};
 pub use restore::{RestoreError, goes_on_counting, restore};

@@ -1,4 +1,5 @@
-//! Whose certificates this agent takes no more, kept for the time after a start in which no master has answered yet.
+//! Whose certificates this agent takes no more, kept for the time after a start in which no master has
+//! answered yet.
 
 use std::{
     io,
@@ -17,8 +18,8 @@ pub struct DenyList {
 }
 
 impl DenyList {
-    /// Denies from now on whom the file names. One that cannot be read is as good as none: a master's next answer
-    /// replaces it.
+    /// Denies from now on whom the file names. One that cannot be read is as good as none: a master's next
+    /// answer replaces it.
     #[must_use]
     pub fn open(tls: Tls, data_dir: &Path) -> Self {
         let path = data_dir.join(NAME);
@@ -28,7 +29,8 @@ impl DenyList {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => log::warn!(
                 path:% = path.display(), error:%;
-                "the list of forgotten hosts cannot be read: this agent takes their certificates until a master answers"
+                "the list of forgotten hosts cannot be read: this agent takes their certificates until a master \
+                 answers"
             ),
         }
         Self { tls, path }

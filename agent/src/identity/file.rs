@@ -52,8 +52,8 @@ impl IdentityFile {
         data_dir.join(NAME)
     }
 
-    /// Whether the host in `data_dir` has a certificate of this CA, as far as it can be read. One of another CA is of a
-    /// cluster that has begun anew since.
+    /// Whether the host in `data_dir` has a certificate of this CA, as far as it can be read. One of another
+    /// CA is of a cluster that has begun anew since.
     #[must_use]
     pub fn is_of(ca: &CaDigest, data_dir: &Path) -> bool {
         Self::read(data_dir).is_ok_and(|file| file.is_some_and(|file| file.credential().cas().contains(ca)))

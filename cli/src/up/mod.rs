@@ -28,6 +28,7 @@ use shef_common::{
     open_files,
     tls::JoinToken,
 };
+use shef_master::{TAKEN_OVER, identity::COPY};
 
 use self::api::Api;
 use crate::{
@@ -155,6 +156,8 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
     };
     claim.write(&running)?;
     let mut signals = StopSignals::listen()?;
+    go_on_with_the_host(&config.master.0.data_dir, &config.agent.0.data_dir)
+        .map_err(|error| Failure::because("it cannot be noted which cluster goes on", &error))?;
     let master = shef_master::start(config.master.0)
         .await
         .map_err(|error| Failure::because("the master does not start", &error))?;
@@ -205,6 +208,17 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
     }
     drop(claim);
     Ok(())
+}
+
+/// A master whose directory was deleted leads the cluster of its host anew, and takes over what that one
+/// holds.
+fn go_on_with_the_host(master: &Path, agent: &Path) -> std::io::Result<()> {
+    if master.join(COPY).exists() {
+        return Ok(());
+    }
+    let Some(member) = IdentityFile::read(agent)? else { return Ok(()) };
+    files::make_data_dir(master)?;
+    files::replace(&master.join(TAKEN_OVER), files::PRIVATE, member.cluster.as_str().as_bytes())
 }
 
 /// Waits until the host has reported what runs there, so that a list right after is not empty. The API says

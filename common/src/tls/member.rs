@@ -184,7 +184,8 @@ impl Tls {
         })
     }
 
-    /// Uses this credential from now on. Open connections go on, until the certificate that they were made with ends.
+    /// Uses this credential from now on. Open connections go on, until the certificate that they were made
+    /// with ends.
     ///
     /// # Errors
     /// [`InvalidCredential`]: the present one stays.

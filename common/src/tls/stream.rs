@@ -87,8 +87,8 @@ impl Stream {
         self.key.as_ref()
     }
 
-    /// The user at the other end of a socket of this machine; `None`: it is no such socket, or the system does
-    /// not say.
+    /// The user at the other end of a socket of this machine; `None`: it is no such socket, or the system
+    /// does not say.
     #[must_use]
     pub fn uid(&self) -> Option<PeerUid> {
         match &self.io {

@@ -38,8 +38,8 @@ impl AdminAccess {
     }
 }
 
-/// The token that a master makes at its start, and the version of the one in whose place it is: the first one of a
-/// new cluster, or another one if nobody else could make it.
+/// The token that a master makes at its start, and the version of the one in whose place it is: the first one
+/// of a new cluster, or another one if nobody else could make it.
 pub(super) fn token_to_make(
     tokens: &[RecoveredToken],
     is_new_store: bool,

@@ -43,8 +43,8 @@ pub(super) enum Whose {
     Joins(TokenWrite, Vec<Joining>),
     /// Hosts that are known again.
     Readmissions(Vec<Readmitting>),
-    /// A host that is known, and asks for a certificate: its record is written as it is, which the store takes only
-    /// from the master that leads, and only if no other one has changed it.
+    /// A host that is known, and asks for a certificate: its record is written as it is, which the store
+    /// takes only from the master that leads, and only if no other one has changed it.
     Known(Asked, NodeName),
     /// No caller: hosts are revoked, or their records deleted.
     Nobody,

@@ -43,12 +43,12 @@ pub(super) struct OwnSocket {
     pub lock: File,
 }
 
-/// Listens at the `api_socket` of `config`; `None`: there is to be none. A socket that an earlier master has left
-/// is replaced, one of a program that runs is not: [`ErrorKind::AddrInUse`].
+/// Listens at the `api_socket` of `config`; `None`: there is to be none. A socket that an earlier master has
+/// left is replaced, one of a program that runs is not: [`ErrorKind::AddrInUse`].
 ///
 /// # Errors
-/// What the system says, or which other user could keep or replace the socket; a file that is no socket is left
-/// alone.
+/// What the system says, or which other user could keep or replace the socket; a file that is no socket is
+/// left alone.
 pub(super) fn own_socket(config: &MasterConfig) -> io::Result<Option<OwnSocket>> {
     let Some(path) = config.api_socket.as_deref() else { return Ok(None) };
     let socket = listen_at(path, &config.data_dir)?;
@@ -74,8 +74,8 @@ fn docker_group() -> Option<u32> {
     fs::read_to_string("/etc/group").ok().and_then(|groups| id_of(GROUP, &groups))
 }
 
-/// Has the well-known path lead to the socket of a master with the default paths, which leads. A link to the socket
-/// of another master that runs stays, and so does all that is no link to a socket.
+/// Has the well-known path lead to the socket of a master with the default paths, which leads. A link to the
+/// socket of another master that runs stays, and so does all that is no link to a socket.
 pub(super) fn link(config: &MasterConfig) {
     let path = config.api_socket.as_deref().filter(|path| path.starts_with(DEFAULT_DATA_DIR));
     let made = path.map_or(Ok(()), |path| link_at(Path::new(KNOWN), path));
@@ -89,8 +89,8 @@ pub(super) fn link(config: &MasterConfig) {
     }
 }
 
-/// Everything after the check of the directory is done beneath its open descriptor, so that a directory or link that
-/// takes its place in between is not followed.
+/// Everything after the check of the directory is done beneath its open descriptor, so that a directory or
+/// link that takes its place in between is not followed.
 fn listen_at(path: &Path, data_dir: &Path) -> io::Result<OwnSocket> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().ok_or(ErrorKind::InvalidFilename)?;
@@ -123,8 +123,8 @@ fn listen_at(path: &Path, data_dir: &Path) -> io::Result<OwnSocket> {
     Ok(OwnSocket { listener: socket.into(), lock })
 }
 
-/// The lock of the socket, as long as the file is kept open. One that another user has made, or could have locked,
-/// would keep every master from the socket.
+/// The lock of the socket, as long as the file is kept open. One that another user has made, or could have
+/// locked, would keep every master from the socket.
 fn take_lock(within: &File, name: &OsStr) -> io::Result<File> {
     let shown = name.display();
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

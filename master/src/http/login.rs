@@ -83,7 +83,8 @@ pub fn calls() -> Vec<Call> {
     ]
 }
 
-/// `POST /v1/login-links`: `{"path": "/login#CODE", "expires_in_s": 600}`. What stands behind `#` is in no log.
+/// `POST /v1/login-links`: `{"path": "/login#CODE", "expires_in_s": 600}`. What stands behind `#` is in no
+/// log.
 async fn invite(request: HttpRequest, api: web::Data<Api>) -> Answer {
     let _permit = RequestPermit::take(&api, &request)?;
     params::query(&request, &[])?;

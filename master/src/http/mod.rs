@@ -269,11 +269,10 @@ pub fn admit(request: &ServiceRequest, names: &KnownNames) -> Result<(), ApiErro
     names.admit(caller).map_err(|refusal| Problem::from(&refusal).into())
 }
 
-/// What every answer tells browsers, unless it says otherwise: pages load what they name, no site frames them, no
-/// address of theirs goes to another site, and nothing is taken for what it does not say that it is.
+/// What every answer tells browsers: no address of a page goes to another site, and nothing is taken for what it
+/// does not say that it is. The pages say themselves what they may load.
 pub fn headers() -> DefaultHeaders {
     DefaultHeaders::new()
-        .add((header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
         .add((header::REFERRER_POLICY, "no-referrer"))
         .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
 }

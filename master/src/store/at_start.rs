@@ -9,8 +9,8 @@ use super::{Key, LeadOutcome, Record, Store, StoreError, Write, WriteOutcome};
 /// How often, and how far apart, a store that does not confirm is tried.
 const TRIES: (u32, Duration) = (10, Duration::from_millis(500));
 
-/// Adds a record to the store, and to what `led` brought: one that is not there, or in the place of the version
-/// `expect`.
+/// Adds a record to the store, and to what `led` brought: one that is not there, or in the place of the
+/// version `expect`.
 ///
 /// # Errors
 /// The store does not take it, or another master has added it.

@@ -174,7 +174,8 @@ impl AccessCore {
         }
     }
 
-    /// Has the store confirm a host that is known here: another master may lead by now, and have forgotten it.
+    /// Has the store confirm a host that is known here: another master may lead by now, and have forgotten
+    /// it.
     fn confirm(&mut self, uid: &NodeUid, asked: Asked) -> Effect {
         let is_busy = self.identities.busy.contains(uid);
         match self.identities.kept.get(uid).filter(|_| !is_busy) {

@@ -90,8 +90,8 @@ impl RedisOptions {
 }
 
 impl RedisOptions {
-    /// Refuses a Redis of another machine without a password: everybody who reaches it may change the store. A name
-    /// counts as the addresses that it stands for.
+    /// Refuses a Redis of another machine without a password: everybody who reaches it may change the store.
+    /// A name counts as the addresses that it stands for.
     ///
     /// # Errors
     /// [`OpenError::Open`]; [`OpenError::Unreachable`] if the name stands for none now.
@@ -122,7 +122,10 @@ impl RedisOptions {
         if !self.allow_open {
             return Err(OpenError::Open { store });
         }
-        log::warn!(store; "this Redis is used without a password: whoever reaches it may change what runs on every host");
+        log::warn!(
+            store;
+            "this Redis is used without a password: whoever reaches it may change what runs on every host"
+        );
         Ok(())
     }
 }
