@@ -11,7 +11,7 @@ macro_rules! profiles {
     )*};
 }
 
-// Together 4,350 seeds; each test is short of the time limit by far, also where others share the machine.
+// Together 4,700 seeds; each test is short of the time limit by far, also where others share the machine.
 profiles! {
     calm: 200,
     rollouts: 400,
@@ -22,6 +22,8 @@ profiles! {
     emptied_ledgers: 100,
     hosts: 300,
     impostors: 150,
+    identities: 200,
+    upgrades: 150,
     sockets: 200,
     engines: 250,
     hands: 150,
@@ -114,6 +116,9 @@ seeded_bugs! {
     leaves_pages: LeavesPages by crashes as "is stored as nobody has committed it",
     reuses_numbers: ReusesNumbers by crashes as "is the number of a second replica",
     believes_address: BelievesAddress by impostors as "is to run is sent to",
+    revoked_counts: RevokedCounts by identities as "was forgotten, and is heard",
+    token_twice: TokenTwice by identities as "a token for one host has let in",
+    believes_others: BelievesOthers by identities as "is heard as",
     leads_just_above: LeadsJustAbove by two_stores as "follows the master of the lost host",
     keeps_leader_secret: KeepsLeaderSecret by two_stores as "not converged",
     counts_what_stopped: CountsWhatStopped by hosts as "is shown as running, but",

@@ -128,9 +128,16 @@ impl Loaded {
 fn renew_at(leaf: &CertificateDer<'_>, member: &Identity) -> Option<WallMs> {
     let (begins, ends) = verify::validity(leaf)?;
     let issued = begins.0.saturating_add(BACKDATED_MS).min(ends.0);
-    let life = ends.0 - issued;
+    Some(renewal_due(WallMs(issued), ends, member))
+}
+
+/// When `member` asks for another certificate than one that counts from `issued` until `ends`: between half
+/// and two thirds of that time, each member at another moment.
+#[must_use]
+pub fn renewal_due(issued: WallMs, ends: WallMs, member: &Identity) -> WallMs {
+    let life = ends.0.saturating_sub(issued.0);
     let spread = u64::from(digest(&SHA256, member.to_string().as_bytes()).as_ref()[0]);
-    Some(WallMs(issued + life / 2 + (life / 6) * spread / 256))
+    WallMs(issued.0 + life / 2 + (life / 6) * spread / 256)
 }
 
 /// Who a connection's other end is.

@@ -13,7 +13,7 @@ mod tests;
 
 pub use self::{
     join::{CaDigest, JOIN_PATH, Join, JoinToken, Joined, RENEW_PATH, Renew, TOKEN_RULE},
-    member::{BACKDATED_MS, Credential, InvalidCredential, Peer, Tls, is_of_another_ca, to_ca},
+    member::{BACKDATED_MS, Credential, InvalidCredential, Peer, Tls, is_of_another_ca, renewal_due, to_ca},
     mode::{NoMode, TlsMode},
     name::Identity,
     stream::{PeerKey, PeerUid, Stream, accept},

@@ -6,7 +6,7 @@ mod supervising;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
 };
 
 use fastrand::Rng;
@@ -17,6 +17,7 @@ use shef_agent::{
 };
 use shef_common::{
     clock::{DurationMs, MonoMs, Now},
+    endpoint::Endpoint,
     ids::{BootId, NodeName, NodeUid},
     policy::Policy,
     protocol::{Alive, LedgerDigest, Push},
@@ -25,12 +26,15 @@ use shef_common::{
 use self::disk::Disk;
 use super::{
     engine::{Engine, EngineWork},
+    identities::HostIdentity,
     net::Reply,
     rules::PushHead,
     seeded_bug::SeededBug,
     world::{Ev, Part, World},
 };
 
+/// The port that agents listen on.
+pub const AGENT_PORT: u16 = 11_044;
 const REGISTER_LIMIT_MS: u64 = 10_000;
 const REPORT_LIMIT_MS: u64 = 5_000;
 const LIMITS: Limits =
@@ -86,6 +90,8 @@ pub struct Host {
     pub alias: Option<NodeName>,
     /// Its address.
     pub address: Ipv4Addr,
+    /// What makes it a member, on its disk.
+    pub identity: HostIdentity,
     /// What the ledger on its disk says for sure.
     pub ledger: Ledger,
     /// Its disk.
@@ -191,8 +197,15 @@ impl Host {
 
     /// Where its agent listens.
     #[must_use]
+    pub fn listens_at(&self) -> SocketAddr {
+        (self.address, AGENT_PORT).into()
+    }
+
+    /// Where its agent listens, and as whom.
+    #[must_use]
     pub fn agent_url(&self) -> String {
-        format!("http://{}:11044", self.address)
+        let member = self.identity.certificate.as_ref().map(|certificate| certificate.identity.clone());
+        Endpoint { address: self.listens_at(), member }.to_string()
     }
 
     /// Whether nothing comes through between it and the master.
@@ -228,6 +241,7 @@ impl Host {
         Self {
             node,
             alias: None,
+            identity: HostIdentity::default(),
             address: Ipv4Addr::from_bits(0x0a00_0001 + u32::try_from(n).unwrap_or_default()),
             disk: Disk::with(&ledger),
             ledger,
@@ -298,7 +312,7 @@ impl World {
     /// An agent's process starts on what its ledger says. It may be one of a newer version than the one
     /// before.
     pub fn start_agent(&mut self, host: usize) {
-        if self.hosts[host].agent.is_some() {
+        if self.hosts[host].agent.is_some() || !self.may_begin(host) {
             return;
         }
         if self.hosts[host].release != Release::This && self.hosts[host].agent_inc > 0 && self.chance(300) {
@@ -369,6 +383,7 @@ impl World {
         self.feed_supervisor(host, &mut agent, Event::Begin);
         self.feed_reporter(host, &mut agent, reporter::Event::Begin);
         self.drain_agent(host, agent);
+        self.renews_in_time(host);
     }
 
     /// Something for an agent's supervisor; everything that follows at once happens now.

@@ -171,6 +171,8 @@ impl World {
                 self.starts_agent_again(host);
             }
             Chaos::Impostor => self.somebody_registers(host),
+            Chaos::Thief => self.somebody_joins(),
+            Chaos::Liar => self.somebody_lies(host),
             Chaos::WallJump => {
                 let jump = self.rng.i64(-7_200_000..7_200_000);
                 if self.rng.bool() { self.master_wall += jump } else { self.hosts[host].wall += jump }

@@ -76,6 +76,7 @@ impl World {
         if self.lost.as_ref().is_some_and(|lost| lost.reachable_master().is_none()) {
             return Err("the first master's host is not back yet".to_owned());
         }
+        self.check_members()?;
         self.check_acknowledged()?;
         self.check_operators(master)?;
         let mut held: BTreeMap<ServiceName, Vec<(usize, Assignment)>> = BTreeMap::new();

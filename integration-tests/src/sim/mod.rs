@@ -9,7 +9,7 @@
 //!
 //! - [`profile`]: which faults there are and how often; [`seeded_bug`]: bugs on purpose
 //! - [`world`]: the queue of what is to come, and the run from start to verdict
-//! - [`net`]: calls between hosts; [`engine`]: a container engine
+//! - [`net`]: calls between hosts; [`identities`]: who may make them; [`engine`]: a container engine
 //! - [`master`], [`agent`]: the drivers in place of the actors
 //! - [`user`], [`operator`], [`chaos`]: who asks for things, and who breaks them; [`lost_host`]: two masters
 //!   on two stores
@@ -22,6 +22,7 @@ mod chaos;
 mod converged;
 mod disconnect;
 mod engine;
+mod identities;
 mod lost_host;
 mod master;
 mod net;

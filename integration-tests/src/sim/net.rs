@@ -4,7 +4,8 @@ use std::{net::SocketAddr, rc::Rc};
 
 use shef_agent::reporter::{self, Failure};
 use shef_common::{
-    ids::{NodeName, Revision},
+    endpoint::Endpoint,
+    ids::{NodeName, NodeUid, Revision},
     protocol::{Accepted, ProbeOutcome, Push, PushRefused, Registered, Registration, Report, ReportAck},
 };
 use shef_master::{
@@ -14,6 +15,7 @@ use shef_master::{
 };
 
 use super::{
+    identities::{Certificate, Connection, Joins},
     master::{Mail, probe_outcome},
     seeded_bug::SeededBug,
     world::{Ev, World},
@@ -30,10 +32,21 @@ pub enum Body {
     Report(Report),
     /// Anybody to an agent: is it up?
     Probe,
+    /// Agent to master: let me in.
+    Join(Joins),
+    /// Agent to master: another certificate for my key.
+    Renew {
+        /// Whose.
+        uid: NodeUid,
+        /// The digest of its key.
+        key: String,
+    },
     /// Master to agent: is another one up?
     ProbeThrough {
         /// The other one's host.
         target: usize,
+        /// Where it listens, and as whom.
+        endpoint: Endpoint,
         /// How long that may take.
         limit_ms: u64,
     },
@@ -50,6 +63,8 @@ pub enum Reply {
     Ack(ReportAck),
     /// To a probe.
     Probe(ProbeOutcome),
+    /// To a host that joins, or wants another certificate.
+    Certificate(Certificate),
     /// A status of 4xx: the master does not want it.
     Refused(String),
     /// A status of 5xx: come back later.
@@ -108,6 +123,13 @@ pub enum Caller {
         /// Which of its masters it calls.
         master: usize,
     },
+    /// A host that has to join before its agent begins.
+    Joiner,
+    /// An agent that renews its certificate.
+    Renewer {
+        /// Which run of the agent.
+        inc: u64,
+    },
 }
 
 /// A call that waits for its answer.
@@ -126,7 +148,7 @@ impl Call {
             Caller::Prober { inc, .. } | Caller::FirstLife { inc, .. } | Caller::Runner { inc, .. } => {
                 Some(inc)
             }
-            Caller::Helper { .. } | Caller::Reporter { .. } => None,
+            Caller::Helper { .. } | Caller::Reporter { .. } | Caller::Joiner | Caller::Renewer { .. } => None,
         }
     }
 
@@ -137,15 +159,29 @@ impl Call {
             Caller::Prober { .. }
             | Caller::FirstLife { .. }
             | Caller::Runner { .. }
-            | Caller::Reporter { .. } => None,
+            | Caller::Reporter { .. }
+            | Caller::Joiner
+            | Caller::Renewer { .. } => None,
         }
     }
 }
 
 impl World {
-    /// Sends `body` between the master and `host`; gives up after `limit_ms`.
-    pub fn call(&mut self, host: usize, from: Caller, body: Body, limit_ms: u64) {
+    /// Sends `body` to the agent that `endpoint` names, on `host`; gives up after `limit_ms`.
+    pub fn call_agent(&mut self, host: usize, endpoint: &Endpoint, from: Caller, body: Body, limit_ms: u64) {
+        let connection = self.connection_to_agent(&from, endpoint);
+        self.call(host, from, connection, body, limit_ms);
+    }
+
+    /// Sends `body` from `host` to a master; gives up after `limit_ms`.
+    pub fn call_master(&mut self, host: usize, from: Caller, body: Body, limit_ms: u64) {
+        let connection = self.connection_to_master(host, &from);
+        self.call(host, from, connection, body, limit_ms);
+    }
+
+    fn call(&mut self, host: usize, from: Caller, connection: Connection, body: Body, limit_ms: u64) {
         let call = self.fresh();
+        self.tls.connections.insert(call, connection);
         let can_call = self.has_sockets(&from, host);
         self.calls.insert(call, Call { host, from });
         if !can_call {
@@ -174,7 +210,7 @@ impl World {
                 return !self.master_without_sockets;
             }
             Caller::Helper { helper, .. } => *helper,
-            Caller::Reporter { .. } => called,
+            Caller::Reporter { .. } | Caller::Joiner | Caller::Renewer { .. } => called,
         };
         let host = &mut self.hosts[own];
         if host.without_sockets {
@@ -211,7 +247,10 @@ impl World {
         // its answer finds nobody.
         let host = match (self.calls.get(&call), &**body) {
             (Some(call), _) => Some(call.host),
-            (None, Body::Push(_) | Body::Probe | Body::ProbeThrough { .. }) => None,
+            (
+                None,
+                Body::Push(_) | Body::Probe | Body::ProbeThrough { .. } | Body::Join(_) | Body::Renew { .. },
+            ) => None,
             (None, Body::Register(registration)) => self.host_of(&registration.node),
             (None, Body::Report(report)) => self.host_of(&report.node),
         };
@@ -223,8 +262,13 @@ impl World {
         if self.is_cut(host, helper) || self.is_of_silent_host(open.and_then(Call::master)) {
             return;
         }
-        if self.master_without_sockets && matches!(**body, Body::Register(_) | Body::Report(_)) {
+        let to_master =
+            matches!(**body, Body::Register(_) | Body::Report(_) | Body::Join(_) | Body::Renew { .. });
+        if self.master_without_sockets && to_master {
             return self.note(|| format!("call {call} is not accepted by a master without sockets"));
+        }
+        if let Some(why) = self.is_not_served(call, host, to_master) {
+            return self.answer(call, why);
         }
         match &**body {
             Body::Probe => {
@@ -235,28 +279,30 @@ impl World {
                 };
                 self.answer(call, Reply::Probe(outcome));
             }
-            Body::ProbeThrough { target, limit_ms } => {
+            Body::ProbeThrough { target, endpoint, limit_ms } => {
                 if self.hosts[host].agent.is_some() {
-                    self.call(*target, Caller::Helper { helper: host, asked: call }, Body::Probe, *limit_ms);
+                    let from = Caller::Helper { helper: host, asked: call };
+                    self.call_agent(*target, endpoint, from, Body::Probe, *limit_ms);
                 } else {
                     self.answer(call, Reply::None);
                 }
             }
             Body::Push(push) => self.push_arrives(host, call, push.clone()),
             Body::Register(registration) => {
-                let event = ClusterEvent::Register { call, registration: registration.clone() };
-                self.ask_cluster(call, event);
+                self.registration_arrives(call, Some(host), registration.clone());
             }
+            Body::Join(joins) => self.join_arrives(call, joins.clone()),
+            Body::Renew { uid, key } => self.renewal_arrives(call, uid.clone(), key.clone()),
             Body::Report(report) => {
                 self.note(|| report_word(report));
-                self.ask_cluster(call, ClusterEvent::Report { call, report: Box::new(report.clone()) });
+                self.report_arrives(call, Some(host), Box::new(report.clone()));
             }
         }
     }
 
     /// The first of an agent's masters is the one that runs for longer; the second one is there while two
     /// run.
-    fn called_master(&self, call: u64) -> Option<u64> {
+    pub(super) fn called_master(&self, call: u64) -> Option<u64> {
         let second =
             matches!(self.calls.get(&call), Some(Call { from: Caller::Reporter { master: 1, .. }, .. }));
         if let Some(lost) = &self.lost {
@@ -266,16 +312,6 @@ impl World {
         let (newest, rival) = (self.master.as_ref(), self.rival.as_ref());
         let called = if second { newest.filter(|_| rival.is_some()) } else { rival.or(newest) };
         called.map(|master| master.inc)
-    }
-
-    fn ask_cluster(&mut self, call: u64, event: ClusterEvent) {
-        match self.called_master(call) {
-            Some(inc) => {
-                self.master_mail(inc, Mail::Cluster(event));
-            }
-            // Nobody listens there.
-            None => self.answer(call, Reply::None),
-        }
     }
 
     /// Sends an answer back.
@@ -324,7 +360,10 @@ impl World {
                 self.note(|| format!("push {revision}: {outcome:?}"));
                 self.master_answer(inc, Mail::Runner(actor, RunnerEvent::PushDone { revision, outcome }));
             }
+            Caller::Joiner => self.join_answered(host, reply),
+            Caller::Renewer { inc } => self.renewal_answered(host, inc, reply),
             Caller::Reporter { inc, report, .. } => {
+                self.is_forgotten_host(host, &reply);
                 let event = self.reporter_event(host, report, reply);
                 self.reporter_answered(host, inc, event);
             }
@@ -341,6 +380,7 @@ impl World {
             | Reply::Registered(_)
             | Reply::Ack(_)
             | Reply::Probe(_)
+            | Reply::Certificate(_)
             | Reply::Later(_)
             | Reply::NoSocket
             | Reply::None => Failure::Unreachable,
@@ -351,6 +391,7 @@ impl World {
             Reply::Ack(_) => _ = self.hosts[host].let_in_since.get_or_insert(self.now),
             Reply::Push(_)
             | Reply::Probe(_)
+            | Reply::Certificate(_)
             | Reply::Refused(_)
             | Reply::Later(_)
             | Reply::NoSocket

@@ -144,6 +144,10 @@ impl World {
             return self
                 .violated(format!("{operation:?} of {node} was acknowledged, but the store has {stored:?}"));
         }
+        let is_forgotten = |record: &NodeRecord| record.forgotten.is_some();
+        if let (Operation::Forget { .. }, Some(record)) = (operation, stored.filter(is_forgotten)) {
+            self.rules_out(record.uid);
+        }
         if together.is_empty() {
             let intended = match operation {
                 Operation::Intend(NodeIntent::Cordon) => IntentWord::Cordoned,

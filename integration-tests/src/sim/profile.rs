@@ -48,6 +48,10 @@ pub enum Chaos {
     Readdress,
     /// Somebody registers a host, with all that is public of it, at an address of his own.
     Impostor,
+    /// Somebody joins with a token that he has seen.
+    Thief,
+    /// Somebody with the certificate of a host, or with none, speaks for another host.
+    Liar,
     /// A wall clock jumps.
     WallJump,
     /// The master, or a host's agent, has no socket left for a while.
@@ -105,6 +109,10 @@ pub struct Profile {
     pub operators: bool,
     /// Half of the agents are of older versions until they are upgraded: a quarter are of the first one.
     pub older_agents: bool,
+    /// Hosts join with tokens, and are known by certificates.
+    pub identities: bool,
+    /// A cluster that speaks plainly is upgraded to TLS.
+    pub upgrades: bool,
 }
 
 impl Profile {
@@ -252,6 +260,39 @@ impl Profile {
             ..Self::default()
         }
     }
+    /// Hosts that join, are forgotten, and are cut off for longer than their certificates count; and somebody
+    /// who has stolen tokens and a certificate.
+    #[must_use]
+    pub fn identities() -> Self {
+        Self {
+            name: "identities",
+            identities: true,
+            operators: true,
+            chaos: &[
+                (Chaos::Liar, 3),
+                (Chaos::Thief, 3),
+                (Chaos::Cut, 3),
+                (Chaos::CutFromMaster, 1),
+                (Chaos::CrashAgent, 2),
+                (Chaos::CrashMaster, 3),
+            ],
+            chaos_every_ms: 2_000,
+            lose: 20,
+            ..Self::default()
+        }
+    }
+    /// A cluster that speaks plainly is upgraded to TLS while processes are killed and hosts cut off.
+    #[must_use]
+    pub fn upgrades() -> Self {
+        Self {
+            name: "upgrades",
+            upgrades: true,
+            chaos: &[(Chaos::Cut, 2), (Chaos::CrashAgent, 2), (Chaos::CrashMaster, 2)],
+            chaos_every_ms: 3_000,
+            lose: 20,
+            ..Self::default()
+        }
+    }
     /// Processes that run out of sockets, beside hosts that are really cut off.
     #[must_use]
     pub fn sockets() -> Self {
@@ -386,7 +427,15 @@ impl Profile {
             two_masters: false,
             operators: true,
             older_agents: true,
+            identities: false,
+            upgrades: false,
         }
+    }
+
+    /// Whether hosts are members by certificates, at some time at least.
+    #[must_use]
+    pub const fn uses_tls(&self) -> bool {
+        self.identities || self.upgrades
     }
 
     /// Whether nothing ever fails: then what runs is never more than an update may add.
@@ -416,6 +465,8 @@ impl Profile {
             Self::emptied_ledgers(),
             Self::hosts(),
             Self::impostors(),
+            Self::identities(),
+            Self::upgrades(),
             Self::sockets(),
             Self::two_masters(),
             Self::two_stores(),

@@ -52,6 +52,12 @@ pub enum SeededBug {
     NoSocketIsSilence,
     /// docker-shef 10: a service is gone while hosts still hold its containers.
     DeletedWhileHeld,
+    /// A forgotten host's certificate goes on counting.
+    RevokedCounts,
+    /// The use of a token is not stored.
+    TokenTwice,
+    /// Whoever has a certificate is believed, whomever it speaks for.
+    BelievesOthers,
     /// A request is acknowledged before its record is durable.
     AcknowledgesEarly,
     /// A service writes its head without the pages that have changed.

@@ -6,6 +6,7 @@ use fastrand::Rng;
 use shef_agent::supervisor::ledger::LedgerWrite;
 use shef_common::{
     clock::{MonoMs, Now, WallMs},
+    endpoint::agent_address,
     ids::{NodeName, ReplicaId},
     policy::Policy,
 };
@@ -17,6 +18,7 @@ use shef_master::{
 use super::{
     agent::{Host, PushForm, Release, Stream},
     engine::EngineCall,
+    identities::Tls,
     lost_host::LostHost,
     master::{Mail, Master, StoreCall},
     net::{Body, Call, Reply},
@@ -97,6 +99,14 @@ pub enum Ev {
     Quiet,
     /// See whether everything is as it should be.
     Look,
+    /// The operator gives a host a token to join with.
+    GivesToken { host: usize },
+    /// The operator lets a host that was forgotten join again, with an empty data directory.
+    JoinsAnew { host: usize },
+    /// An agent may have to renew its certificate.
+    Renews { host: usize },
+    /// The operator goes on with the upgrade to TLS.
+    Upgrades,
 }
 
 /// What is well again.
@@ -173,6 +183,8 @@ pub struct World {
     pub user: User,
     /// The operators.
     pub operators: Operators,
+    /// Which hosts may be members, and how calls are made.
+    pub tls: Tls,
     /// What is watched.
     pub rules: Rules,
     /// When faults stopped.
@@ -242,6 +254,7 @@ impl World {
             late: BTreeMap::new(),
             user: User::default(),
             operators: Operators::default(),
+            tls: Tls::default(),
             rules: Rules::default(),
             quiet_since: 0,
             well_since: None,
@@ -261,6 +274,7 @@ impl World {
         if world.profile.chaos_every_ms > 0 {
             world.at(2_000, Ev::Chaos);
         }
+        world.begins_tls();
         let faulty = world.rng.u64(20_000..60_000);
         world.at(faulty, Ev::Quiet);
         world
@@ -341,7 +355,8 @@ impl World {
     /// The host whose agent listens there; `None`: nobody's does, or one that somebody pretends.
     #[must_use]
     pub fn host_at(&self, agent_url: &str) -> Option<usize> {
-        self.hosts.iter().position(|host| host.agent_url() == agent_url)
+        let address = agent_address(agent_url)?;
+        self.hosts.iter().position(|host| host.listens_at() == address)
     }
 
     /// One step.
@@ -378,6 +393,10 @@ impl World {
             Ev::Heal(heal) => self.heal(heal),
             Ev::Quiet => self.quiet(),
             Ev::Look => self.look(),
+            Ev::GivesToken { host } => self.gives_token(host),
+            Ev::JoinsAnew { host } => self.joins_anew(host),
+            Ev::Renews { host } => self.renews(host),
+            Ev::Upgrades => self.upgrades(),
         }
     }
 

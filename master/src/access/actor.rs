@@ -3,25 +3,29 @@
 use std::{future::ready, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
-use shef_common::{clock::Now, ids::NodeName};
+use shef_common::{
+    clock::Now,
+    ids::{NodeName, TokenName, Version},
+};
 
 use super::{
     administrators::AdminAccess,
     core::AccessCore,
-    events::{Effect, Event, IdentityWrite, Joining, Readmitting, RecoveredAccess, TokenWrite},
+    effects::{AccessEffects, identity_writes},
+    events::{BatchNumber, Effect, Event, IdentityWrite, Joining, Readmitting, RecoveredAccess, TokenWrite},
     first::ADMIN_TOKEN,
     kind::{TokenKind, TokenRole},
     messages::{
         Created, JoinRefused, JoinRequest, ReadmitRequest, RenewRefused, RenewRequest, RevokeIdentity,
-        TokenRefused, TokenRequest,
+        TokenRefused, TokenRequest, TokenView,
     },
-    token::Token,
+    token::{Token, TokenRecord, TokenTable},
 };
 use crate::{
-    calls::Calls,
-    identity::Authority,
+    calls::{Calls, Ticket},
+    identity::{Authority, IdentityTable},
     messaging::MAILBOX,
-    store::{Commit, Key, Write, commit_all, commit_one},
+    store::{Commit, Key, commit_all, commit_one},
     view::ClusterView,
 };
 
@@ -63,47 +67,71 @@ impl AccessActor {
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
         let effects = self.core.handle(event);
-        self.carry_out(effects, ctx);
+        Shell { access: self, ctx }.carry_out(effects);
+    }
+}
+
+/// The actor with its context: carries out effects.
+struct Shell<'a> {
+    access: &'a mut AccessActor,
+    ctx: &'a mut Context<AccessActor>,
+}
+
+impl AccessEffects for Shell<'_> {
+    fn commit(&mut self, name: TokenName, expect: Option<Version>, record: Option<TokenRecord>) {
+        if record.is_none() {
+            log::info!(token:% = name; "a token is revoked");
+        }
+        let done = commit_one(&self.access.out.store, Key::Token(name.clone()), expect, record.as_ref());
+        let done = done.into_actor(self.access).map(|done, actor, ctx| {
+            actor.event(Event::Committed(name, done), ctx);
+        });
+        self.ctx.spawn(done);
     }
 
-    fn carry_out(&mut self, effects: Vec<Effect>, ctx: &mut Context<Self>) {
-        for effect in effects {
-            match effect {
-                Effect::Publish(views, table) => self.out.view.show_tokens(views, table),
-                Effect::PublishIdentities(table) => self.out.view.show_identities(table),
-                Effect::Answer(ticket, answer) => {
-                    if let Ok(Some(created)) = &answer {
-                        let view = &created.view;
-                        log::info!(token:% = view.name, role:% = view.role; "a token was made");
-                    }
-                    self.tokens.answer(ticket, answer);
-                }
-                Effect::AnswerJoin(ticket, answer) => self.joins.answer(ticket, answer),
-                Effect::WarnOfAdministrators(access) => warn_of(access),
-                Effect::AnswerRenewal(ticket, answer) => self.renewals.answer(ticket, answer),
-                Effect::RetryLater => {
-                    ctx.run_later(RETRY, |actor, ctx| actor.event(Event::Wake, ctx));
-                }
-                Effect::Commit { name, expect, record } => {
-                    if record.is_none() {
-                        log::info!(token:% = name; "a token is revoked");
-                    }
-                    let key = Key::Token(name.clone());
-                    let done = commit_one(&self.out.store, key, expect, record.as_ref());
-                    let done = done.into_actor(self).map(|done, actor, ctx| {
-                        actor.event(Event::Committed(name, done), ctx);
-                    });
-                    ctx.spawn(done);
-                }
-                Effect::CommitIdentities { number, token, identities } => {
-                    let done = commit_all(&self.out.store, writes(token, identities));
-                    let done = done.into_actor(self).map(move |done, actor, ctx| {
-                        actor.event(Event::IdentitiesCommitted(number, done), ctx);
-                    });
-                    ctx.spawn(done);
-                }
-            }
+    fn commit_identities(
+        &mut self,
+        number: BatchNumber,
+        token: Option<TokenWrite>,
+        identities: Vec<IdentityWrite>,
+    ) {
+        let done = commit_all(&self.access.out.store, identity_writes(token, identities));
+        let done = done.into_actor(self.access).map(move |done, actor, ctx| {
+            actor.event(Event::IdentitiesCommitted(number, done), ctx);
+        });
+        self.ctx.spawn(done);
+    }
+
+    fn answer_join(&mut self, ticket: Ticket, answer: Result<NodeName, JoinRefused>) {
+        self.access.joins.answer(ticket, answer);
+    }
+
+    fn answer_renewal(&mut self, ticket: Ticket, answer: Result<NodeName, RenewRefused>) {
+        self.access.renewals.answer(ticket, answer);
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Result<Option<Created>, TokenRefused>) {
+        if let Ok(Some(created)) = &answer {
+            let view = &created.view;
+            log::info!(token:% = view.name, role:% = view.role; "a token was made");
         }
+        self.access.tokens.answer(ticket, answer);
+    }
+
+    fn publish_identities(&mut self, table: Arc<IdentityTable>) {
+        self.access.out.view.show_identities(table);
+    }
+
+    fn publish(&mut self, views: Arc<[TokenView]>, table: Arc<TokenTable>) {
+        self.access.out.view.show_tokens(views, table);
+    }
+
+    fn warn_of_administrators(&mut self, access: AdminAccess) {
+        warn_of(access);
+    }
+
+    fn retry_later(&mut self) {
+        self.ctx.run_later(RETRY, |actor, ctx| actor.event(Event::Wake, ctx));
     }
 }
 
@@ -122,35 +150,6 @@ fn warn_of(access: AdminAccess) {
     }
 }
 
-/// The records as they are stored, and a line in the log about each host.
-fn writes(token: Option<TokenWrite>, identities: Vec<IdentityWrite>) -> serde_json::Result<Vec<Write>> {
-    let mut writes = Vec::new();
-    let has_token = token.is_some();
-    if let Some(TokenWrite { name, expect, record }) = token {
-        writes.push(Write::of(Key::Token(name), Some(expect), record.as_ref())?);
-    }
-    for IdentityWrite { uid, expect, record } in identities {
-        match &record {
-            Some(record) if record.revoked.is_none() && has_token => {
-                log::info!(node:% = record.node, uid:%; "a host joins");
-            }
-            Some(record) if record.revoked.is_none() && expect.is_some() => {
-                log::debug!(node:% = record.node, uid:%; "a host asks for another certificate");
-            }
-            Some(record) if record.revoked.is_none() => {
-                log::warn!(
-                    node:% = record.node, uid:%;
-                    "the store does not know this host, whose certificate counts; it is known again"
-                );
-            }
-            Some(record) => log::info!(node:% = record.node, uid:%; "the identity of a host is revoked"),
-            None => {}
-        }
-        writes.push(Write::of(Key::Identity(uid), expect, record.as_ref())?);
-    }
-    Ok(writes)
-}
-
 impl Actor for AccessActor {
     type Context = Context<Self>;
     fn started(&mut self, ctx: &mut Self::Context) {
@@ -162,7 +161,7 @@ impl Actor for AccessActor {
             let admins: Vec<&str> = admins.collect();
             log::info!(tokens = tokens.len(), administrators:? = admins; "tokens of the API");
         }
-        self.carry_out(initial, ctx);
+        Shell { access: self, ctx }.carry_out(initial);
         if self.out.only_tokens {
             let check = |actor: &mut Self, ctx: &mut Context<Self>| {
                 actor.event(Event::CheckAdministrators(Now::read().wall), ctx);

@@ -18,6 +18,7 @@ mod administrators;
 mod core;
 #[cfg(test)]
 mod core_tests;
+mod effects;
 mod events;
 mod first;
 mod identities;
@@ -30,7 +31,11 @@ mod token;
 pub use actor::{AccessActor, AccessOutlets};
 pub use administrators::AdminAccess;
 pub use core::AccessCore;
-pub use events::{RecoveredAccess, RecoveredToken};
+pub use effects::{AccessEffects, identity_writes};
+pub use events::{
+    BatchNumber, Effect as AccessEffect, Event as AccessEvent, IdentityWrite, Joining, Readmitting,
+    RecoveredAccess, RecoveredToken, TokenWrite,
+};
 pub use first::{ADMIN_TOKEN, first_token};
 pub use kind::{JOIN_LIFE, JoinRole, MOST_USES, TokenKind, TokenRole};
 pub use messages::{

@@ -94,8 +94,13 @@ impl Token {
     #[must_use]
     pub fn random_join(ca: &CaDigest) -> Option<Self> {
         let (id, secret) = (random::<ID_BYTES>()?, random::<JOIN_SECRET_BYTES>()?);
-        let hash = hash(&secret);
-        Some(Self { text: JoinToken { ca: ca.clone(), id: id.clone(), secret }.text(), id, hash })
+        Some(Self::of(&JoinToken { ca: ca.clone(), id, secret }))
+    }
+
+    /// The one that hosts join with by that text.
+    #[must_use]
+    pub fn of(join: &JoinToken) -> Self {
+        Self { text: join.text(), id: join.id.clone(), hash: hash(&join.secret) }
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Members {
     unlisted: BTreeSet<NodeName>,
     /// Hosts that an operator has forgotten, until they join again.
     forgotten: Forgotten,
+    /// Those of them that were forgotten a moment ago, and when: what they have said before may be on its way.
+    let_go: BTreeMap<NodeUid, MonoMs>,
     /// The state of hosts, members or not.
     conditions: BTreeMap<NodeName, HostCondition>,
     /// What members are.
@@ -63,6 +65,9 @@ pub struct Members {
     /// Orders for hosts that have no runner yet.
     kept: BTreeMap<NodeName, Orders>,
 }
+
+/// For how long a registration may be on its way whose certificate counted when it came.
+pub(super) const ON_ITS_WAY: DurationMs = DurationMs(60_000);
 
 /// What a host is to run and to remove.
 pub type Orders = (Vec<Assignment>, Vec<ReplicaId>);
@@ -87,6 +92,7 @@ impl Members {
             engines: BTreeMap::new(),
             unlisted: BTreeSet::new(),
             forgotten: Forgotten::new(forgotten_limit),
+            let_go: BTreeMap::new(),
             conditions: BTreeMap::new(),
             described: Hosts::default(),
             report_interval,
@@ -224,6 +230,8 @@ impl Members {
             Arc::make_mut(&mut self.described).remove(&node);
         }
         self.kept.remove(&node);
+        self.let_go.retain(|_, at| self.now - *at < ON_ITS_WAY);
+        self.let_go.insert(uid.clone(), self.now);
         self.forgotten.insert(node, uid)
     }
 

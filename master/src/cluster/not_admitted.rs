@@ -32,6 +32,12 @@ pub enum NotAdmitted {
         /// The most that is taken.
         most: u64,
     },
+    /// It was forgotten while it registered, and has no identity any more.
+    #[error(
+        "host {0} was forgotten while it registered; to let it join again, stop its agent, empty the agent's data \
+         directory, and start it with a new join token"
+    )]
+    LetGo(NodeName),
     /// It has two addresses.
     #[error(
         "host {node} says that its address is {address} and that its agent listens at {listens}: both have to be the \

@@ -16,7 +16,7 @@ use super::{Api, ApiError, answer::Answer, audit, body, join};
 use crate::{
     access::ReadmitRequest,
     cluster::PhaseView,
-    identity::{NotASpeaker, ReportCounts, Speaker, speaker},
+    identity::{NotASpeaker, RegistrationCounts, ReportCounts, Speaker, speaker},
     runner::{Register, RegisterRefused, TakeReport},
     service::{ReplicaView, ServiceView},
 };
@@ -63,9 +63,11 @@ pub async fn register(request: HttpRequest, payload: web::Payload, api: web::Dat
     let registration: Registration = body::of_agent(&request, payload, &api, MAX_BYTES).await?;
     audit::about(&request, "node", &registration.node);
     if let Some(speaker) = speaks {
-        speaker.may_register(&registration, &api.view.identities())?;
-        if let Speaker::Unrecorded { uid, key, .. } = speaker {
-            readmit(&api, ReadmitRequest { uid, node: registration.node.clone(), key }).await?;
+        match speaker.may_register(&registration, &api.view.identities())? {
+            RegistrationCounts::Now => {}
+            RegistrationCounts::AfterReadmission { uid, key } => {
+                readmit(&api, ReadmitRequest { uid, node: registration.node.clone(), key }).await?;
+            }
         }
     }
     match api

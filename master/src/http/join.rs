@@ -15,7 +15,7 @@ use super::{Api, ApiError, RequestPermit, answer::Answer, audit, body};
 use crate::{
     access::{JoinRefused, JoinRequest, RenewRefused, RenewRequest},
     cluster::PhaseView,
-    identity::{Authority, CaError, NotASpeaker, csr_key},
+    identity::{Authority, CaError, NotASpeaker, csr_key, known_otherwise},
 };
 
 /// The most bytes of a body: a request for a certificate, and little more.
@@ -72,12 +72,10 @@ pub async fn renew(request: HttpRequest, payload: web::Payload, api: web::Data<A
     joined(authority, node, uid, csr).await
 }
 
-/// The host that the cluster knows, with an identity or without, under this name and another uid, or under
-/// this uid and another name.
+/// The host that the cluster knows otherwise, with an identity or without.
 fn is_another(api: &Api, node: &NodeName, uid: &NodeUid) -> Option<NodeName> {
     let known = api.view.hosts(None, usize::MAX);
-    let other = known.into_iter().find(|host| (host.view.name == *node) != (host.view.uid == *uid));
-    other.map(|host| host.view.name.clone())
+    known_otherwise(known.iter().map(|host| (&host.view.name, &host.view.uid)), node, uid)
 }
 
 /// The CA, where members have certificates and this master leads: another one may have revoked some since.

@@ -22,5 +22,5 @@ pub use ca::{BACKDATED, Ca, CaError, LEAF_LIFE, MAX_CSR, csr_key};
 pub use copy::{AuthorityCopy, COPY, KeptAuthority};
 pub use own::{OwnError, OwnNames, own_tls, renew_own};
 pub use record::{AuthorityRecord, IdentityRecord, RecoveredIdentity};
-pub use speaker::{NotASpeaker, ReportCounts, Speaker, speaker};
-pub use table::{IdentityTable, REVOKED_KEPT};
+pub use speaker::{NotASpeaker, RegistrationCounts, ReportCounts, Speaker, speaker};
+pub use table::{IdentityTable, REVOKED_KEPT, known_otherwise};

@@ -36,6 +36,20 @@ pub enum Speaker {
     Plain,
 }
 
+/// What becomes of a registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistrationCounts {
+    /// It is taken.
+    Now,
+    /// Once the host is recorded again, under this key.
+    AfterReadmission {
+        /// The host's lasting identity.
+        uid: NodeUid,
+        /// The digest of its key.
+        key: String,
+    },
+}
+
 /// What becomes of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReportCounts {
@@ -131,7 +145,7 @@ pub fn speaker(
 
 impl Speaker {
     /// Whether it may register so: under its own name and identity, and at an address where it has to prove
-    /// them.
+    /// them. And what becomes of the registration.
     ///
     /// # Errors
     /// [`NotASpeaker`]
@@ -139,7 +153,7 @@ impl Speaker {
         &self,
         registration: &Registration,
         identities: &IdentityTable,
-    ) -> Result<(), NotASpeaker> {
+    ) -> Result<RegistrationCounts, NotASpeaker> {
         let proves = Endpoint::parse(&registration.host.agent_url).and_then(|endpoint| endpoint.member);
         let registers_as = || {
             let at: String = registration.host.agent_url.chars().take(200).collect();
@@ -149,14 +163,15 @@ impl Speaker {
             Self::Member { uid, node, identity } => {
                 let is_own = registration.uid == *uid && registration.node == *node;
                 if is_own && proves.as_ref() == Some(identity) {
-                    return Ok(());
+                    return Ok(RegistrationCounts::Now);
                 }
                 Err(NotASpeaker::OtherHost { own: node.clone(), other: registers_as() })
             }
-            Self::Unrecorded { uid, identity, .. } => {
+            Self::Unrecorded { uid, identity, key } => {
                 let is_own = registration.uid == *uid && proves.as_ref() == Some(identity);
                 if is_own && !identities.has(&registration.node) {
-                    return Ok(());
+                    let (uid, key) = (uid.clone(), key.clone());
+                    return Ok(RegistrationCounts::AfterReadmission { uid, key });
                 }
                 Err(NotASpeaker::NotItsOwn { own: uid.clone(), other: registers_as() })
             }
@@ -166,7 +181,7 @@ impl Speaker {
                 if is_known || proves.is_some() {
                     return Err(NotASpeaker::HasIdentity(registration.node.clone()));
                 }
-                Ok(())
+                Ok(RegistrationCounts::Now)
             }
         }
     }

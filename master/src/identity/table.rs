@@ -12,6 +12,15 @@ use super::IdentityRecord;
 /// For how long a revoked identity is remembered: a day longer than its certificates live.
 pub const REVOKED_KEPT: DurationMs = DurationMs(8 * 24 * 3_600_000);
 
+/// The host among `known` that has this name and another uid, or this uid and another name.
+pub fn known_otherwise<'a>(
+    mut known: impl Iterator<Item = (&'a NodeName, &'a NodeUid)>,
+    node: &NodeName,
+    uid: &NodeUid,
+) -> Option<NodeName> {
+    known.find(|(name, of)| (*name == node) != (*of == uid)).map(|(name, _)| name.clone())
+}
+
 /// The hosts that are members by their identities, and those that were revoked.
 #[derive(Debug, Default)]
 pub struct IdentityTable {

@@ -89,7 +89,7 @@ impl World {
     }
 
     /// Puts a ledger on the disk.
-    pub(super) fn set_ledger(&mut self, host: usize, ledger: Ledger) {
+    pub(in crate::sim) fn set_ledger(&mut self, host: usize, ledger: Ledger) {
         self.hosts[host].disk = Disk::with(&ledger);
         self.hosts[host].ledger = ledger;
     }

@@ -82,7 +82,7 @@ impl World {
         }
         self.rules_reports_accepted(host, registration.accepted.as_ref());
         let from = Caller::Reporter { inc: agent.inc, report: None, master: agent.calls };
-        self.call(host, from, Body::Register(Box::new(registration)), REGISTER_LIMIT_MS);
+        self.call_master(host, from, Body::Register(Box::new(registration)), REGISTER_LIMIT_MS);
     }
 }
 
@@ -101,7 +101,7 @@ impl EffectHandler for Driver<'_> {
             report.ledger = None;
         }
         let from = Caller::Reporter { inc: self.agent.inc, report: Some(report.seq), master };
-        self.world.call(self.host, from, Body::Report(*report), REPORT_LIMIT_MS);
+        self.world.call_master(self.host, from, Body::Report(*report), REPORT_LIMIT_MS);
     }
 
     fn joined(&mut self, cluster: ClusterId) {

@@ -145,8 +145,10 @@ impl ClusterEffects for ClusterSide<'_> {
         self.master.post(Mail::Scheduler(event));
     }
 
-    /// Hosts of the simulator have no certificates yet.
-    fn revoke_identity(&mut self, _: NodeUid) {}
+    fn revoke_identity(&mut self, uid: NodeUid) {
+        self.world.revokes(self.master, uid);
+    }
+
     fn to_membership(&mut self, event: MembershipEvent) {
         self.master.post(Mail::Membership(event));
     }
@@ -163,7 +165,7 @@ impl ClusterEffects for ClusterSide<'_> {
         let from = Caller::FirstLife { inc, number, address };
         let seeded = self.world.is_seeded(SeededBug::BelievesAddress);
         match self.world.host_at(&endpoint.to_string()).filter(|_| !seeded) {
-            Some(host) => self.world.call(host, from, Body::Probe, FIRST_LIFE_LIMIT_MS),
+            Some(host) => self.world.call_agent(host, &endpoint, from, Body::Probe, FIRST_LIFE_LIMIT_MS),
             // Nobody is there.
             None => {
                 let outcome = ProbeOutcome::Unreachable { why: "nobody has that address".to_owned() };

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use shef_master::{
+    access::AccessEvent,
     cluster::{ClusterEffects as _, ClusterEvent},
     membership::MembershipEvent,
     runner::RunnerEvent,
@@ -23,6 +24,9 @@ pub const SCHEDULER: u64 = 2;
 /// The membership's.
 pub const MEMBERSHIP: u64 = 3;
 
+/// That of tokens and identities.
+pub const ACCESS: u64 = 4;
+
 /// An event for one of the master's actors.
 #[derive(Debug)]
 pub enum Mail {
@@ -34,6 +38,8 @@ pub enum Mail {
     Scheduler(SchedulerEvent),
     /// For the membership.
     Membership(MembershipEvent),
+    /// For tokens and identities.
+    Access(AccessEvent),
     /// For a service.
     Service(u64, ServiceEvent),
     /// For a host's runner.
@@ -50,6 +56,7 @@ impl Mail {
             Self::Store(_) => STORE,
             Self::Scheduler(_) => SCHEDULER,
             Self::Membership(_) => MEMBERSHIP,
+            Self::Access(_) => ACCESS,
             Self::Service(actor, _) | Self::Runner(actor, _) | Self::Begin(actor) => *actor,
         }
     }
@@ -99,6 +106,10 @@ impl World {
             Mail::Membership(event) => {
                 let effects = master.membership.handle(event, now);
                 self.membership_effects(master, effects);
+            }
+            Mail::Access(event) => {
+                let effects = master.access.core.handle(event);
+                self.access_effects(master, effects);
             }
             Mail::Service(_, mut event) => {
                 self.rules_service(&event);

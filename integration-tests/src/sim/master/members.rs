@@ -4,6 +4,7 @@ use std::net::SocketAddrV4;
 
 use shef_common::{
     clock::{DurationMs, MonoMs},
+    endpoint::Endpoint,
     ids::NodeName,
     protocol::{Alive, Follows, PortsOutcome, ProbeOutcome},
 };
@@ -63,17 +64,17 @@ impl MembershipEffects for MembershipSide<'_> {
             let done = MembershipEvent::ProbeDone { node, round, via: None, outcome };
             return self.master.post(Mail::Membership(done));
         }
-        let helper = via.as_ref().and_then(|helper| self.world.host_of(&helper.node));
+        let Some(endpoint) = Endpoint::parse(&agent_url) else { return };
+        let helper = via.as_ref();
+        let helper = helper.and_then(|helper| {
+            Some((self.world.host_of(&helper.node)?, Endpoint::parse(&helper.agent_url)?))
+        });
         let from = Caller::Prober { inc: self.master.inc, node, round, via: via.map(|helper| helper.node) };
         match helper {
-            None => self.world.call(target, from, Body::Probe, limit.0),
-            Some(helper) => {
-                self.world.call(
-                    helper,
-                    from,
-                    Body::ProbeThrough { target, limit_ms: limit.0 * 3 / 4 },
-                    limit.0,
-                );
+            None => self.world.call_agent(target, &endpoint, from, Body::Probe, limit.0),
+            Some((helper, at)) => {
+                let body = Body::ProbeThrough { target, endpoint, limit_ms: limit.0 * 3 / 4 };
+                self.world.call_agent(helper, &at, from, body, limit.0);
             }
         }
     }
@@ -214,10 +215,11 @@ pub fn probe_outcome(reply: Reply) -> ProbeOutcome {
     match reply {
         Reply::Probe(outcome) => outcome,
         Reply::NoSocket => ProbeOutcome::NotProbed { why: "no socket is left".to_owned() },
+        Reply::Refused(why) => ProbeOutcome::AgentSilent { why },
         other @ (Reply::Push(_)
         | Reply::Registered(_)
         | Reply::Ack(_)
-        | Reply::Refused(_)
+        | Reply::Certificate(_)
         | Reply::Later(_)
         | Reply::None) => ProbeOutcome::Unreachable { why: format!("{other:?}") },
     }

@@ -5,6 +5,7 @@
 //! which actor comes next is drawn, so that no order between actors is taken
 //! for granted.
 
+mod access;
 mod cluster;
 mod mail;
 mod members;
@@ -31,13 +32,14 @@ use shef_master::{
 };
 
 use self::{
+    access::AccessDriver,
     cluster::ClusterSide,
-    mail::{CLUSTER, MEMBERSHIP, Mailbox, SCHEDULER, STORE},
+    mail::{ACCESS, CLUSTER, MEMBERSHIP, Mailbox, SCHEDULER, STORE},
     runners::RunnerDriver,
     services::ServiceDriver,
     storage::StoreDriver,
 };
-pub use self::{mail::Mail, members::probe_outcome, storage::StoreCall};
+pub use self::{access::Waiting, mail::Mail, members::probe_outcome, storage::StoreCall};
 use super::{
     seeded_bug::SeededBug,
     world::{Ev, World},
@@ -84,6 +86,8 @@ pub struct Master {
     pub(super) store: StoreDriver,
     pub(super) scheduler: SchedulerCore,
     pub(super) membership: MembershipCore,
+    /// Tokens and identities.
+    pub access: AccessDriver,
     /// Until when, and number, of the timer of each actor.
     timers: BTreeMap<u64, (MonoMs, u64)>,
     /// When hosts reported last, in the run's time.
@@ -190,13 +194,18 @@ impl World {
             self.note(|| "the master cannot lead yet".to_owned());
             return self.at(1_000, Ev::MasterStart);
         };
-        self.succession = Succession::default();
         self.rules_led(&led.fence);
+        let Some(led) = self.has_authority(led) else {
+            self.note(|| "the CA is not stored yet".to_owned());
+            return self.at(1_000, Ev::MasterStart);
+        };
+        self.succession = Succession::default();
         let mut recovered = match shef_master::recover(&led.records) {
             Ok((recovered, _)) => recovered,
             Err(error) => return self.violated(format!("the master cannot read its own records: {error}")),
         };
         self.forgets_numbers(&mut recovered);
+        let known = recovered.take_access();
         self.master_inc += 1;
         let inc = self.master_inc;
         self.note(|| format!("master {inc} leads, epoch {}, {} records", led.fence.epoch, led.records.len()));
@@ -220,6 +229,7 @@ impl World {
             tickets: 0,
         };
         let (membership, looks) = MembershipCore::new(self.settings(), now);
+        let (access, known) = AccessDriver::recover(known, now.wall);
         let options = ClusterOptions {
             report_interval: SETTINGS.report_interval,
             history_limit: HISTORY_LIMIT,
@@ -244,6 +254,7 @@ impl World {
             store,
             scheduler: SchedulerCore::default(),
             membership,
+            access,
             timers: BTreeMap::new(),
             last_reports: BTreeMap::new(),
             boxes: BTreeMap::new(),
@@ -252,13 +263,14 @@ impl World {
             hosts_shown: BTreeMap::new(),
             ready_since: BTreeMap::new(),
         });
-        for actor in [CLUSTER, STORE, SCHEDULER, MEMBERSHIP] {
+        for actor in [CLUSTER, STORE, SCHEDULER, MEMBERSHIP, ACCESS] {
             master.boxes.insert(actor, Mailbox { has_begun: true, ..Mailbox::default() });
         }
         if let Some(earlier) = self.master.take() {
             self.rival = Some(earlier);
         }
         self.membership_effects(&mut master, looks);
+        self.access_effects(&mut master, known);
         self.arm_store(&mut master);
         ClusterSide { world: self, master: &mut master }.carry_out(first);
         self.drain_master(master);

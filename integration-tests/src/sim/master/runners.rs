@@ -5,6 +5,7 @@ use std::net::SocketAddrV4;
 use bytes::Bytes;
 use shef_common::{
     clock::MonoMs,
+    endpoint::Endpoint,
     ids::{NodeName, ReplicaId, Version},
     protocol::{Push, Registered, ReportAck},
     status::ReplicaStatus,
@@ -114,18 +115,19 @@ impl RunnerEffects for RunnerSide<'_> {
 
     fn push(&mut self, agent_url: String, push: Push) {
         let Some(host) = self.world.host_of(self.node) else { return };
-        if self.world.host_at(&agent_url) != Some(host) {
+        let endpoint = Endpoint::parse(&agent_url).filter(|_| self.world.host_at(&agent_url) == Some(host));
+        let Some(endpoint) = endpoint else {
             self.world.rules_push_elsewhere(host, &agent_url);
             let revision = push.revision;
             let outcome = Err(PushFailure::Unknown(format!("nobody answers at {agent_url}")));
             let mail = Mail::Runner(self.actor, RunnerEvent::PushDone { revision, outcome });
             return self.world.at(PUSH_LIMIT_MS, Ev::MasterAnswer { inc: self.master.inc, mail });
-        }
+        };
         self.world.note(|| push_word(self.node, &push));
         self.world.rules_push(self.master, host, &push);
         self.world.rules_push_form(host, &push);
         let from = Caller::Runner { inc: self.master.inc, actor: self.actor, revision: push.revision };
-        self.world.call(host, from, Body::Push(push), PUSH_LIMIT_MS);
+        self.world.call_agent(host, &endpoint, from, Body::Push(push), PUSH_LIMIT_MS);
     }
 
     fn statuses(&mut self, statuses: Vec<ReplicaStatus>) {

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures_util::FutureExt as _;
 use shef_common::{
     clock::MonoMs,
-    ids::{ClusterId, Epoch, Fence},
+    ids::{ClusterId, Epoch, Fence, TokenName},
 };
 use shef_master::{
+    access::{AccessEvent, BatchNumber},
     cluster::{ClaimNumber, ClusterEvent},
     runner::RunnerEvent,
     service::{Refused, ServiceEvent},
@@ -42,10 +43,12 @@ impl StoreDriver {
 }
 
 /// Who waits for a commit.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Committer {
     Service(u64),
     Runner(u64),
+    Token(TokenName),
+    Identities(BatchNumber),
 }
 
 impl Committer {
@@ -58,6 +61,10 @@ impl Committer {
             }
             (Self::Runner(actor), Ok(())) => Mail::Runner(actor, RunnerEvent::Committed),
             (Self::Runner(actor), Err(_)) => Mail::Runner(actor, RunnerEvent::CommitFailed),
+            (Self::Token(name), result) => Mail::Access(AccessEvent::Committed(name, result.clone())),
+            (Self::Identities(number), result) => {
+                Mail::Access(AccessEvent::IdentitiesCommitted(number, result.clone()))
+            }
         }
     }
 }

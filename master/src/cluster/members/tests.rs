@@ -88,6 +88,24 @@ fn a_new_host_joins() {
 }
 
 #[test]
+fn a_host_that_is_forgotten_while_it_registers_is_out() {
+    let mut core = core();
+    let plain = registration();
+    let mut member = registration();
+    member.host.agent_url = format!("https://{}.agent.{OURS}.shef@127.0.0.1:11044", member.uid);
+    core.host_known(member.node.clone(), member.uid.clone());
+    assert_eq!(core.host_forgotten(member.node.clone(), member.uid.clone()), None);
+    assert_eq!(core.register(&member), Verdict::Refuse(NotAdmitted::LetGo(member.node.clone())));
+    assert_eq!(core.register(&plain), Verdict::Admit, "who has no identity joins anew");
+    let mut other = member.clone();
+    other.uid = NodeUid::parse("00000000000000c2").unwrap();
+    assert_eq!(core.register(&other), Verdict::Admit);
+    core.remembered(&member.node);
+    core.set_now(MonoMs(0) + ON_ITS_WAY);
+    assert_ne!(core.register(&member), Verdict::Refuse(NotAdmitted::LetGo(member.node.clone())));
+}
+
+#[test]
 fn an_unknown_host_is_taken_over_with_what_it_holds() {
     assert!(matches!(core().register(&holding(registration())), Verdict::Import(held) if held.len() == 1));
     let mut core = core();

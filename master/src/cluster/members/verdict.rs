@@ -8,7 +8,7 @@ use shef_common::{
     protocol::{Assignment, Registration},
 };
 
-use super::Members;
+use super::{Members, ON_ITS_WAY};
 use crate::{
     cluster::{
         first_life::{Answer, Claim},
@@ -130,12 +130,25 @@ impl Members {
         }
     }
 
+    /// Whether its certificate has ceased to count since the registration came.
+    fn was_let_go(&self, registration: &Registration) -> bool {
+        let has_identity = || {
+            let endpoint = Endpoint::parse(&registration.host.agent_url);
+            endpoint.is_some_and(|endpoint| endpoint.member.is_some())
+        };
+        let at = self.let_go.get(&registration.uid);
+        at.is_some_and(|at| self.now - *at < ON_ITS_WAY) && has_identity()
+    }
+
     /// What to do with `registration`, whose first life was asked with that answer.
     #[must_use]
     pub fn decide(&mut self, registration: &Registration, answer: Option<&Answer>) -> Verdict {
         let is_new = self.is_new();
         if let Some(why) = reach::refusal(registration, (!is_new).then_some(&self.fence)) {
             return Verdict::Refuse(why);
+        }
+        if self.was_let_go(registration) {
+            return Verdict::Refuse(NotAdmitted::LetGo(registration.node.clone()));
         }
         let accepted = registration.accepted.as_ref().map(|accepted| &accepted.fence);
         if let Some(theirs) = registration.cluster.as_ref().filter(|theirs| **theirs != self.cluster) {
