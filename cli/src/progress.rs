@@ -17,15 +17,28 @@ pub(crate) use self::{
 };
 use crate::{Failure, client::Client, say};
 
-/// The least and the longest time between two looks. An event ends the longest, if the master has a stream
-/// free.
-const LOOK_EVERY: (DurationMs, Duration) = (DurationMs(100), Duration::from_secs(1));
-/// A look at a large service takes longer: the time until the next one is at least so many times as long.
-const REST_PER_LOOK: u64 = 5;
+/// The least time between two looks, which keeps a rollout's many events apart.
+const REST: Pause = Pause { least: 100, per_look: 5 };
+/// The longest one. An event ends it, but the end of a trial is none.
+const LONGEST: Pause = Pause { least: 250, per_look: 10 };
+/// The most of both, however large a service is.
+const MOST_MS: u64 = 1_000;
 /// The time between two looks for reasons.
 const REASONS_EVERY: DurationMs = DurationMs(3_000);
 /// The most lines of what is missing that are shown at the end.
 const MAX_MISSING: usize = 20;
+
+/// A time in milliseconds that grows with the size of what is looked at.
+struct Pause {
+    least: u64,
+    per_look: u64,
+}
+
+impl Pause {
+    fn after(&self, took: DurationMs) -> Duration {
+        Duration::from_millis(self.least.max(took.0.saturating_mul(self.per_look)).min(MOST_MS))
+    }
+}
 
 /// How long to wait, as arguments.
 #[derive(Debug, clap::Args)]
@@ -174,8 +187,8 @@ pub(crate) async fn follow<G: Goal>(
             );
             return Err(Failure::new([&[what][..], &missing].concat().join("\n  ")));
         }
-        let rest = LOOK_EVERY.0.0.max((now - started).0 * REST_PER_LOOK);
-        watch.wait(client, &events, (Duration::from_millis(rest).min(LOOK_EVERY.1), LOOK_EVERY.1)).await;
+        let took = now - started;
+        watch.wait(client, &events, (REST.after(took), LONGEST.after(took))).await;
     }
 }
 
@@ -206,6 +219,12 @@ impl Reasons {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_look_that_takes_long_is_followed_by_a_longer_pause() {
+        let after = |took| [&REST, &LONGEST].map(|pause| pause.after(DurationMs(took)).as_millis());
+        assert_eq!([after(2), after(60), after(9_000)], [[100, 250], [300, 600], [1_000, 1_000]]);
+    }
 
     #[test]
     fn times_are_read_with_their_unit() {
