@@ -37,7 +37,7 @@ use crate::{
     },
     files::{Fetcher, Files},
     http,
-    identity::{self, Asked, DenyList, IdentityError, over_tls, renew_in_time},
+    identity::{self, Asked, DenyList, Heard, IdentityError, over_tls, renew_in_time},
     images::{Cleaner, EngineDisk, Pulled, clean_up},
     reporter::{Identity, Reporter, Settings, SupervisorLinks},
     supervisor::{
@@ -192,6 +192,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
     let member = identity::establish(asked).await?;
     let node = member.as_ref().map_or(node, |(file, _)| file.node.clone());
     let tls = member.as_ref().map(|(_, tls)| tls.clone());
+    let heard = member.as_ref().map(|(file, _)| Heard::new(file));
     let masters = match &tls {
         Some(_) => masters.iter().map(|master| over_tls(master)).collect(),
         None => masters,
@@ -277,7 +278,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         identity,
         masters.clone(),
         to_masters,
-        tls.clone().map(|tls| DenyList::open(tls, &config.data_dir)),
+        (tls.clone().map(|tls| DenyList::open(tls, &config.data_dir)), heard.clone()),
         settings,
         SupervisorLinks {
             describe: supervisor.clone().recipient(),
@@ -300,8 +301,9 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
     )
     .await
     .map_err(|source| StartError::Listen { address, source })?;
-    let renewal =
-        member.map(|(file, tls)| actix::spawn(renew_in_time(file, tls, masters, config.data_dir.clone())));
+    let renewal = member.zip(heard).map(|((file, tls), heard)| {
+        actix::spawn(renew_in_time(file, tls, masters, config.data_dir.clone(), heard))
+    });
     Ok(AgentHandle { probe_key, node, server, supervisor, reporter, cleaner, renewal, ledger: held })
 }
 

@@ -14,11 +14,16 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use shef_common::problem::FieldError;
+use shef_common::{problem::FieldError, tls::Successor};
 use shef_master::config::DEFAULT_PORT;
 
 pub(crate) use self::target::{ApiArgs, Target};
-use crate::{Failure, contexts::Context, transport, visible::visible_cell};
+use crate::{
+    Failure,
+    contexts::{Context, Contexts},
+    say, transport,
+    visible::visible_cell,
+};
 
 /// How long a call may take that is not told to wait.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -91,6 +96,23 @@ pub(crate) type Parts = Pin<Box<dyn Stream<Item = Result<Bytes, CallError>>>>;
 pub(crate) struct Client {
     http: awc::Client,
     target: Target,
+    /// The digest of the CA that has taken the place of the one by which the master is known.
+    successor: Successor,
+}
+
+/// Contexts follow a rotation of the CA by themselves.
+impl Drop for Client {
+    fn drop(&mut self) {
+        let (Some(known), Some(successor)) = (&self.target.context.ca, self.successor.get()) else { return };
+        match Contexts::follow(known, successor) {
+            Ok(true) => {}
+            Ok(false) => say::note(format_args!(
+                "==> the cluster has another CA since: {successor} takes the place of {known} ({})",
+                self.target.ca_from
+            )),
+            Err(failure) => say::note(format_args!("==> the cluster's new CA {successor}: {failure}")),
+        }
+    }
 }
 
 impl Client {
@@ -101,7 +123,13 @@ impl Client {
 
     /// Of this master.
     pub(crate) fn of(target: Target) -> Self {
-        Self { http: transport::client(&target.context), target }
+        let (http, successor) = transport::client(&target.context);
+        Self { http, target, successor }
+    }
+
+    /// The digest of the CA that has taken the place of the one by which the master is known.
+    pub(crate) fn successor(&self) -> Option<String> {
+        self.successor.get().map(ToString::to_string)
     }
 
     /// For calls that are no plain question and answer.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use shef_common::files;
+use shef_common::{files, tls::CaDigest};
 
 use crate::Failure;
 
@@ -81,6 +81,22 @@ impl Contexts {
         }
         let text = toml::to_string(self).map_err(|error| failed(&error))?;
         files::replace(&path, MODE, text.as_bytes()).map_err(|error| failed(&error))
+    }
+
+    /// Has every context that knows its master by the CA `from` know it by `to`; whether there was one.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub(crate) fn follow(from: &str, to: &CaDigest) -> Result<bool, Failure> {
+        let mut contexts = Self::load()?;
+        let mut found = false;
+        for context in contexts.contexts.values_mut().filter(|context| context.ca.as_deref() == Some(from)) {
+            (context.ca, found) = (Some(to.to_string()), true);
+        }
+        if found {
+            contexts.save()?;
+        }
+        Ok(found)
     }
 
     /// The one that commands go to.

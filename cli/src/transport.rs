@@ -10,7 +10,7 @@ use actix_web::dev::fn_service;
 use awc::{Connector, http::Uri};
 use shef_common::{
     config::Layers,
-    tls::{CaDigest, to_ca},
+    tls::{CaDigest, Successor, to_ca_or_successor},
 };
 use shef_master::config::DEFAULT_DATA_DIR;
 use tokio::net::UnixStream;
@@ -132,8 +132,9 @@ pub(crate) fn check_ca(context: &Context) -> Result<(), Failure> {
     }
 }
 
-/// A client of a master, that shows it the token.
-pub(crate) fn client(context: &Context) -> awc::Client {
+/// A client of a master, that shows it the token; and where the digest is noted of a CA that has taken the place
+/// of the context's.
+pub(crate) fn client(context: &Context) -> (awc::Client, Successor) {
     let builder = awc::Client::builder().disable_redirects().disable_timeout();
     let builder = match &context.token {
         Some(token) => builder.bearer_auth(token),
@@ -142,8 +143,8 @@ pub(crate) fn client(context: &Context) -> awc::Client {
     let Some(path) = context.api.strip_prefix(SOCKET).map(PathBuf::from) else {
         // A master whose CA has no such digest is told nothing; without one, none is.
         let ca = context.ca.as_deref().and_then(CaDigest::parse);
-        let tls = to_ca(ca.into_iter().collect());
-        return builder.connector(Connector::new().rustls_0_23(tls)).finish();
+        let (tls, successor) = to_ca_or_successor(ca.into_iter().collect());
+        return (builder.connector(Connector::new().rustls_0_23(tls)).finish(), successor);
     };
     let connect = move |to: ConnectInfo<Uri>| {
         let path = path.clone();
@@ -152,7 +153,7 @@ pub(crate) fn client(context: &Context) -> awc::Client {
             Ok::<_, ConnectError>(Connection::new(to.request().clone(), stream))
         }
     };
-    builder.connector(Connector::new().connector(fn_service(connect))).finish()
+    (builder.connector(Connector::new().connector(fn_service(connect))).finish(), Successor::default())
 }
 
 /// The beginning of every URL of `api`. With a socket, the host's name has no meaning.

@@ -79,6 +79,8 @@ codes! {
     ReplicaUnreachable = "replica_unreachable", 409, "The replica cannot be reached now";
     /// The rollout of the service, or that there is none, does not allow it.
     RolloutConflict = "rollout_conflict", 409, "The service's rollout does not allow this";
+    /// A rotation of the CA, or that there is none, does not allow it.
+    RotationConflict = "rotation_conflict", 409, "The rotation of the CA does not allow this";
     /// The body comes too slowly.
     BodyTooSlow = "body_too_slow", 408, "The request body came too slowly";
     /// `If-Match` names another version.

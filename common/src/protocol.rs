@@ -31,6 +31,7 @@ use crate::{
     image::ImageRef,
     policy::Policy,
     status::ReplicaStatus,
+    tls::CaDigest,
 };
 
 /// `POST` on the master: a [`Registration`], answered by [`Registered`].
@@ -195,6 +196,10 @@ pub struct Report {
         deserialize_with = "crate::bounds::optional_number"
     )]
     pub round_trip_ms: Option<u64>,
+    /// The CAs that the host trusts, as it has stored them: first the one that has signed its certificate.
+    /// Empty without TLS, and from agents of versions before 0.2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cas: Vec<CaDigest>,
 }
 
 /// Master → agent: the answer to a report.
@@ -221,6 +226,11 @@ pub struct ReportAck {
     /// more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<NodeUid>,
+    /// The CAs of the cluster, first the one that signs. A host that has others, or another order, renews its
+    /// certificate now. Empty without TLS, from masters that do not lead, and from those of versions before
+    /// 0.2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cas: Vec<CaDigest>,
 }
 
 /// Which of these images do the kept generations of services need?

@@ -321,7 +321,7 @@ async fn start_on_as(
         .clone()
         .zip(tls.clone())
         .map(|(authority, tls)| actix_rt::spawn(renew_own(authority, own, tls)));
-    let ca = authority.as_ref().map(|authority| authority.ca.digest().clone());
+    let ca = authority.as_ref().map(|authority| authority.digest());
     let parts = Parts {
         config: config.clone(),
         tls: tls.clone(),

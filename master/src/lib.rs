@@ -17,6 +17,7 @@ mod messaging;
 mod recover;
 pub mod registries;
 mod restore;
+pub mod rotation;
 pub mod runner;
 pub mod scheduler;
 pub mod service;

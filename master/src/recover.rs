@@ -53,7 +53,7 @@ pub fn recover(records: &[Record]) -> Result<(Recovered, Option<(Version, Counts
                 version: record.version,
                 record: read(record)?,
             }),
-            Key::Authority => recovered.authority = Some(read(record)?),
+            Key::Authority => recovered.authority = Some((record.version, read(record)?)),
             Key::Identity(uid) => recovered.identities.push(RecoveredIdentity {
                 uid: uid.clone(),
                 version: record.version,

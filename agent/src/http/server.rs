@@ -16,6 +16,7 @@ use futures_util::future::Either;
 use shef_common::{
     bodies::{is_too_slow, paced},
     browser_guard::{Caller, KnownNames, Refusal},
+    clock::Now,
     disk::DISK_PATH,
     exec::DRAIN_MS,
     problem::{Code, Problem},
@@ -23,7 +24,7 @@ use shef_common::{
     registry::LOGIN_PATH,
     shares::Shares,
     sockets,
-    tls::{self, Identity, Peer, Stream, Tls},
+    tls::{self, Identity, Peer, PeerProof, Stream, Tls},
     usage::USAGE_PATH,
 };
 use tokio::{
@@ -188,7 +189,12 @@ impl Server {
             .client_request_timeout(HEAD_LIMIT)
             .client_disconnect_timeout(Duration::from_millis(DRAIN_MS))
             .h1_allow_half_closed(false)
-            .on_connect_ext(|stream: &Stream, data| drop(data.insert(stream.peer().clone())))
+            .on_connect_ext(|stream: &Stream, data| {
+                data.insert(stream.peer().clone());
+                if let Some(proof) = stream.proof() {
+                    data.insert(proof.clone());
+                }
+            })
             .finish(map_config(app, |()| AppConfig::default()));
         let service = Rc::new(
             factory
@@ -285,8 +291,14 @@ where
 /// is up, and so may anyone who asks for `/health`. Without TLS it is not known who calls.
 fn allowed(request: &ServiceRequest, tls: Option<&Tls>) -> Result<(), actix_web::Error> {
     let Some(tls) = tls else { return Ok(()) };
+    let proof = request.conn_data::<PeerProof>();
+    let is_still_taken = proof.is_none_or(|proof| tls.still_takes(proof, Now::read().mono));
     let (code, detail) = match request.conn_data::<Peer>() {
         _ if request.path() == HEALTH_PATH => return Ok(()),
+        Some(Peer::Member(_)) if !is_still_taken => (
+            Code::NotAMember,
+            "this connection was made with a certificate of a CA that counts no more: make another one",
+        ),
         Some(Peer::Member(member)) if tls.takes(member) => match member {
             Identity::Master(_) => return Ok(()),
             Identity::Agent(..) if request.path() == PROBE_PATH => return Ok(()),

@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 use shef_common::{
     files,
     ids::{ClusterId, NodeName, NodeUid},
-    tls::{CaDigest, Credential, Joined},
+    tls::{CaDigest, Credential, Joined, digests},
 };
 
 /// Its name in the data directory.
 const NAME: &str = "identity.json";
+/// How many former CAs are remembered.
+const MAX_FORMER: usize = 16;
 
 /// What makes the host a member.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,8 +30,11 @@ pub struct IdentityFile {
     key: String,
     /// Its certificate, as PEM.
     certificate: String,
-    /// The certificates of the CAs that count, as PEM.
+    /// The certificates of the CAs that count, as PEM: first the one that has signed the certificate.
     pub roots: String,
+    /// The digests of the CAs that counted before, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    former: Vec<CaDigest>,
 }
 
 impl std::fmt::Debug for IdentityFile {
@@ -43,7 +48,32 @@ impl IdentityFile {
     #[must_use]
     pub fn of(uid: NodeUid, key: String, joined: Joined) -> Self {
         let Joined { cluster, node, certificate, roots } = joined;
-        Self { cluster, node, uid, key, certificate, roots }
+        Self { cluster, node, uid, key, certificate, roots, former: Vec::new() }
+    }
+
+    /// The answer to a request that was signed by the same key.
+    #[must_use]
+    pub fn renewed(&self, joined: Joined) -> Self {
+        let mut renewed = Self::of(self.uid.clone(), self.key.clone(), joined);
+        if renewed.cluster == self.cluster {
+            let now = renewed.cas();
+            let gone = self.former.iter().cloned().chain(self.cas()).filter(|ca| !now.contains(ca));
+            renewed.former = gone.collect();
+            renewed.former.drain(..renewed.former.len().saturating_sub(MAX_FORMER));
+        }
+        renewed
+    }
+
+    /// The digests of the CAs that count, first the one that has signed the certificate.
+    #[must_use]
+    pub fn cas(&self) -> Vec<CaDigest> {
+        digests(&self.roots)
+    }
+
+    /// Whether this CA is, or was, one of the host's cluster.
+    #[must_use]
+    pub fn knows(&self, ca: &CaDigest) -> bool {
+        self.former.contains(ca) || self.cas().contains(ca)
     }
 
     /// Where it lies in `data_dir`.

@@ -118,13 +118,14 @@ pub async fn establish(asked: Asked<'_>) -> Result<Option<(IdentityFile, Tls)>, 
         }
         let tls = Tls::new(&file.credential())?;
         note_member(asked.data_dir).map_err(in_file)?;
-        // A token of an unknown CA belongs to a cluster that was set up again.
-        let cas = file.credential().cas();
-        let Some(token) = tokens.into_iter().find(|token| !cas.contains(&token.ca)) else {
+        // A token of an unknown CA belongs to a cluster that was set up again, or whose CA was replaced after
+        // a theft.
+        let Some(token) = tokens.into_iter().find(|token| !file.knows(&token.ca)) else {
             _ = fs::remove_file(&laid);
             return Ok(Some((file, tls)));
         };
-        return match join(&asked, &token, Tries::Once).await {
+        let key = KeyPair::from_pem(file.key())?;
+        return match join(&asked, &token, &key, Tries::Once).await {
             Ok(joined) => joined.kept(&asked, &laid).map(Some),
             Err(why) => {
                 log::warn!(why:%; "the join token does not count; this host goes on as the member that it \
@@ -147,7 +148,8 @@ pub async fn establish(asked: Asked<'_>) -> Result<Option<(IdentityFile, Tls)>, 
         );
         return Ok(None);
     };
-    join(&asked, &token, Tries::UntilAnswered).await?.kept(&asked, &laid).map(Some)
+    let key = key_to_join_with(asked.data_dir)?;
+    join(&asked, &token, &key, Tries::UntilAnswered).await?.kept(&asked, &laid).map(Some)
 }
 
 impl IdentityFile {
@@ -207,14 +209,18 @@ fn laid_token(path: &Path) -> Option<JoinToken> {
 }
 
 /// Asks one master after the other until one lets the host in, or refuses.
-async fn join(asked: &Asked<'_>, token: &JoinToken, tries: Tries) -> Result<IdentityFile, IdentityError> {
-    let key = key_to_join_with(asked.data_dir)?;
+async fn join(
+    asked: &Asked<'_>,
+    token: &JoinToken,
+    key: &KeyPair,
+    tries: Tries,
+) -> Result<IdentityFile, IdentityError> {
     let request = Join {
         id: token.id.clone(),
         secret: token.secret.clone(),
         node: asked.node.clone(),
         uid: asked.uid.clone(),
-        csr: csr(&key)?,
+        csr: csr(key)?,
     };
     let client = HostClient::new(Some(to_ca(vec![token.ca.clone()])));
     let mut failures = 0;

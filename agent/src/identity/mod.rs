@@ -10,5 +10,5 @@ pub use self::{
     denied::DenyList,
     file::IdentityFile,
     join::{Asked, IdentityError, establish, over_tls},
-    renewal::renew_in_time,
+    renewal::{Heard, renew_in_time},
 };

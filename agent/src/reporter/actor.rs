@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     engine::EngineFacts,
-    identity::DenyList,
+    identity::{DenyList, Heard},
     supervisor::{Acknowledged, ApplyPush, Describe, Joined, MasterAnswered, Shutdown},
 };
 
@@ -59,6 +59,8 @@ pub struct Reporter {
     client: HostClient,
     /// `None`: the cluster's members have no certificates.
     denied: Option<DenyList>,
+    /// What is heard of certificates.
+    heard: Option<Heard>,
     supervisor: SupervisorLinks,
     timer: Option<(MonoMs, SpawnHandle)>,
     /// Whether the log already says that the master does not answer.
@@ -72,13 +74,13 @@ impl Reporter {
         identity: Identity,
         masters: Vec<String>,
         to_masters: Option<Arc<ClientConfig>>,
-        denied: Option<DenyList>,
+        (denied, heard): (Option<DenyList>, Option<Heard>),
         settings: Settings,
         supervisor: SupervisorLinks,
     ) -> Self {
         let core = Core::new(settings);
         let client = HostClient::new(to_masters);
-        Self { core, identity, masters, denied, client, supervisor, timer: None, silent: false }
+        Self { core, identity, masters, denied, heard, client, supervisor, timer: None, silent: false }
     }
 
     fn feed(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -107,6 +109,9 @@ impl Reporter {
                 log::error!(why = reason(error); "the master refuses this host; asking again in 5 s");
             }
             Failure::Unreachable | Failure::Later { .. } => {
+                if let (Failure::Unreachable, Some(heard)) = (&failure, &self.heard) {
+                    heard.unanswered();
+                }
                 if !std::mem::replace(&mut self.silent, true) {
                     log::warn!(
                         why:% = error;
@@ -173,7 +178,8 @@ impl EffectHandler for Shell<'_> {
         }));
     }
 
-    fn report(&mut self, master: usize, report: Box<Report>) {
+    fn report(&mut self, master: usize, mut report: Box<Report>) {
+        report.cas = self.act.heard.as_ref().map(Heard::stored).unwrap_or_default();
         let url = format!("{}{REPORT_PATH}", self.act.masters[master]);
         let (client, seq) = (self.act.client.clone(), report.seq);
         let call = async move { client.post::<_, ReportAck>(&url, &report, REPORT_LIMIT).await };
@@ -183,6 +189,9 @@ impl EffectHandler for Shell<'_> {
             }
             if let (Ok(ack), Some(list)) = (&outcome, &act.denied) {
                 list.replace(&ack.denied);
+            }
+            if let (Ok(ack), Some(heard)) = (&outcome, &act.heard) {
+                heard.cas(&ack.cas);
             }
             let outcome = outcome.map_err(|error| act.failure(&error));
             act.feed(Event::Reported { seq, outcome }, ctx);

@@ -47,6 +47,7 @@ fn ack() -> ReportAck {
         report_interval_ms: None,
         push: None,
         denied: Vec::new(),
+        cas: Vec::new(),
     }
 }
 

@@ -26,8 +26,8 @@ impl Target {
         if failed.is_some_and(is_of_another_ca) {
             let ca = self.context.ca.as_deref().unwrap_or_default();
             return format!(
-                "{shown} shows a certificate of another CA than {ca} ({}), so it was told nothing: `shef \
-                 cluster show` on the master's machine prints the digest of its CA, and `shef login {api} \
+                "{shown} shows a certificate of another CA than {ca} ({}), so it was told nothing. If the CA was \
+                 replaced, `shef ca ls` on the master's machine prints the digest of its CA, and `shef login {api} \
                  --ca DIGEST` keeps it",
                 self.ca_from
             );

@@ -76,10 +76,12 @@ impl LoginArgs {
             None => Some(secret_line("Token: ")?).filter(|token| !token.is_empty()),
         };
         let token = token.map(|token| check_token("the token", &token)).transpose()?;
-        let context = Context { api: api.clone(), token, ca };
+        let mut context = Context { api: api.clone(), token, ca };
         check_ca(&context)?;
         // It is kept if it is good for anything.
-        let _: Value = on_system(Client::of(Target::of(context.clone(), "shef login")).get("/v1/cluster"))?;
+        let client = Client::of(Target::of(context.clone(), "shef login"));
+        let _: Value = on_system(client.get("/v1/cluster"))?;
+        context.ca = client.successor().or(context.ca);
         let mut contexts = Contexts::load()?;
         contexts.contexts.insert(name.clone(), context);
         contexts.current = Some(name.clone());

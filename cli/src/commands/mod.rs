@@ -6,6 +6,7 @@ mod apply;
 mod audit;
 mod backup;
 mod bootstrap;
+mod ca;
 mod cluster;
 mod content;
 mod context;
@@ -117,6 +118,8 @@ enum Command {
     Context(context::Args),
     /// Makes any call of the API, and prints the answer
     Api(api::Args),
+    /// Shows and replaces the CA by which hosts, masters and commands know each other
+    Ca(ca::Args),
     /// Makes, lists and revokes tokens of the API
     Token(token::Args),
     /// Shows who has done what, and verifies the log of it
@@ -174,6 +177,7 @@ impl Cli {
             Command::Login(args) => args.run(),
             Command::Context(args) => args.run(),
             Command::Api(args) => args.run(),
+            Command::Ca(args) => args.run(),
             Command::Token(args) => args.run(),
             Command::Audit(args) => args.run(),
             Command::Backup(args) => args.run(),

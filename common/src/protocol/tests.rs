@@ -106,6 +106,7 @@ fn a_report_and_its_answer() {
         statuses: vec![status],
         engine_error: None,
         round_trip_ms: None,
+        cas: Vec::new(),
     };
     assert_snapshot!(json(&report), @r#"
     {
@@ -140,6 +141,7 @@ fn a_report_and_its_answer() {
         report_interval_ms: None,
         push: None,
         denied: Vec::new(),
+        cas: Vec::new(),
     };
     assert_snapshot!(json(&ack), @r#"
     {

@@ -24,8 +24,27 @@ const ID_DIGITS: usize = 8;
 const SECRET_DIGITS: usize = 32;
 
 /// The first 160 bits of the SHA-256 of a CA's certificate, as hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(try_from = "String", into = "String")]
 pub struct CaDigest(String);
+
+/// A text is no digest of a CA.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the digest of a CA is {CA_DIGITS} hexadecimal digits")]
+pub struct NoCaDigest;
+
+impl TryFrom<String> for CaDigest {
+    type Error = NoCaDigest;
+    fn try_from(text: String) -> Result<Self, NoCaDigest> {
+        Self::parse(&text).ok_or(NoCaDigest)
+    }
+}
+
+impl From<CaDigest> for String {
+    fn from(digest: CaDigest) -> Self {
+        digest.0
+    }
+}
 
 impl CaDigest {
     /// Of a certificate in DER.
@@ -125,9 +144,10 @@ pub struct Joined {
     pub cluster: ClusterId,
     /// The host's name.
     pub node: NodeName,
-    /// The host's certificate, as PEM.
+    /// The host's certificate, as PEM. After it come certificates that let members believe it which know only
+    /// a former CA.
     pub certificate: String,
-    /// The certificates of the CAs that count, as PEM.
+    /// The certificates of the CAs that count, as PEM: first the one that has signed the certificate.
     pub roots: String,
 }
 

@@ -21,10 +21,13 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
 
 use super::{
-    CaDigest, Identity, verify,
+    CaDigest, GRACE, Identity, PeerProof, Successor, verify,
     verify::{PROVIDER, verify_signatures},
 };
-use crate::{clock::WallMs, ids::NodeUid};
+use crate::{
+    clock::{MonoMs, Now, WallMs},
+    ids::NodeUid,
+};
 
 /// How long before it is signed a certificate begins to count, so that clocks may differ, in milliseconds.
 pub const BACKDATED_MS: u64 = 24 * 3_600_000;
@@ -32,11 +35,11 @@ pub const BACKDATED_MS: u64 = 24 * 3_600_000;
 /// A member's certificate and key, and the CAs that it trusts, as PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
-    /// Its certificate.
+    /// Its certificate, and those that lead from a former CA to the one that has signed it.
     pub certificate: String,
     /// Its key.
     pub key: String,
-    /// The certificates of the CAs that count.
+    /// The certificates of the CAs that count: first the one that has signed the certificate.
     pub roots: String,
 }
 
@@ -50,10 +53,7 @@ impl Credential {
     /// The digests of the CAs that count.
     #[must_use]
     pub fn cas(&self) -> Vec<CaDigest> {
-        CertificateDer::pem_slice_iter(self.roots.as_bytes())
-            .flatten()
-            .map(|root| CaDigest::of(&root))
-            .collect()
+        verify::digests(&self.roots)
     }
 }
 
@@ -87,6 +87,9 @@ struct Loaded {
     shown: Arc<CertifiedKey>,
     servers: Arc<WebPkiServerVerifier>,
     clients: Arc<dyn ClientCertVerifier>,
+    cas: Vec<CaDigest>,
+    /// How often a CA has gone since the start, and when one did last.
+    changes: (u64, MonoMs),
 }
 
 impl Loaded {
@@ -108,10 +111,11 @@ impl Loaded {
             store.add(root.clone())?;
         }
         // A host that joins finds the CA by its digest among what the master shows.
-        chain.truncate(1);
-        chain.extend(roots);
+        chain.splice(1..1, roots);
         let store = Arc::new(store);
         Ok(Self {
+            cas: credential.cas(),
+            changes: (0, MonoMs(0)),
             identity,
             renew_at,
             shown: Arc::new(CertifiedKey::from_der(chain, key, &PROVIDER)?),
@@ -197,8 +201,29 @@ impl Tls {
     /// # Errors
     /// [`InvalidCredential`]: the present one stays.
     pub fn replace(&self, credential: &Credential) -> Result<(), InvalidCredential> {
-        self.current.loaded.store(Arc::new(Loaded::read(credential)?));
+        let mut loaded = Loaded::read(credential)?;
+        let before = self.current.loaded.load();
+        let goes = before.cas.iter().any(|ca| !loaded.cas.contains(ca));
+        loaded.changes = if goes { (before.changes.0 + 1, Now::read().mono) } else { before.changes };
+        self.current.loaded.store(Arc::new(loaded));
         Ok(())
+    }
+
+    /// Whether the certificate of an open connection is still taken at `now`. It is not once its CA is trusted
+    /// no more, a while after that.
+    #[must_use]
+    pub fn still_takes(&self, proof: &PeerProof, now: MonoMs) -> bool {
+        let loaded = self.current.loaded.load();
+        let (changes, last) = loaded.changes;
+        let verify = |own: &CertificateDer<'_>, others: &[CertificateDer<'_>]| {
+            loaded.clients.verify_client_cert(own, others, UnixTime::now()).is_ok()
+        };
+        now - last < GRACE || proof.counts(changes, verify)
+    }
+
+    /// How often a CA has gone.
+    pub(super) fn changes(&self) -> u64 {
+        self.current.loaded.load().changes.0
     }
 
     /// Takes no certificate of these hosts any more, on open connections neither. Says whether that is news.
@@ -271,14 +296,23 @@ fn server(shown: Arc<Shown>) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// Calls a master whose CA has one of these digests, as one that has no certificate yet.
+/// Calls a master whose CA has one of these digests, or was vouched for by that CA, as one that has no
+/// certificate yet.
 #[must_use]
 pub fn to_ca(digests: Vec<CaDigest>) -> Arc<ClientConfig> {
+    to_ca_or_successor(digests).0
+}
+
+/// The same, and where the digest is noted of a CA that has taken the place of the known one.
+#[must_use]
+pub fn to_ca_or_successor(digests: Vec<CaDigest>) -> (Arc<ClientConfig>, Successor) {
+    let successor = Successor::default();
+    let pinned = verify::Pinned { digests, successor: successor.clone() };
     let config = builder(ClientConfig::builder_with_provider(PROVIDER.clone()))
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verify::Pinned(digests)))
+        .with_custom_certificate_verifier(Arc::new(pinned))
         .with_no_client_auth();
-    Arc::new(config)
+    (Arc::new(config), successor)
 }
 
 /// Whether a connection by [`to_ca`] has failed because the other side shows another CA, or is no master.

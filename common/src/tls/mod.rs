@@ -5,6 +5,7 @@ mod join;
 mod member;
 mod mode;
 mod name;
+mod proof;
 mod stream;
 mod verify;
 
@@ -12,9 +13,14 @@ mod verify;
 mod tests;
 
 pub use self::{
-    join::{CaDigest, JOIN_PATH, Join, JoinToken, Joined, RENEW_PATH, Renew, TOKEN_RULE},
-    member::{BACKDATED_MS, Credential, InvalidCredential, Peer, Tls, is_of_another_ca, renewal_due, to_ca},
+    join::{CaDigest, JOIN_PATH, Join, JoinToken, Joined, NoCaDigest, RENEW_PATH, Renew, TOKEN_RULE},
+    member::{
+        BACKDATED_MS, Credential, InvalidCredential, Peer, Tls, is_of_another_ca, renewal_due, to_ca,
+        to_ca_or_successor,
+    },
     mode::{NoMode, TlsMode},
     name::Identity,
+    proof::{GRACE, PeerProof},
     stream::{PeerKey, PeerUid, Stream, accept},
+    verify::{Successor, digests, validity_of},
 };

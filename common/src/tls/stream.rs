@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::{Peer, Tls, verify};
+use super::{Peer, PeerProof, Tls, verify};
 use crate::clock::{Now, WallMs};
 
 /// How long a client may take until it is known who it is.
@@ -39,6 +39,7 @@ pub struct Stream {
     key: Option<PeerKey>,
     /// When the certificate of its other end ends to count; `None`: it has shown none.
     until: Option<WallMs>,
+    proof: Option<PeerProof>,
 }
 
 #[derive(Debug)]
@@ -53,15 +54,23 @@ enum Io {
 /// # Errors
 /// The connection has ended, the client was too slow, or shows a certificate that is not taken.
 pub async fn accept(connection: TcpStream, tls: Option<&Tls>) -> io::Result<Stream> {
-    let plain = |connection| Stream { io: Io::Plain(connection), peer: Peer::Plain, key: None, until: None };
+    let plain = |connection| Stream {
+        io: Io::Plain(connection),
+        peer: Peer::Plain,
+        key: None,
+        until: None,
+        proof: None,
+    };
     let Some(tls) = tls else { return Ok(plain(connection)) };
     let hello = async {
         let mut first = [0];
         if connection.peek(&mut first).await? == 0 || first != [TLS_RECORD] {
             return Ok(plain(connection));
         }
+        let changes = tls.changes();
         let stream = TlsAcceptor::from(tls.server()).accept(connection).await?;
-        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let chain = stream.get_ref().1.peer_certificates();
+        let shown = chain.and_then(<[_]>::first);
         let peer = match shown.map(verify::identity) {
             None => Peer::Anonymous,
             Some(Some(member)) => Peer::Member(member),
@@ -69,7 +78,8 @@ pub async fn accept(connection: TcpStream, tls: Option<&Tls>) -> io::Result<Stre
         };
         let key = shown.and_then(verify::key).map(PeerKey);
         let until = shown.and_then(verify::validity).map(|(_, ends)| ends);
-        Ok(Stream { io: Io::Tls(Box::new(stream)), peer, key, until })
+        let proof = chain.map(|chain| PeerProof::new(chain, changes));
+        Ok(Stream { io: Io::Tls(Box::new(stream)), peer, key, until, proof })
     };
     tokio::time::timeout(HANDSHAKE_LIMIT, hello).await?
 }
@@ -87,6 +97,12 @@ impl Stream {
         self.key.as_ref()
     }
 
+    /// What its other end has shown; `None`: no certificate.
+    #[must_use]
+    pub const fn proof(&self) -> Option<&PeerProof> {
+        self.proof.as_ref()
+    }
+
     /// The user at the other end of a socket of this machine; `None`: it is no such socket, or the system
     /// does not say.
     #[must_use]
@@ -100,7 +116,7 @@ impl Stream {
     /// A connection by a socket of this machine.
     #[must_use]
     pub fn local(connection: UnixStream) -> Self {
-        Self { io: Io::Local(connection), peer: Peer::Local, key: None, until: None }
+        Self { io: Io::Local(connection), peer: Peer::Local, key: None, until: None, proof: None }
     }
 
     /// Nothing goes over a connection any more whose other end's certificate has expired.

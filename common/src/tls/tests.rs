@@ -258,3 +258,72 @@ async fn a_connection_tells_the_key_of_its_other_end() {
     let connection = TcpStream::connect(address).await.unwrap();
     assert_eq!(accept(connection, None).await.unwrap().key(), None);
 }
+
+#[tokio::test]
+async fn a_connection_that_is_open_ends_a_while_after_its_ca_has_gone() {
+    let (old, new) = (Ca::new(), Ca::new());
+    let server = old.member(&master());
+    let (address, stream) = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, tls) = (listener.local_addr().unwrap(), server.clone());
+        let accepted = async move { accept(listener.accept().await.unwrap().0, Some(&tls)).await.unwrap() };
+        (address, tokio::spawn(accepted))
+    };
+    let name = ServerName::try_from("10.1.2.3".to_owned()).unwrap();
+    let connection = TcpStream::connect(address).await.unwrap();
+    let client = TlsConnector::from(old.member(&agent(UID)).to_masters());
+    let _client = client.connect(name, connection).await.unwrap();
+    let stream = stream.await.unwrap();
+    let (proof, late) = (stream.proof().unwrap(), crate::clock::Now::read().mono + GRACE + GRACE);
+    let of = |signs: &Ca, others: &[&Ca]| {
+        let mut shown = signs.signs(&master().to_string(), 2100);
+        others.iter().for_each(|ca| shown.roots += &ca.pem);
+        shown
+    };
+    for (credential, counts) in [
+        (of(&old, &[]), true),
+        (of(&old, &[&new]), true),
+        (of(&new, &[&old]), true),
+        (of(&new, &[]), false),
+        (of(&new, &[&old]), true),
+    ] {
+        server.replace(&credential).unwrap();
+        assert!(server.still_takes(proof, crate::clock::Now::read().mono), "at first");
+        assert_eq!(server.still_takes(proof, late), counts);
+    }
+}
+
+#[tokio::test]
+async fn a_ca_that_the_known_one_has_signed_is_found_by_it() {
+    let (old, strange) = (Ca::new(), Ca::new());
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.distinguished_name.push(rcgen::DnType::CommonName, "the next one");
+    let next = key();
+    let cross = params.signed_by(&next, &old.issuer).unwrap().pem();
+    let new = Ca { pem: params.self_signed(&next).unwrap().pem(), issuer: Issuer::new(params, next) };
+    let shows = |more: String| {
+        let mut shown = new.signs(&master().to_string(), 2100);
+        shown.certificate += &more;
+        Tls::new(&shown).unwrap()
+    };
+    for (known, more, is_found) in [
+        (&old, format!("{cross}{}", old.pem), true),
+        (&old, old.pem.clone(), false),
+        (&old, cross.clone(), false),
+        (&strange, format!("{cross}{}{}", old.pem, strange.pem), false),
+    ] {
+        let (config, successor) = to_ca_or_successor(vec![known.digest()]);
+        let (heard, _) = calls(config, "10.1.2.3", shows(more)).await;
+        assert_eq!(heard.is_ok(), is_found, "{heard:?}");
+        assert_eq!(successor.get().cloned(), is_found.then(|| new.digest()));
+    }
+    // Members that know the old one alone believe it, too.
+    let mut both = new.signs(&master().to_string(), 2100);
+    (both.certificate, both.roots) = (both.certificate + &cross, both.roots + &old.pem);
+    let both = Tls::new(&both).unwrap();
+    let (heard, peer) = calls(old.member(&agent(UID)).to_masters(), "10.1.2.3", both).await;
+    assert_eq!((heard.unwrap(), peer.unwrap()), ("ok".to_owned(), Peer::Member(agent(UID))));
+    let (config, successor) = to_ca_or_successor(vec![new.digest()]);
+    assert!(calls(config, "10.1.2.3", shows(String::new())).await.0.is_ok() && successor.get().is_none());
+}

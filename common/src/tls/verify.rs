@@ -1,6 +1,6 @@
 //! What is read from a certificate, and the check of a master of whose CA only the digest is known.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use ring::digest::{SHA256, digest};
 use rustls::{
@@ -11,7 +11,7 @@ use rustls::{
     },
     crypto::CryptoProvider,
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _};
 use webpki::EndEntityCert;
 
 use super::{CaDigest, Identity, join::hex};
@@ -39,6 +39,18 @@ pub(super) fn validity(certificate: &CertificateDer<'_>) -> Option<(WallMs, Wall
         u64::try_from(at.timestamp()).ok().map(|s| WallMs(s.saturating_mul(1_000)))
     };
     Some((ms(parsed.validity().not_before)?, ms(parsed.validity().not_after)?))
+}
+
+/// The digests of the CAs whose certificates these are, as PEM.
+#[must_use]
+pub fn digests(pem: &str) -> Vec<CaDigest> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).flatten().map(|root| CaDigest::of(&root)).collect()
+}
+
+/// When the first of these certificates, as PEM, begins and ends to count; `None`: it cannot be read.
+#[must_use]
+pub fn validity_of(pem: &str) -> Option<(WallMs, WallMs)> {
+    validity(&CertificateDer::from_pem_slice(pem.as_bytes()).ok()?)
 }
 
 /// The name that a server's certificate must bear.
@@ -76,9 +88,26 @@ macro_rules! verify_signatures {
 }
 pub(super) use verify_signatures;
 
-/// A master whose CA, which it shows with its certificate, has one of these digests.
+/// The digest of the CA that has taken the place of the one that a client knows; none until such a master has
+/// been called.
+#[derive(Debug, Clone, Default)]
+pub struct Successor(Arc<OnceLock<CaDigest>>);
+
+impl Successor {
+    /// The digest, once it is known.
+    #[must_use]
+    pub fn get(&self) -> Option<&CaDigest> {
+        self.0.get()
+    }
+}
+
+/// A master whose CA, which it shows with its certificate, has one of these digests, or was vouched for by
+/// that CA.
 #[derive(Debug)]
-pub(super) struct Pinned(pub Vec<CaDigest>);
+pub(super) struct Pinned {
+    pub(super) digests: Vec<CaDigest>,
+    pub(super) successor: Successor,
+}
 
 impl ServerCertVerifier for Pinned {
     fn verify_server_cert(
@@ -89,17 +118,39 @@ impl ServerCertVerifier for Pinned {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let ca = intermediates.iter().find(|shown| self.0.contains(&CaDigest::of(shown)));
-        let ca = ca.ok_or(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
+        let unknown = || rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let wrong_name = rustls::Error::InvalidCertificate(CertificateError::NotValidForName);
         let member = identity(end_entity).filter(|member| matches!(member, Identity::Master(_)));
         let name = server_name(&member.ok_or(wrong_name)?)?;
-        let mut roots = RootCertStore::empty();
-        roots.add(ca.clone().into_owned())?;
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), PROVIDER.clone())
-            .build()
-            .map_err(|error| rustls::Error::General(error.to_string()))?
-            .verify_server_cert(end_entity, &[], &name, ocsp_response, now)
+        let verify = |ca: &CertificateDer<'_>, between: &[CertificateDer<'_>]| {
+            let mut roots = RootCertStore::empty();
+            roots.add(ca.clone().into_owned())?;
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), PROVIDER.clone())
+                .build()
+                .map_err(|error| rustls::Error::General(error.to_string()))?
+                .verify_server_cert(end_entity, between, &name, ocsp_response, now)
+        };
+        let is_known = |shown: &&CertificateDer<'_>| self.digests.contains(&CaDigest::of(shown));
+        let known: Vec<_> = intermediates.iter().filter(is_known).collect();
+        let mut outcome = Err(unknown());
+        for ca in &known {
+            outcome = verify(ca, &[]);
+            if outcome.is_ok() {
+                return outcome;
+            }
+        }
+        for ca in known {
+            let vouched = verify(ca, intermediates);
+            if vouched.is_ok() {
+                // The master shows the CA that signs before all others.
+                let signs = intermediates.iter().find(|shown| verify(shown, &[]).is_ok());
+                if let Some(signs) = signs {
+                    _ = self.successor.0.set(CaDigest::of(signs));
+                }
+                return vouched;
+            }
+        }
+        outcome
     }
 
     verify_signatures!();

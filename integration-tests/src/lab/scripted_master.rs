@@ -294,6 +294,7 @@ async fn report(shared: web::Data<Shared>, body: web::Json<Report>) -> HttpRespo
             received.last_report = Some(report);
             HttpResponse::Ok().json(ReportAck {
                 denied: Vec::new(),
+                cas: Vec::new(),
                 fence: shared.fence.clone(),
                 want_full: std::mem::take(&mut received.want_full),
                 want_registration: std::mem::take(&mut received.want_registration),

@@ -353,6 +353,7 @@ impl World {
             statuses: Vec::new(),
             engine_error: None,
             round_trip_ms: None,
+            cas: Vec::new(),
         };
         self.report_arrives(call, by, Box::new(report));
     }

@@ -25,7 +25,7 @@ fn expected(method: &str, path: &str) -> Option<&'static str> {
     }
     Some(match (method, path) {
         ("get", "/v1/backup" | "/v1/audit") => "admin",
-        (_, path) if path.starts_with("/v1/tokens") => "admin",
+        (_, path) if path.starts_with("/v1/tokens") || path.starts_with("/v1/ca/") => "admin",
         ("get", path) if path.ends_with("/exec") => "deployer",
         ("get", _) | ("post", "/v1/login-links") => "viewer",
         (_, path) if path.starts_with("/v1/secrets") || path.starts_with("/v1/configs") => "deployer",

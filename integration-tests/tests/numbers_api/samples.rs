@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use shef_common::{disk, exec, protocol, usage};
 use shef_master::{
     audit::AuditLine,
+    identity::AuthorityRecord,
     registries::RegistryRecord,
     runner::NodeRecord,
     service::{ServiceRecord, StoredHead, StoredPage},
@@ -69,6 +70,17 @@ fn audit_lines() -> Vec<Value> {
         line(json!({ "event": "lost", "count": 4 })),
         line(json!({ "event": "closed_off", "bytes": 9, "sha256": "0" })),
     ]
+}
+
+/// The CA in both phases of a rotation.
+fn authority_records() -> Vec<Value> {
+    let former = json!({ "certificate": "c", "cross": "x" });
+    let next = json!({ "certificate": "n", "sealed": "s", "cross": "x" });
+    let record = |phase: &str, other: &Value| {
+        let rotation = json!({ "begun": 4, "compromised": false, phase: other });
+        json!({ "certificate": "c", "sealed": "s", "steps": 3, "rotation": rotation, "former": [former] })
+    };
+    vec![record("trust", &next), record("certificates", &former)]
 }
 
 /// A template in which everything is said.
@@ -316,6 +328,7 @@ pub fn all() -> Vec<Sample> {
         sample::<StoredPage>("Page", service_page()),
         sample::<NodeRecord>("NodeRecord", node_record()),
         sample::<RegistryRecord>("RegistryRecord", json!({ "username": "u", "sealed": "x", "updated": 3 })),
+        of_kinds::<AuthorityRecord>("AuthorityRecord", authority_records()),
         sample::<Counts>("Counts", counts()),
         of_kinds::<AuditLine>("AuditLine", audit_lines()),
     ]

@@ -118,6 +118,9 @@ pub async fn exchanges() -> (BTreeMap<String, Exchange>, Value) {
     session.make("PUT", "/v1/tokens/{name}", "/v1/tokens/ci", token, 201).await;
     session.make("GET", "/v1/tokens", "/v1/tokens", None, 200).await;
     session.make("DELETE", "/v1/tokens/{name}", "/v1/tokens/ci", None, 200).await;
+    session.make("GET", "/v1/ca", "/v1/ca", None, 200).await;
+    session.make("POST", "/v1/ca/rotate", "/v1/ca/rotate", Some(json!({ "compromised": false })), 202).await;
+    session.make("POST", "/v1/ca/continue", "/v1/ca/continue", None, 202).await;
     for (method, path) in [
         ("GET", "/v1/audit"),
         ("GET", "/v1/system/df"),

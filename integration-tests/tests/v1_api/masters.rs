@@ -180,6 +180,9 @@ impl Store for Stubborn {
         }
         self.store.commit(cluster, fence, writes)
     }
+    fn authority(&self) -> StoreFuture<'_, Option<Record>> {
+        self.store.authority()
+    }
     fn check<'a>(&'a self, fence: &'a Fence) -> StoreFuture<'a, ()> {
         self.store.check(fence)
     }

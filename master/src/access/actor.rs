@@ -181,7 +181,7 @@ impl Handler<TokenRequest> for AccessActor {
             Some(asked) => {
                 let token = match (&asked.kind, &self.out.authority) {
                     (TokenKind::Api { .. }, _) => Token::random(),
-                    (TokenKind::Join { .. }, Some(authority)) => Token::random_join(authority.ca.digest()),
+                    (TokenKind::Join { .. }, Some(authority)) => Token::random_join(&authority.digest()),
                     (TokenKind::Join { .. }, None) => return Box::pin(ready(Err(TokenRefused::TlsOff))),
                 };
                 match token {

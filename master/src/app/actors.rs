@@ -17,9 +17,10 @@ use crate::{
     },
     config::MasterConfig,
     contents::{ContentsActor, ContentsOutlets},
-    identity::Authority,
+    identity::{Authority, COPY},
     membership::{MembershipActor, MembershipCore, MembershipOutlets, Settings},
     registries::{KeyError, RegistriesActor, RegistriesOutlets, Vault},
+    rotation::{RotationActor, RotationParts},
     scheduler::{SchedulerActor, SchedulerCore},
     stats::{Counts, Stats, StatsActor},
     store::{CoreOptions, LeadOutcome, Leadership, Store, StoreActor, StoreHealth},
@@ -66,6 +67,7 @@ pub(super) struct Actors {
     pub contents: Addr<ContentsActor>,
     pub access: Addr<AccessActor>,
     pub authority: Option<Arc<Authority>>,
+    pub rotation: Option<Addr<RotationActor>>,
     pub view: Arc<ClusterView>,
     pub counters: Arc<Stats>,
 }
@@ -79,6 +81,7 @@ impl Actors {
         let context = Context::<ClusterActor>::new();
         let cluster = context.address();
 
+        let kept = store.clone();
         let (store, store_health) =
             StoreActor::new(store, &led, CoreOptions::default(), cluster.clone().recipient());
         let store = store.start();
@@ -138,7 +141,18 @@ impl Actors {
         let vault = parts.vault.map(Arc::new);
         let registries = RegistriesActor::new(registries, vault.clone(), outlets).start();
         let outlets = ContentsOutlets { store: store.clone().recipient(), view: view.clone() };
-        let contents = ContentsActor::new(contents, vault, outlets).start();
+        let contents = ContentsActor::new(contents, vault.clone(), outlets).start();
+        let rotation = parts.authority.clone().map(|authority| {
+            let parts = RotationParts {
+                authority,
+                vault,
+                commits: store.clone().recipient(),
+                store: kept,
+                view: view.clone(),
+                copy: config.data_dir.join(COPY),
+            };
+            RotationActor::new(parts).start()
+        });
         Self {
             store,
             store_health,
@@ -150,6 +164,7 @@ impl Actors {
             contents,
             access,
             authority: parts.authority,
+            rotation,
             view,
             counters,
         }

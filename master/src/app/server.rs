@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use actix::Addr;
 use actix_http::{HttpService, Protocol, error::DispatchError};
 use actix_service::{ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::{
@@ -55,6 +56,7 @@ const DRAIN_S: u64 = 5;
 fn api(
     actors: Actors,
     audit: Option<Arc<Audit>>,
+    tls: Option<Tls>,
     config: &MasterConfig,
     stopping: watch::Receiver<bool>,
 ) -> Api {
@@ -68,6 +70,7 @@ fn api(
         contents,
         access,
         authority,
+        rotation,
         view,
         counters,
         ..
@@ -92,6 +95,8 @@ fn api(
         renew: access.recipient(),
         authority,
         audit,
+        rotation: rotation.map(Addr::recipient),
+        tls,
         insecure: config.insecure,
         sessions: Mutex::default(),
         view,
@@ -138,7 +143,7 @@ pub(super) fn serve(
     tls: Option<Tls>,
     stopping: watch::Receiver<bool>,
 ) -> io::Result<(SocketAddr, Server)> {
-    let api = web::Data::new(api(actors, audit, config, stopping));
+    let api = web::Data::new(api(actors, audit, tls.clone(), config, stopping));
     let listen = config.listen;
     let to_agents = tls.as_ref().map(Tls::to_members);
     let budget = FileBudget::current();
@@ -203,6 +208,9 @@ pub(super) fn serve(
                 stream.uid().map(|uid| data.insert(uid));
                 if let Some(key) = stream.key() {
                     data.insert(key.clone());
+                }
+                if let Some(proof) = stream.proof() {
+                    data.insert(proof.clone());
                 }
                 let goes_on = counted.opened(stream.peer_address().map(|client| client.ip()), data);
                 if let Some(connection) = stream.tcp() {

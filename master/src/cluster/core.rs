@@ -343,6 +343,7 @@ impl ClusterCore {
             report_interval_ms: None,
             push: None,
             denied: Vec::new(),
+            cas: Vec::new(),
         }
     }
 

@@ -31,7 +31,7 @@ pub struct Recovered {
     /// Tokens of the API.
     pub tokens: Vec<RecoveredToken>,
     /// The cluster's CA.
-    pub authority: Option<AuthorityRecord>,
+    pub authority: Option<(Version, AuthorityRecord)>,
     /// The identities of hosts.
     pub identities: Vec<RecoveredIdentity>,
 }

@@ -4,12 +4,13 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use shef_common::{
+    clock::Now,
     contents::{ContentAnswer, ContentId, ContentQuery},
     ids::NodeName,
     image::ImageRef,
     problem::{Code, Problem},
     protocol::{ImagesNeeded, ImagesQuery, Registration, Report, ReportAck},
-    tls::{Peer, PeerKey},
+    tls::{CaDigest, Peer, PeerKey, PeerProof},
 };
 
 use super::{Api, ApiError, answer::Answer, audit, body, join};
@@ -35,6 +36,10 @@ fn speaks(request: &HttpRequest, api: &Api) -> Result<Option<Speaker>, ApiError>
     let Some(authority) = &api.authority else { return Ok(None) };
     let peer = request.conn_data::<Peer>().unwrap_or(&Peer::Plain);
     let key = request.conn_data::<PeerKey>();
+    let proof = request.conn_data::<PeerProof>().zip(api.tls.as_ref());
+    if proof.is_some_and(|(proof, tls)| !tls.still_takes(proof, Now::read().mono)) {
+        return Err(NotASpeaker::FormerCa.into());
+    }
     Ok(Some(speaker(authority.mode, &authority.cluster, peer, key, &api.view.identities())?))
 }
 
@@ -44,6 +49,7 @@ impl From<NotASpeaker> for ApiError {
             NotASpeaker::Plain | NotASpeaker::SecretInClear => Code::TlsRequired,
             NotASpeaker::Anonymous
             | NotASpeaker::NoHost(_)
+            | NotASpeaker::FormerCa
             | NotASpeaker::OtherHost { .. }
             | NotASpeaker::NotItsOwn { .. }
             | NotASpeaker::NotRecorded(_)
@@ -105,23 +111,42 @@ fn register_first(api: &Api) -> Answer {
         report_interval_ms: None,
         push: None,
         denied: api.view.identities().revoked(),
+        cas: cas(api),
     }))
+}
+
+/// The CAs that hosts are to trust; none while another master leads, which knows better.
+fn cas(api: &Api) -> Vec<CaDigest> {
+    match &api.authority {
+        Some(authority) if !matches!(api.view.cluster().phase, PhaseView::Deposed(_)) => {
+            authority.issuing().cas.clone()
+        }
+        Some(_) | None => Vec::new(),
+    }
 }
 
 /// `POST /agent/v1/report`
 pub async fn report(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     let speaks = speaks(&request, &api)?;
     let report: Report = body::of_agent(&request, payload, &api, MAX_BYTES).await?;
+    let mut is_member = false;
     if let Some(speaker) = speaks {
         audit::about(&request, "node", &report.node);
         match speaker.may_report(&report, &api.view.identities())? {
             ReportCounts::Now => {}
             ReportCounts::AfterRegistration => return register_first(&api),
         }
+        if let (Speaker::Member { uid, .. }, Some(authority)) = (&speaker, &api.authority) {
+            authority.note(uid, report.cas.clone());
+            is_member = true;
+        }
     }
     match api.report.send(TakeReport(report)).timeout(LIMIT).await.map_err(|error| overloaded(&error))? {
         Some(mut ack) => {
             ack.denied = api.view.identities().revoked();
+            if is_member {
+                ack.cas = cas(&api);
+            }
             Ok(HttpResponse::Ok().json(ack))
         }
         None => Err(Problem::new(Code::Internal, "the host's runner gave no answer").into()),

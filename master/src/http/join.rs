@@ -100,8 +100,9 @@ async fn key(csr: String) -> Result<(String, String), ApiError> {
 
 async fn joined(authority: std::sync::Arc<Authority>, node: NodeName, uid: NodeUid, csr: String) -> Answer {
     let sign = move || {
-        let certificate = authority.ca.sign_agent(&csr, &authority.cluster, &uid)?;
-        let (cluster, roots) = (authority.cluster.clone(), authority.ca.roots_pem().to_owned());
+        let issuing = authority.issuing();
+        let certificate = issuing.ca.sign_agent(&csr, &authority.cluster, &uid)? + &issuing.bridges();
+        let (cluster, roots) = (authority.cluster.clone(), issuing.trusted.clone());
         Ok(Joined { cluster, node, certificate, roots })
     };
     let joined = off_thread(sign).await?.map_err(|error| invalid(&error))?;

@@ -8,6 +8,7 @@ mod answer;
 mod audit;
 mod backup;
 mod body;
+mod ca;
 mod connections;
 mod contents;
 mod disk;
@@ -57,7 +58,7 @@ use shef_common::{
     problem::{Code, Problem},
     protocol::{IMAGES_PATH, REGISTER_PATH, REPORT_PATH},
     shares::{Share, Shares},
-    tls::{JOIN_PATH, Peer, RENEW_PATH},
+    tls::{JOIN_PATH, Peer, RENEW_PATH, Tls},
 };
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, watch};
 
@@ -69,6 +70,7 @@ use crate::{
     identity::Authority,
     membership::ReleaseBrake,
     registries::RegistryRequest,
+    rotation::AskCa,
     runner::{Operate, Register, TakeReport},
     scheduler::CopyScheduler,
     service::{Accepted, Refused, Request},
@@ -112,6 +114,10 @@ pub struct Api {
     pub audit: Option<Arc<Audit>>,
     /// The cluster's CA; `None`: its members speak plainly.
     pub authority: Option<Arc<Authority>>,
+    /// The master's certificate, and whom it trusts.
+    pub tls: Option<Tls>,
+    /// Shows and replaces the CA.
+    pub rotation: Option<Recipient<AskCa>>,
     /// Whether callers without a token are served.
     pub insecure: bool,
     /// Browsers that have logged in.

@@ -86,7 +86,11 @@ fn named(request: &HttpRequest) -> Result<NodeName, ApiError> {
 }
 
 /// The fields of the body; none at all is as good as an empty object.
-async fn fields(request: &HttpRequest, payload: web::Payload, api: &Api) -> Result<Fields, ApiError> {
+pub(super) async fn fields(
+    request: &HttpRequest,
+    payload: web::Payload,
+    api: &Api,
+) -> Result<Fields, ApiError> {
     let bytes = body::read(request, payload, api).await?;
     Ok(Fields::new(if bytes.is_empty() { serde_json::Map::new() } else { body::object(&bytes)? }))
 }
@@ -175,7 +179,7 @@ fn shown(api: &Api) -> serde_json::Value {
         "brake": brake,
         "nodes": api.view.standings(),
         "waiting_requests": api.requests.taken(),
-        "ca": api.authority.as_ref().map(|authority| authority.ca.digest().to_string()),
+        "ca": api.authority.as_ref().map(|authority| authority.digest()),
         "insecure": api.insecure,
         "tls": api.authority.as_ref().map_or(TlsMode::Off, |authority| authority.mode),
         "plain_nodes": plain,

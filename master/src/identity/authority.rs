@@ -2,27 +2,19 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use shef_common::{ids::ClusterId, tls::TlsMode};
+use shef_common::{
+    ids::{ClusterId, Version},
+    tls::TlsMode,
+};
 
-use super::{AuthorityCopy, AuthorityRecord, Ca, CaError, KeptAuthority};
+use super::{Authority, AuthorityCopy, AuthorityRecord, Ca, CaError, Issuing, KeptAuthority};
 use crate::{
     registries::{KeyError, Vault, nonce},
     store::{Key, LeadOutcome, Record, Store, StoreError, add_at_start},
 };
 
 /// The label that the CA's key is bound to when it is encrypted.
-pub(super) const LABEL: &str = "authority";
-
-/// The cluster's CA, and how its members speak with each other.
-#[derive(Debug)]
-pub struct Authority {
-    /// The CA.
-    pub ca: Ca,
-    /// With TLS alone, or plainly too: never [`TlsMode::Off`].
-    pub mode: TlsMode,
-    /// The cluster whose members have certificates.
-    pub cluster: ClusterId,
-}
+pub const LABEL: &str = "authority";
 
 /// Why there is no CA, though the cluster needs one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,8 +51,8 @@ pub enum AuthorityError {
 pub struct Found<'a> {
     /// What the configuration says of TLS.
     pub configured: Option<TlsMode>,
-    /// What the store keeps of the CA.
-    pub record: Option<AuthorityRecord>,
+    /// What the store keeps of the CA, and its version.
+    pub record: Option<(Version, AuthorityRecord)>,
     /// What the data directory keeps of it, and is to keep.
     pub copy: AuthorityCopy,
     /// The file of the key, for messages.
@@ -104,7 +96,8 @@ pub async fn authority_at_start(
     // A cluster is plain by being so, not by being told to: that may be taken back.
     copy.note_plain(mode == TlsMode::Off && (configured.is_none() || !is_new));
     if mode == TlsMode::Off {
-        if let (Some(known), Ok(vault)) = (record.as_ref().or(kept.as_ref()), vault)
+        let record = record.as_ref().map(|(_, record)| record);
+        if let (Some(known), Ok(vault)) = (record.or(kept.as_ref()), vault)
             && vault.open_bytes(LABEL, &known.sealed).is_some()
         {
             return Err(AuthorityError::HasMembers);
@@ -118,59 +111,77 @@ pub async fn authority_at_start(
         return Ok(None);
     }
     let vault = vault.as_ref().map_err(|error| AuthorityError::NoKey(error.clone()))?;
-    let open = |record: &AuthorityRecord| -> Result<Ca, AuthorityError> {
+    let open = |record: AuthorityRecord| -> Result<Issuing, AuthorityError> {
         let key = vault.open_bytes(LABEL, &record.sealed);
-        Ok(Ca::read(&record.certificate, &key.ok_or(AuthorityError::OtherKey { path: key_file })?)?)
+        Ok(Issuing::new(record, &key.ok_or(AuthorityError::OtherKey { path: key_file })?)?)
     };
-    let (ca, record) = match (record, kept) {
-        (Some(record), _) => (open(&record)?, record),
-        (None, Some(kept)) => {
-            let ca = open(&kept)?;
+    let (issuing, version) = match (record, kept) {
+        (Some((version, record)), Some(kept)) if kept.follows(&record) => {
+            let issuing = open(kept)?;
             log::warn!(
-                cluster:% = led.cluster, ca:% = ca.digest();
+                cluster:% = led.cluster, ca:% = issuing.ca.digest();
+                "the store holds an earlier CA, as after a restore; it gets the later one that the data \
+                 directory keeps, which hosts know"
+            );
+            let version = commit(&issuing.record, Some(version), store, led).await?;
+            (issuing, version)
+        }
+        (Some((version, record)), _) => (open(record)?, version),
+        (None, Some(kept)) => {
+            let issuing = open(kept)?;
+            log::warn!(
+                cluster:% = led.cluster, ca:% = issuing.ca.digest();
                 "the store has no CA of its cluster; it gets back the one that the data directory keeps"
             );
-            commit(&kept, store, led).await?;
-            (ca, kept)
+            let version = commit(&issuing.record, None, store, led).await?;
+            (issuing, version)
         }
         (None, None) => {
-            let (ca, record) = make(vault, &led.cluster)?;
+            let issuing = open(make(vault, &led.cluster)?)?;
             log::info!(
-                cluster:% = led.cluster, ca:% = ca.digest();
+                cluster:% = led.cluster, ca:% = issuing.ca.digest();
                 "this cluster has a new CA: hosts join with a token (`shef token join`), also those of \
                  another cluster"
             );
-            commit(&record, store, led).await?;
-            (ca, record)
+            let version = commit(&issuing.record, None, store, led).await?;
+            (issuing, version)
         }
     };
-    copy.keep(KeptAuthority { cluster: led.cluster.clone(), record }).await;
-    log::info!(mode:%, ca:% = ca.digest(); "members of this cluster have certificates");
-    Ok(Some(Arc::new(Authority { ca, mode, cluster: led.cluster.clone() })))
+    copy.keep(KeptAuthority { cluster: led.cluster.clone(), record: issuing.record.clone() }).await;
+    log::info!(mode:%, ca:% = issuing.ca.digest(); "members of this cluster have certificates");
+    Ok(Some(Arc::new(Authority::new(issuing, version, mode, led.cluster.clone()))))
 }
 
-fn make(vault: &Vault, cluster: &ClusterId) -> Result<(Ca, AuthorityRecord), AuthorityError> {
+fn make(vault: &Vault, cluster: &ClusterId) -> Result<AuthorityRecord, AuthorityError> {
     let ca = Ca::make(cluster)?;
+    let (certificate, sealed) = (ca.roots_pem().to_owned(), seal(vault, &ca)?);
+    Ok(AuthorityRecord { certificate, sealed, steps: 0, rotation: None, former: Vec::new() })
+}
+
+/// The CA's key, encrypted.
+///
+/// # Errors
+/// There are no random bytes.
+pub fn seal(vault: &Vault, ca: &Ca) -> Result<String, CaError> {
     let sealed = nonce().and_then(|nonce| vault.seal_bytes(LABEL, ca.key().to_vec(), nonce));
-    let sealed = sealed.ok_or(CaError::NoRandomBytes)?;
-    let record = AuthorityRecord { certificate: ca.roots_pem().to_owned(), sealed };
-    Ok((ca, record))
+    sealed.ok_or(CaError::NoRandomBytes)
 }
 
 async fn commit(
     record: &AuthorityRecord,
+    expect: Option<Version>,
     store: &dyn Store,
     led: &mut LeadOutcome,
-) -> Result<(), AuthorityError> {
+) -> Result<Version, AuthorityError> {
     let value = serde_json::to_vec(record).map_err(|error| CaError::Making(error.to_string()))?;
-    Ok(add_at_start(store, led, Key::Authority, None, value).await?)
+    Ok(add_at_start(store, led, Key::Authority, expect, value).await?)
 }
 
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
 
-    use shef_common::ids::{Epoch, LeaderId, NodeName, Version, random_hex16};
+    use shef_common::ids::{Epoch, LeaderId, NodeName, random_hex16};
 
     use super::*;
     use crate::{
@@ -224,7 +235,7 @@ mod tests {
         assert_eq!(led.records, store.records(), "the leader knows what it has stored");
         assert!(authority.as_ref().is_none_or(|authority| authority.cluster == led.cluster));
         Ok(authority
-            .map(|authority| format!("{} of {}, {}", authority.ca.digest(), led.cluster, authority.mode)))
+            .map(|authority| format!("{} of {}, {}", authority.digest(), led.cluster, authority.mode)))
     }
 
     /// A start that finds no copy.
@@ -326,10 +337,10 @@ mod tests {
         let mut led = store.lead(&leader, Epoch(0), &cluster).await.unwrap();
         store.inject([Fault::Refuse, Fault::UnconfirmedDone]);
         let vault = Vault::new(&[1; 32]).unwrap();
-        let (ca, made) = make(&vault, &cluster).unwrap();
-        commit(&made, &store, &mut led).await.unwrap();
+        let made = make(&vault, &cluster).unwrap();
+        assert_eq!(commit(&made, None, &store, &mut led).await.unwrap(), Version(1));
         let stored = recover(&store.records()).unwrap().0.authority.unwrap();
-        assert_eq!(stored.certificate, ca.roots_pem());
+        assert_eq!(stored, (Version(1), made));
         assert_eq!(led.records, store.records());
     }
 }

@@ -14,7 +14,7 @@ use ring::{
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use shef_common::{
-    ids::{ClusterId, NodeUid},
+    ids::{ClusterId, NodeUid, random_hex16},
     tls::{CaDigest, Identity},
 };
 use time::{Duration, OffsetDateTime};
@@ -29,6 +29,8 @@ pub const LEAF_LIFE: Duration = Duration::days(7);
 pub const BACKDATED: Duration = Duration::hours(24);
 /// How long the certificate of the CA counts.
 const CA_LIFE: Duration = Duration::days(3_650);
+/// For how long members and commands that know a former CA alone find the new one by it.
+pub const CROSS_LIFE: Duration = Duration::days(365);
 /// Bytes of an uncompressed point of P-256, and what it begins with.
 const POINT: (usize, u8) = (65, 4);
 
@@ -59,6 +61,15 @@ pub struct Ca {
     digest: CaDigest,
 }
 
+/// A new CA, and the certificate of its key that the CA before it has signed.
+#[derive(Debug)]
+pub struct NextCa {
+    /// The new one.
+    pub ca: Ca,
+    /// Whoever trusts the CA before it trusts the new one by this certificate, as PEM.
+    pub cross: String,
+}
+
 impl std::fmt::Debug for Ca {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Ca({})", self.digest)
@@ -71,13 +82,28 @@ impl Ca {
     /// # Errors
     /// [`CaError::Making`] or [`CaError::NoRandomBytes`].
     pub fn make(cluster: &ClusterId) -> Result<Self, CaError> {
+        Self::named(&format!("shef {cluster}"))
+    }
+
+    fn named(name: &str) -> Result<Self, CaError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(making)?;
-        let mut params = params(&format!("shef {cluster}"), CA_LIFE)?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let params = authority(name, CA_LIFE, BasicConstraints::Constrained(0))?;
         let certificate = params.self_signed(&key).map_err(making)?;
         let digest = CaDigest::of(certificate.der());
         Ok(Self { certificate: certificate.pem(), digest, issuer: Issuer::new(params, key) })
+    }
+
+    /// A new CA to take the place of this one. It has another name, by which the two are told apart.
+    ///
+    /// # Errors
+    /// As [`Ca::make`].
+    pub fn successor(&self, cluster: &ClusterId) -> Result<NextCa, CaError> {
+        let name = format!("shef {cluster} {}", random_hex16());
+        let ca = Self::named(&name)?;
+        // Further successors may be below it.
+        let cross = authority(&name, CROSS_LIFE, BasicConstraints::Unconstrained)?;
+        let cross = cross.signed_by(ca.issuer.key(), &self.issuer).map_err(making)?.pem();
+        Ok(NextCa { ca, cross })
     }
 
     /// What [`Ca::roots_pem`] and [`Ca::key`] gave.
@@ -172,6 +198,13 @@ fn key_of(csr: &str) -> Result<PublicKey, CaError> {
         return Err(wrong("its key is not of P-256"));
     }
     Ok(key)
+}
+
+fn authority(name: &str, life: Duration, may_sign: BasicConstraints) -> Result<CertificateParams, CaError> {
+    let mut params = params(name, life)?;
+    params.is_ca = IsCa::Ca(may_sign);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
 }
 
 fn leaf(identity: &str) -> Result<CertificateParams, CaError> {

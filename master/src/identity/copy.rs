@@ -53,6 +53,12 @@ impl AuthorityCopy {
         Self { path, kept }
     }
 
+    /// The file at `path`, which is not read.
+    #[must_use]
+    pub const fn unread(path: PathBuf) -> Self {
+        Self { path, kept: None }
+    }
+
     /// The cluster that a store without hosts and services belongs to.
     #[must_use]
     pub fn cluster(&self) -> Option<&ClusterId> {
@@ -66,17 +72,18 @@ impl AuthorityCopy {
     }
 
     /// Keeps this one, which the store holds. The file's former contents are kept in another file: a master
-    /// may have been started on the wrong store.
-    pub async fn keep(self, authority: KeptAuthority) {
+    /// may have been started on the wrong store. Returns whether it is kept.
+    pub async fn keep(self, authority: KeptAuthority) -> bool {
         if self.kept.as_ref() == Some(&authority) {
-            return;
+            return true;
         }
         let path = self.path.clone();
         let kept = async {
             let bytes = serde_json::to_vec(&authority)?;
             tokio::task::spawn_blocking(move || write(&self.path, &bytes)).await.map_err(io::Error::other)?
         };
-        match kept.await {
+        let kept = kept.await;
+        match &kept {
             Ok(()) => {
                 log::info!(path:% = path.display(); "the cluster's CA is kept beside the store; copy it");
             }
@@ -85,6 +92,7 @@ impl AuthorityCopy {
                 "the cluster's CA cannot be kept beside the store; if that is lost, hosts have to join anew"
             ),
         }
+        kept.is_ok()
     }
 }
 
@@ -179,7 +187,16 @@ mod tests {
         let cluster = ClusterId::parse(cluster).unwrap();
         let ca = Ca::make(&cluster).unwrap();
         let sealed = vault(key).seal_bytes(LABEL, ca.key().to_vec(), nonce().unwrap()).unwrap();
-        KeptAuthority { cluster, record: AuthorityRecord { certificate: ca.roots_pem().to_owned(), sealed } }
+        KeptAuthority {
+            cluster,
+            record: AuthorityRecord {
+                certificate: ca.roots_pem().to_owned(),
+                sealed,
+                steps: 0,
+                rotation: None,
+                former: Vec::new(),
+            },
+        }
     }
 
     #[actix_rt::test]

@@ -12,15 +12,20 @@ mod ca;
 #[cfg(test)]
 mod ca_tests;
 mod copy;
+mod issuing;
 mod own;
 mod record;
 mod speaker;
+mod steps;
 mod table;
 
-pub use authority::{Authority, AuthorityError, Found, authority_at_start, effective_mode, is_new_store};
-pub use ca::{BACKDATED, Ca, CaError, LEAF_LIFE, MAX_CSR, csr_key};
+pub use authority::{AuthorityError, Found, LABEL, authority_at_start, effective_mode, is_new_store, seal};
+pub use ca::{BACKDATED, CROSS_LIFE, Ca, CaError, LEAF_LIFE, MAX_CSR, NextCa, csr_key};
 pub use copy::{AuthorityCopy, COPY, KeptAuthority};
+pub use issuing::{Authority, Issuing};
 pub use own::{OwnError, OwnNames, own_tls, renew_own};
-pub use record::{AuthorityRecord, IdentityRecord, RecoveredIdentity};
+pub use record::{
+    AuthorityRecord, FormerCa, IdentityRecord, NextRecord, RecoveredIdentity, Rotation, RotationPhase,
+};
 pub use speaker::{NotASpeaker, RegistrationCounts, ReportCounts, Speaker, speaker};
 pub use table::{IdentityTable, REVOKED_KEPT, known_otherwise};

@@ -11,6 +11,8 @@ use super::{Authority, CaError};
 
 /// The clock may be set: how often it is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(3_600);
+/// How long after a failure it is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why the master has no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +35,10 @@ pub struct OwnNames {
 }
 
 fn credential(authority: &Authority, own: &OwnNames) -> Result<Credential, OwnError> {
-    let (certificate, key) = authority.ca.master_leaf(&authority.cluster, &own.names, &own.addresses)?;
-    Ok(Credential { certificate, key, roots: authority.ca.roots_pem().to_owned() })
+    let issuing = authority.issuing();
+    let (certificate, key) = issuing.ca.master_leaf(&authority.cluster, &own.names, &own.addresses)?;
+    let certificate = format!("{certificate}{}", issuing.bridges_and_former());
+    Ok(Credential { certificate, key, roots: issuing.trusted.clone() })
 }
 
 /// TLS of a master that starts.
@@ -45,20 +49,23 @@ pub fn own_tls(authority: &Authority, own: &OwnNames) -> Result<Tls, OwnError> {
     Ok(Tls::new(&credential(authority, own)?)?)
 }
 
-/// Renews the certificate in time, for as long as it is polled.
+/// Renews the certificate in time, and at each change of the CA, for as long as it is polled.
 pub async fn renew_own(authority: Arc<Authority>, own: OwnNames, tls: Tls) {
+    let mut changes = authority.changes();
     loop {
         let due = tls.renew_at().0.saturating_sub(Now::read().wall.0);
-        tokio::time::sleep(Duration::from_millis(due).min(LOOK_AGAIN)).await;
-        if due > 0 {
+        let in_time = tokio::time::sleep(Duration::from_millis(due).min(LOOK_AGAIN));
+        let is_due = tokio::select! {
+            () = in_time => due == 0,
+            changed = changes.changed() => changed.is_ok(),
+        };
+        if !is_due {
             continue;
         }
-        match credential(&authority, &own).and_then(|renewed| Ok(tls.replace(&renewed)?)) {
-            Ok(()) => log::info!("the master has a new certificate"),
-            Err(error) => {
-                log::error!(error:%; "the master's certificate is not renewed");
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
+        while let Err(error) = credential(&authority, &own).and_then(|renewed| Ok(tls.replace(&renewed)?)) {
+            log::error!(error:%; "the master's certificate is not renewed; trying again");
+            tokio::time::sleep(TRY_AGAIN).await;
         }
+        log::info!("the master has a new certificate");
     }
 }

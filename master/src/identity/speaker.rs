@@ -78,6 +78,9 @@ pub enum NotASpeaker {
          token"
     )]
     NoHost(Identity),
+    /// Its connection was made with a certificate of a CA that is trusted no more.
+    #[error("this connection was made with a certificate of a CA that counts no more: make another one")]
+    FormerCa,
     /// It is about another host.
     #[error("host {own} speaks for itself alone, and not for {other}")]
     OtherHost {

@@ -357,6 +357,7 @@ impl RunnerCore {
             report_interval_ms: known.then_some(self.report_interval.0),
             push: None,
             denied: Vec::new(),
+            cas: Vec::new(),
         };
         let Some(link) = self.link.as_mut().filter(|_| known) else {
             effects.push(Effect::Ack(call, ack));

@@ -20,8 +20,9 @@ pub async fn add_at_start(
     key: Key,
     expect: Option<Version>,
     value: Vec<u8>,
-) -> Result<(), StoreError> {
+) -> Result<Version, StoreError> {
     let writes = [Write { key, expect, value: Some(value.into()) }];
+    let version = writes[0].version_after();
     let mut tries_left = TRIES.0;
     let outcomes = loop {
         // Sending it a second time is harmless.
@@ -42,10 +43,9 @@ pub async fn add_at_start(
     }
     let [Write { key, value, .. }] = writes;
     if let Some(value) = value {
-        let version = Version(expect.map_or(0, |Version(before)| before) + 1);
         led.records.retain(|record| record.key != key);
         led.records.push(Record { key, version, value });
         led.records.sort_by(|one, other| one.key.cmp(&other.key));
     }
-    Ok(())
+    Ok(version)
 }

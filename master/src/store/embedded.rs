@@ -210,6 +210,23 @@ impl Store for EmbeddedStore {
         })
     }
 
+    fn authority(&self) -> StoreFuture<'_, Option<Record>> {
+        self.call(|db| {
+            let txn = db.begin_read()?;
+            let table = match txn.open_table(RECORDS) {
+                Ok(table) => table,
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let found = table.get(Key::Authority.to_string().as_str())?;
+            Ok(found.map(|guard| {
+                let (version, value) = guard.value();
+                let value = Bytes::copy_from_slice(value);
+                Record { key: Key::Authority, version: Version(version), value }
+            }))
+        })
+    }
+
     fn check<'a>(&'a self, fence: &'a Fence) -> StoreFuture<'a, ()> {
         let fence = fence.clone();
         self.call(move |db| {

@@ -221,6 +221,11 @@ impl Store for FakeStore {
         })))
     }
 
+    fn authority(&self) -> StoreFuture<'_, Option<Record>> {
+        let is_it = |record: &Record| record.key == Key::Authority;
+        Box::pin(ready(self.call(|state| Ok(state.all().into_iter().find(is_it)))))
+    }
+
     fn check<'a>(&'a self, fence: &'a Fence) -> StoreFuture<'a, ()> {
         Box::pin(ready(self.call(|state| state.check(fence))))
     }

@@ -97,6 +97,9 @@ pub trait Store: Send + Sync + 'static {
         writes: &'a [Write],
     ) -> StoreFuture<'a, Vec<WriteOutcome>>;
 
+    /// The record of the cluster's CA as it is stored now, for masters that do not lead.
+    fn authority(&self) -> StoreFuture<'_, Option<Record>>;
+
     /// Whether the store answers and `fence` still leads.
     fn check<'a>(&'a self, fence: &'a Fence) -> StoreFuture<'a, ()>;
 

@@ -53,8 +53,8 @@ use self::{
     server::Server,
 };
 use super::{
-    Backup, LeadOutcome, Leadership, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
-    ahead_of_other_stores,
+    Backup, Key, LeadOutcome, Leadership, OpenError, Record, Store, StoreError, StoreFuture, Write,
+    WriteOutcome, ahead_of_other_stores,
 };
 
 pub use self::{
@@ -71,6 +71,7 @@ static RAISE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redi
 static COMMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/commit.lua")));
 static FOLLOW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/follow.lua")));
 static CHECK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/check.lua")));
+static READ: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/read.lua")));
 static LOAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/load.lua")));
 static RESTORE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/restore.lua")));
 
@@ -364,6 +365,16 @@ impl Store for RedisStore {
             let answer = self.run(&COMMIT, true, args).await?;
             match parts(&answer) {
                 ("ok", outcomes) if outcomes.len() == writes.len() => outcomes.iter().map(outcome).collect(),
+                other => Err(refusal(other)),
+            }
+        })
+    }
+
+    fn authority(&self) -> StoreFuture<'_, Option<Record>> {
+        Box::pin(async move {
+            let answer = self.run(&READ, false, |_| vec![text(&FORMAT), text(&Key::Authority)]).await?;
+            match parts(&answer) {
+                ("ok", fields) => Ok(records(fields)?.pop()),
                 other => Err(refusal(other)),
             }
         })

@@ -1,5 +1,6 @@
 //! The calls of `/v1`, and those without a family.
 
+mod ca;
 mod contents;
 mod hosts;
 mod replicas;
@@ -10,8 +11,8 @@ use actix_web::web;
 use shef_common::problem::Code;
 
 use self::{
-    contents::content_calls, hosts::host_calls, replicas::replica_calls, services::service_calls,
-    tokens::token_calls,
+    ca::ca_calls, contents::content_calls, hosts::host_calls, replicas::replica_calls,
+    services::service_calls, tokens::token_calls,
 };
 use super::super::{
     audit, backup, disk, events, health, nodes, openapi::bodies, registries, services::Written,
@@ -96,6 +97,7 @@ pub fn calls() -> Vec<Call> {
     calls.extend(other_calls());
     calls.extend(content_calls());
     calls.extend(token_calls());
+    calls.extend(ca_calls());
     calls
 }
 

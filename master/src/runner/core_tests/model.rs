@@ -197,6 +197,7 @@ impl Agent {
             statuses,
             engine_error: None,
             round_trip_ms: None,
+            cas: Vec::new(),
         }
     }
 }

@@ -1,0 +1,15 @@
+-- Reads one record; changes nothing. KEYS[1]: the store's hash. ARGV: format, the record's key.
+-- Answers the key and the record, or as commit.lua does.
+local store = KEYS[1]
+local format = redis.call('HGET', store, 'format')
+if not format and redis.call('EXISTS', store) == 0 then
+    return {'emptied'}
+end
+if format ~= ARGV[1] then
+    return {'format', tostring(format or 'none')}
+end
+local found = redis.call('HGET', store, ARGV[2])
+if not found then
+    return {'ok'}
+end
+return {'ok', ARGV[2], found}
