@@ -33,6 +33,7 @@ pub mod ports;
 pub mod problem;
 pub mod protocol;
 pub mod query;
+pub mod rates;
 pub mod registry;
 mod rfc3339;
 pub mod shares;

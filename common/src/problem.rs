@@ -91,6 +91,8 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type", 415, "The request body must be JSON";
     /// The request names another server.
     UnknownHost = "unknown_host", 421, "This server is not known by this name";
+    /// A token makes more requests than it may.
+    TooManyRequests = "too_many_requests", 429, "This token makes too many requests";
     /// A fault of ours.
     Internal = "internal", 500, "The master failed";
     /// The store does not answer, so nothing can be made durable.

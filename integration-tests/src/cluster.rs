@@ -52,6 +52,7 @@ pub fn master_config(dir: &Path) -> MasterConfig {
         store_timeout_ms: 5_000,
         max_waiting_requests: 1_024,
         max_streams: 16,
+        token_requests_per_second: 1_000,
         max_body_bytes: 262_144,
         api_names: KnownNames::default(),
         // Agents with a token join and speak TLS; what tests send by hand comes without.

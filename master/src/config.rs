@@ -62,6 +62,8 @@ pub struct MasterConfig {
     pub max_waiting_requests: u32,
     /// How many answers may be open that go on (logs, events, commands); more are answered 503.
     pub max_streams: u32,
+    /// How many requests a second the holder of one token may make; more are answered 429.
+    pub token_requests_per_second: u32,
     /// The most bytes of a request's body.
     pub max_body_bytes: u64,
     /// The names by which web pages and readers may name this master.
@@ -162,6 +164,7 @@ impl MasterConfig {
             store_timeout_ms: effective.integer("store_timeout_ms"),
             max_waiting_requests: effective.integer_u32("max_waiting_requests"),
             max_streams: effective.integer_u32("max_streams"),
+            token_requests_per_second: effective.integer_u32("token_requests_per_second"),
             max_body_bytes: effective.integer("max_body_bytes"),
             api_names: KnownNames::parse(effective.text(browser_guard::KEY)).map_err(
                 |NotAHostName(name)| {

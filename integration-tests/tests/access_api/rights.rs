@@ -242,3 +242,23 @@ async fn a_token_counts_in_the_header_alone_and_is_asked_for_with_what_is_right(
     );
     site.stop().await;
 }
+
+#[actix_rt::test]
+async fn a_token_that_asks_too_much_is_told_to_wait_and_takes_nothing_from_others() {
+    let mut site = Guarded::start().await;
+    site.master.stop().await;
+    let config = MasterConfig { token_requests_per_second: 1, ..guarded(site.dir.path()) };
+    site.master = shef_master::start(config).await.unwrap();
+    site.api = Api::new(site.master.address());
+    let read = async |role: &str| site.call(role, "GET", "/v1/nodes", Value::Null).await;
+    let mut refused = None;
+    while refused.is_none() {
+        refused = Some(read("viewer").await).filter(|answer| answer.status == 429);
+    }
+    let refused = refused.unwrap();
+    is(&refused, 429, "too_many_requests");
+    assert_eq!(refused.body["retry_after_s"], 1);
+    assert!(refused.body["detail"].as_str().unwrap().starts_with("token viewer has made"), "{refused:?}");
+    assert_ne!(read("deployer").await.status, 429);
+    site.stop().await;
+}

@@ -37,7 +37,7 @@ use super::{actors::Actors, socket::OwnSocket};
 use crate::{
     audit::Audit,
     config::MasterConfig,
-    http::{self, Api, BodyBudget, Connections, Permits, StreamClient},
+    http::{self, Api, BodyBudget, Connections, Permits, Rates, StreamClient},
     view::StateBody,
 };
 
@@ -113,6 +113,7 @@ fn api(
         store_timeout: Duration::from_millis(config.store_timeout_ms),
         requests: Permits::new(config.max_waiting_requests),
         streams: Permits::new(config.max_streams),
+        rates: Rates::of(config.token_requests_per_second),
         stopping,
         unsent_bytes: AtomicUsize::new(0),
         bodies: BodyBudget::of(USERS_BODIES),

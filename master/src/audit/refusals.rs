@@ -2,48 +2,23 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use shef_common::clock::{DurationMs, MonoMs, Now, WallMs};
+use shef_common::{
+    clock::{DurationMs, MonoMs, Now, WallMs},
+    rates::{Bucket, Rate},
+};
 
 use super::line::AuditEvent;
 
 /// How many lines an address has at once, and how often it has another one.
-const EACH: Rate = Rate { burst: 200, every: DurationMs(5_000) };
+const EACH: Rate = Rate { burst: 200, back: 1, every: DurationMs(5_000) };
 /// The same of all addresses.
-const ALL: Rate = Rate { burst: 1_000, every: DurationMs(1_000) };
+const ALL: Rate = Rate { burst: 1_000, back: 1, every: DurationMs(1_000) };
 /// How many addresses are told apart.
 const ADDRESSES: usize = 256;
 /// How often it is told how many had no line.
 const TOLD_EVERY: DurationMs = DurationMs(60_000);
 /// Of how many addresses it is told each time; of others it is told together.
 const TOLD: usize = 32;
-
-struct Rate {
-    burst: u64,
-    every: DurationMs,
-}
-
-/// How many lines were taken of late.
-#[derive(Debug, Default)]
-struct Bucket {
-    taken: u64,
-    /// Up to when those that come back are counted.
-    at: MonoMs,
-}
-
-impl Bucket {
-    fn refill(&mut self, rate: &Rate, now: MonoMs) {
-        let back = (now - self.at).0 / rate.every.0;
-        self.taken = self.taken.saturating_sub(back);
-        self.at = if self.taken == 0 { now } else { self.at + DurationMs(back * rate.every.0) };
-    }
-
-    fn take(&mut self, rate: &Rate, now: MonoMs) -> bool {
-        self.refill(rate, now);
-        let is_free = self.taken < rate.burst;
-        self.taken += u64::from(is_free);
-        is_free
-    }
-}
 
 #[derive(Debug, Default)]
 struct Address {
@@ -65,10 +40,9 @@ impl Refusals {
     /// Whether a request of `from` that changed nothing has a line of its own. Otherwise it is counted.
     pub fn has_a_line(&mut self, from: Option<IpAddr>, now: Now) -> bool {
         if !self.addresses.contains_key(&from) && self.addresses.len() >= ADDRESSES {
-            self.addresses.retain(|_, address| {
-                address.bucket.refill(&EACH, now.mono);
-                address.bucket.taken > 0 || address.counted > 0
-            });
+            let has_asked =
+                |address: &Address| !address.bucket.is_full(&EACH, now.mono) || address.counted > 0;
+            self.addresses.retain(|_, address| has_asked(address));
         }
         let is_known = self.addresses.len() < ADDRESSES || self.addresses.contains_key(&from);
         let address = self.addresses.entry(from.filter(|_| is_known)).or_default();

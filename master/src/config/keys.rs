@@ -148,6 +148,14 @@ pub(super) const KEYS: &[Key] = &[
         doc: "How many logs, event streams and commands may be followed at once; more are answered 503.",
     },
     Key {
+        name: "token_requests_per_second",
+        kind: Kind::Integer { min: 1, max: 1_000_000, unit: "requests" },
+        default: "1000",
+        env: &[],
+        doc: "How many requests a second the holder of one token may make, five times as many at once; more are \
+              answered 429.\nAgents, and callers by the master's socket, have no such bound.",
+    },
+    Key {
         name: "max_body_bytes",
         kind: Kind::Integer { min: 1_024, max: 16_777_216, unit: "bytes" },
         default: "262144",

@@ -85,6 +85,7 @@ fn authorise(request: &ServiceRequest, needs: Need) -> Result<(), ApiError> {
         Need::Nothing | Need::Role(_) => None,
     };
     caller.may(needs, service)?;
+    api.rates.admit(&caller, Now::read().mono)?;
     request.extensions_mut().insert(caller);
     Ok(())
 }

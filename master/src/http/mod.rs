@@ -26,6 +26,7 @@ mod openapi;
 mod operator;
 mod params;
 mod plan;
+mod rates;
 mod registries;
 mod rollouts;
 mod routes;
@@ -84,6 +85,7 @@ pub use body::BodyBudget;
 pub use connections::Connections;
 pub use error::ApiError;
 pub use plan::MAX_PLANS;
+pub use rates::Rates;
 pub use streams::StreamClient;
 
 /// What the handlers work with. One for all workers.
@@ -120,6 +122,8 @@ pub struct Api {
     pub rotation: Option<Recipient<AskCa>>,
     /// Whether callers without a token are served.
     pub insecure: bool,
+    /// What holders of tokens have asked of late.
+    pub rates: Rates,
     /// Browsers that have logged in.
     pub sessions: Mutex<Sessions>,
     /// Takes who may call.
