@@ -183,7 +183,8 @@ async fn a_rotation_goes_on_under_a_master_that_starts_again_and_by_itself() {
     cluster.api.until("/v1/ca", |answer| answer.body["cas"][1]["trusted_by"] == 0).await;
     let restore = |dir: &Path| {
         let mut shef = std::process::Command::new(binary());
-        shef.arg("restore").arg(&backup).arg("--data-dir").arg(dir).arg("--replace");
+        let own = format!("data_dir={}", dir.display());
+        shef.arg("restore").arg(&backup).args(["--set", &own, "--replace"]);
         assert!(shef.status().unwrap().success());
     };
     restart(&mut cluster, restore).await;
