@@ -114,8 +114,13 @@ async fn a_second_start_by_mistake_takes_neither_address_nor_socket_nor_the_lead
     let of = |dir| MasterConfig { api_socket: Some(socket.clone()), ..on(&redis, dir) };
     let a = shef_master::start(of(&dir_a)).await.unwrap();
     let api = Api::new(a.address());
-    shares_its_key(&dir_a, &dir_b);
     let refused = async |config| shef_master::start(config).await.err().map(|error| error.to_string());
+    let other_key = refused(on(&redis, &dir_b)).await.unwrap();
+    assert!(other_key.contains("was encrypted with another key"), "{other_key}");
+    shares_its_key(&dir_a, &dir_b);
+    let off = MasterConfig { tls: Some(TlsMode::Off), ..on(&redis, &dir_b) };
+    let off = refused(off).await.unwrap();
+    assert!(off.starts_with("tls is off, and the members of this cluster have certificates"), "{off}");
     let taken = refused(MasterConfig { listen: a.address(), ..of(&dir_b) }).await.unwrap();
     assert!(taken.starts_with(&format!("cannot listen on {}", a.address())), "{taken}");
     let taken = refused(of(&dir_b)).await.unwrap();

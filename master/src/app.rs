@@ -29,7 +29,7 @@ use actix_web::dev::ServerHandle;
 use shef_common::{
     clock::Now,
     files,
-    ids::{ClusterId, Epoch, Fence, LeaderId, TokenName, random_hex16},
+    ids::{ClusterId, Epoch, Fence, LeaderId, TokenName, Version, random_hex16},
     sockets,
     tls::CaDigest,
 };
@@ -50,10 +50,10 @@ use crate::{
     cluster::Succession,
     config::MasterConfig,
     identity::{
-        AuthorityCopy, AuthorityError, COPY, Found, OwnError, OwnNames, authority_at_start, own_tls,
-        renew_own,
+        AuthorityCopy, AuthorityError, AuthorityRecord, COPY, Found, OwnError, OwnNames, authority_at_start,
+        own_tls, renew_own,
     },
-    recover::{Unreadable, recover},
+    recover::{Unreadable, read_authority, recover},
     registries::{KeyError, SecretKey, Vault},
     stats::{SaveNow, Stats, StatsActor},
     store::{Flush, OpenError, Store, StoreActor, StoreError, open},
@@ -288,6 +288,10 @@ async fn start_on_as(
     // Before the lead is taken: it may be another master's log.
     let view = Arc::new(ClusterView::default());
     let audit = audit_log(&config, &vault, view.clone()).await?;
+    let stored = stored_authority(&*store).await?;
+    let key_file = config.secret_key_file.clone();
+    let mut found = Found { configured: config.tls, record: stored, copy, key_file, vault: &vault };
+    found.check()?;
     let mut led = store.lead(&leader, how.above, &cluster_if_new).await?;
     let socket = server::usable_socket(socket, &config);
     let only_tokens = !config.insecure && socket.is_none();
@@ -302,13 +306,7 @@ async fn start_on_as(
         "leading on {}", store.describe()
     );
 
-    let found = Found {
-        configured: config.tls,
-        record: recovered.authority.take(),
-        copy,
-        key_file: config.secret_key_file.clone(),
-        vault: &vault,
-    };
+    found.record = recovered.authority.take();
     let authority = authority_at_start(found, &*store, &mut led).await?;
     let (socket, socket_lock) = socket.map(|OwnSocket { listener, lock }| (listener, lock)).unzip();
     let (again_sender, again) = watch::channel(None);
@@ -367,6 +365,15 @@ async fn start_on_as(
         _socket_lock: socket_lock,
         config,
     })
+}
+
+/// The cluster's CA, as a store has it that another master may lead.
+async fn stored_authority(store: &dyn Store) -> Result<Option<(Version, AuthorityRecord)>, StartError> {
+    match store.authority().await {
+        Ok(record) => Ok(record.as_ref().map(read_authority).transpose()?),
+        Err(StoreError::Emptied) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Opens the audit log, if one is to be written.

@@ -7,7 +7,7 @@ use crate::{
     access::RecoveredToken,
     cluster::Recovered,
     contents::RecoveredContent,
-    identity::RecoveredIdentity,
+    identity::{AuthorityRecord, RecoveredIdentity},
     registries::RecoveredRegistry,
     service::read_stored,
     stats::Counts,
@@ -53,7 +53,7 @@ pub fn recover(records: &[Record]) -> Result<(Recovered, Option<(Version, Counts
                 version: record.version,
                 record: read(record)?,
             }),
-            Key::Authority => recovered.authority = Some((record.version, read(record)?)),
+            Key::Authority => recovered.authority = Some(read_authority(record)?),
             Key::Identity(uid) => recovered.identities.push(RecoveredIdentity {
                 uid: uid.clone(),
                 version: record.version,
@@ -68,6 +68,14 @@ pub fn recover(records: &[Record]) -> Result<(Recovered, Option<(Version, Counts
         }
     }
     Ok((recovered, counts))
+}
+
+/// The record of the cluster's CA, and its version.
+///
+/// # Errors
+/// [`Unreadable`]: this version cannot read it.
+pub fn read_authority(record: &Record) -> Result<(Version, AuthorityRecord), Unreadable> {
+    Ok((record.version, read(record)?))
 }
 
 fn read<T: DeserializeOwned>(record: &Record) -> Result<T, Unreadable> {

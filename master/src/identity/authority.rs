@@ -1,6 +1,9 @@
 //! The start of a master: whether it speaks TLS, and the cluster's CA, which the first master makes.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use shef_common::{
     ids::{ClusterId, Version},
@@ -61,6 +64,39 @@ pub struct Found<'a> {
     pub vault: &'a Result<Vault, KeyError>,
 }
 
+impl Found<'_> {
+    /// Refuses a key or a setting with which no master starts on this CA. A master asks before it takes the
+    /// lead, so that the one that leads goes on to lead.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] says what to do.
+    pub fn check(&self) -> Result<(), AuthorityError> {
+        let record = self.record.as_ref().map(|(_, record)| record);
+        // The copy was read with this key.
+        let has_later = record.is_some_and(|record| self.copy.is_later_than(record));
+        match (self.configured, self.vault, record) {
+            (Some(TlsMode::Off), Ok(vault), Some(record)) if is_ours(vault, record) => {
+                Err(AuthorityError::HasMembers)
+            }
+            (Some(TlsMode::Off), _, _) | (_, Ok(_), None) | (None, Err(_), None) => Ok(()),
+            (_, Err(error), _) => Err(AuthorityError::NoKey(error.clone())),
+            (_, Ok(_), Some(_)) if has_later => Ok(()),
+            (_, Ok(vault), Some(record)) => opened(vault, &self.key_file, record.clone()).map(drop),
+        }
+    }
+}
+
+/// Whether this key has encrypted the CA's.
+fn is_ours(vault: &Vault, record: &AuthorityRecord) -> bool {
+    vault.open_bytes(LABEL, &record.sealed).is_some()
+}
+
+/// The CA, with its key decrypted.
+fn opened(vault: &Vault, key_file: &Path, record: AuthorityRecord) -> Result<Issuing, AuthorityError> {
+    let key = vault.open_bytes(LABEL, &record.sealed);
+    Ok(Issuing::new(record, &key.ok_or_else(|| AuthorityError::OtherKey { path: key_file.to_owned() })?)?)
+}
+
 /// How members speak with each other: as configured; else with TLS where the cluster has a CA or is new.
 #[must_use]
 pub fn effective_mode(configured: Option<TlsMode>, has_authority: bool, is_new: bool) -> TlsMode {
@@ -98,7 +134,7 @@ pub async fn authority_at_start(
     if mode == TlsMode::Off {
         let record = record.as_ref().map(|(_, record)| record);
         if let (Some(known), Ok(vault)) = (record.or(kept.as_ref()), vault)
-            && vault.open_bytes(LABEL, &known.sealed).is_some()
+            && is_ours(vault, known)
         {
             return Err(AuthorityError::HasMembers);
         }
@@ -111,10 +147,7 @@ pub async fn authority_at_start(
         return Ok(None);
     }
     let vault = vault.as_ref().map_err(|error| AuthorityError::NoKey(error.clone()))?;
-    let open = |record: AuthorityRecord| -> Result<Issuing, AuthorityError> {
-        let key = vault.open_bytes(LABEL, &record.sealed);
-        Ok(Issuing::new(record, &key.ok_or(AuthorityError::OtherKey { path: key_file })?)?)
-    };
+    let open = |record| opened(vault, &key_file, record);
     let (issuing, version) = match (record, kept) {
         (Some((version, record)), Some(kept)) if kept.follows(&record) => {
             let issuing = open(kept)?;
@@ -179,7 +212,7 @@ async fn commit(
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::fs;
 
     use shef_common::ids::{Epoch, LeaderId, NodeName, random_hex16};
 
@@ -231,7 +264,10 @@ mod tests {
         let mut led = store.lead(&leader, Epoch(0), &new).await.unwrap();
         let record = recover(&led.records).unwrap().0.authority;
         let found = Found { configured: told, record, copy, key_file: "k".into(), vault: &vault };
-        let authority = authority_at_start(found, store, &mut led).await?;
+        let checked = found.check();
+        let authority = authority_at_start(found, store, &mut led).await;
+        assert_eq!(checked.err(), authority.as_ref().err().cloned(), "it is known before the lead is taken");
+        let authority = authority?;
         assert_eq!(led.records, store.records(), "the leader knows what it has stored");
         assert!(authority.as_ref().is_none_or(|authority| authority.cluster == led.cluster));
         Ok(authority

@@ -5,7 +5,7 @@ local format = redis.call('HGET', store, 'format')
 if not format and redis.call('EXISTS', store) == 0 then
     return {'emptied'}
 end
-if format ~= ARGV[1] then
+if format ~= ARGV[1] and format ~= '1' then
     return {'format', tostring(format or 'none')}
 end
 local found = redis.call('HGET', store, ARGV[2])
