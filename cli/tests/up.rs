@@ -185,6 +185,28 @@ fn without_its_masters_directory_it_begins_a_new_cluster_with_its_host() {
 }
 
 #[test]
+fn the_host_of_another_cluster_is_left_as_it_is() {
+    let (foreign, place) = (Place::new(), Place::new());
+    assert!(foreign.up().status.success());
+    assert!(foreign.is_accepted(), "the host joins");
+    let identity = std::fs::read(foreign.data_dir().join("agent/identity.json")).unwrap();
+    let member: serde_json::Value = serde_json::from_slice(&identity).unwrap();
+    let own = place.data_dir().join("agent/identity.json");
+    std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+    std::fs::write(&own, &identity).unwrap();
+    let output = place.up();
+    let text = said(&output);
+    let said = format!("this host is a member of cluster {}", member["cluster"].as_str().unwrap());
+    assert!(!output.status.success() && text.contains(&said), "{text}");
+    assert_eq!(std::fs::read(&own).unwrap(), identity);
+    assert!(!place.data_dir().join("master/shef.redb").exists(), "it leads nothing");
+    std::fs::remove_file(&own).unwrap();
+    let output = place.up();
+    assert!(output.status.success(), "{}", self::said(&output));
+    assert!(place.shef("down", &[]).status.success() && foreign.shef("down", &[]).status.success());
+}
+
+#[test]
 fn a_store_that_cannot_be_opened_is_told_with_the_end_of_the_log() {
     let place = Place::new();
     std::fs::create_dir_all(place.data_dir()).unwrap();

@@ -10,6 +10,7 @@ pub(crate) mod api;
 mod background;
 mod banner;
 mod demo;
+mod host_cluster;
 pub(crate) mod neighbours;
 pub mod plan;
 mod port;
@@ -28,7 +29,6 @@ use shef_common::{
     open_files,
     tls::JoinToken,
 };
-use shef_master::{TAKEN_OVER, identity::COPY};
 
 use self::api::Api;
 use crate::{
@@ -104,7 +104,7 @@ pub async fn up(request: UpRequest) -> Result<(), Failure> {
         return finish(&running, dir, request.demo, Mode::Detach).await;
     }
     port::is_free(config.master.0.listen, "--api")?;
-    port::is_free(config.agent.0.listen, "--agent")?;
+    port::is_free_everywhere(config.agent.0.listen, "--agent")?;
     if config.master.0.insecure && !config.master.0.listen.ip().is_loopback() {
         say::step(format_args!(
             "warning: every client that reaches {} can run containers here: allow only trusted machines to \
@@ -156,13 +156,15 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
     };
     claim.write(&running)?;
     let mut signals = StopSignals::listen()?;
-    go_on_with_the_host(&config.master.0.data_dir, &config.agent.0.data_dir)
-        .map_err(|error| Failure::because("it cannot be noted which cluster goes on", &error))?;
+    host_cluster::go_on(&config.master.0.data_dir, &config.agent.0.data_dir)?;
     let master = shef_master::start(config.master.0)
         .await
         .map_err(|error| Failure::because("the master does not start", &error))?;
     running.api = reachable(master.address(), host_ip);
     config.agent.0.masters = vec![format!("http://{}", running.api)];
+    if let Some(ca) = master.ca() {
+        host_cluster::note(ca, &config.agent.0.data_dir)?;
+    }
     if master.ca().is_some_and(|ca| !IdentityFile::is_of(ca, &config.agent.0.data_dir)) {
         let token = master.join_token().await;
         let token = token.map_err(|error| Failure::because("the master makes no join token", &error))?;
@@ -208,17 +210,6 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
     }
     drop(claim);
     Ok(())
-}
-
-/// A master whose directory was deleted leads the cluster of its host anew, and takes over what that one
-/// holds.
-fn go_on_with_the_host(master: &Path, agent: &Path) -> std::io::Result<()> {
-    if master.join(COPY).exists() {
-        return Ok(());
-    }
-    let Some(member) = IdentityFile::read(agent)? else { return Ok(()) };
-    files::make_data_dir(master)?;
-    files::replace(&master.join(TAKEN_OVER), files::PRIVATE, member.cluster.as_str().as_bytes())
 }
 
 /// Waits until the host has reported what runs there, so that a list right after is not empty. The API says

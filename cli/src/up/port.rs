@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::ErrorKind,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
 };
 
@@ -28,6 +28,25 @@ pub(super) fn is_free(address: SocketAddr, flag: &str) -> Result<(), Failure> {
             format!("cannot listen on {address}: choose another address by {flag} ADDR:PORT"),
             &error,
         )),
+    }
+}
+
+/// The same, also where the port is taken at another address of this machine: the agent of a host that is a
+/// member already listens at the host's own.
+pub(super) fn is_free_everywhere(address: SocketAddr, flag: &str) -> Result<(), Failure> {
+    is_free(address, flag)?;
+    let port = address.port();
+    match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            let by = holder(port).unwrap_or_else(|| "another program".to_owned());
+            Err(Failure(format!(
+                "port {port} is taken at another address of this machine by {by}: if it is an agent, this host \
+                 belongs to a cluster already, and two agents of one engine disturb each other; stop it, or \
+                 choose another port by {flag} ADDR:PORT"
+            )))
+        }
+        // The address itself can be listened at, which is all that is needed.
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 
@@ -77,5 +96,16 @@ mod tests {
         drop(listener);
         assert!(is_free(address, "--api").is_ok());
         assert_eq!(holder(address.port()), None);
+    }
+
+    #[test]
+    fn an_agent_at_another_address_of_this_machine_is_found() {
+        let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
+        assert!(is_free(address, "--agent").is_ok());
+        let refused = is_free_everywhere(address, "--agent").unwrap_err().0;
+        assert!(refused.contains("at another address of this machine by "), "{refused}");
+        drop(listener);
+        assert!(is_free_everywhere(address, "--agent").is_ok());
     }
 }
