@@ -1,10 +1,12 @@
-//! Makes control characters visible. Text of a container, a registry or a host must not move the cursor,
-//! rename the window or type for the user.
+//! Makes control characters and other invisible ones visible. Text of a container, a registry or a host must not move the cursor,
+//! rename the window, type for the user or show its parts in another order.
 
 use std::{borrow::Cow, fmt::Write as _, str};
 
-/// `text` with its control characters made visible: `^[` for escape, `\u009b` for one of the second set.
-/// Lines and tabs stay.
+use shef_common::visible::is_invisible;
+
+/// `text` with its invisible characters made visible: `^[` for escape, `\u202e` for one beyond ASCII. Lines
+/// and tabs stay.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     made_visible(text, |c, next| match c {
         '\n' | '\t' => true,
@@ -20,13 +22,13 @@ pub(crate) fn visible_cell(text: &str) -> String {
 }
 
 fn made_visible(text: &str, stays: impl Fn(char, Option<char>) -> bool) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
+    if !text.contains(is_invisible) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
-        if !c.is_control() || stays(c, chars.peek().copied()) {
+        if !is_invisible(c) || stays(c, chars.peek().copied()) {
             shown.push(c);
         } else if let Some(caret) = u8::try_from(c).ok().filter(u8::is_ascii) {
             shown.extend(['^', char::from(caret ^ 0x40)]);
@@ -79,10 +81,11 @@ mod tests {
     const SHOWN: &str = "a^[[2Jb^[]0;t^Gc\\u009b6nd^?^He^Mf";
 
     #[test]
-    fn control_characters_are_shown_and_lines_tabs_and_every_script_stay() {
+    fn invisible_characters_are_shown_and_lines_tabs_and_every_script_stay() {
         assert_eq!(visible(EVIL), SHOWN);
-        let plain = "ü 日本 \u{202e}x 🚢\tend\r\nnext\n";
+        let plain = "ü 日本 🚢\tend\r\nnext\n";
         assert_eq!(visible(plain), plain);
+        assert_eq!(visible("web\u{202e}x\u{200b}"), "web\\u202ex\\u200b");
         assert_eq!(visible_cell("two\nlines\t\x1b"), "two lines ^[");
     }
 

@@ -43,3 +43,4 @@ pub mod status;
 pub mod store;
 pub mod tls;
 pub mod usage;
+pub mod visible;

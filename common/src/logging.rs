@@ -24,6 +24,7 @@ use self::limit::Limit;
 use crate::{
     clock::{Now, WallMs},
     config::{Effective, Key, Kind},
+    visible::escaped,
 };
 
 /// How the log looks.
@@ -175,11 +176,11 @@ pub fn line(format: Format, time: WallMs, record: &Record<'_>) -> String {
                 "{} {:<5} {short}: {}",
                 time.iso(),
                 record.level(),
-                escaped(&record.args().to_string())
+                escaped(record.args().to_string().chars())
             );
             for (key, value) in fields.0 {
                 let bare = !value.is_empty() && !value.contains([' ', '"', '=']);
-                let value = escaped(&value);
+                let value = escaped(value.chars());
                 _ = if bare {
                     write!(line, " {key}={value}")
                 } else {
@@ -204,28 +205,12 @@ pub fn line(format: Format, time: WallMs, record: &Record<'_>) -> String {
     }
 }
 
-/// Whatever could end the line or steer a terminal, as an escape.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control()
-            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}')
-            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
 #[derive(Default)]
 struct Fields(Vec<(String, String)>);
 
 impl<'kvs> VisitSource<'kvs> for Fields {
     fn visit_pair(&mut self, key: kv::Key<'kvs>, value: kv::Value<'kvs>) -> Result<(), kv::Error> {
-        self.0.push((escaped(key.as_str()), value.to_string()));
+        self.0.push((escaped(key.as_str().chars()), value.to_string()));
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use shef_common::{
     ids::{ReplicaId, Version},
     logs::LogTime,
     problem::{Code, Problem},
+    visible::escaped,
 };
 
 use super::error::ApiError;
@@ -18,17 +19,9 @@ const MAX_WAIT: Duration = Duration::from_secs(600);
 /// The page size if none is asked for, and the largest.
 const PAGE: (usize, usize) = (100, 1_000);
 
-/// What a user sent, fit for a message: cut, and with control characters escaped.
+/// What a user sent, fit for a message: cut, and with invisible characters escaped.
 pub fn shown(text: &str) -> String {
-    let mut shown = String::new();
-    for character in text.chars().take(80) {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
+    escaped(text.chars().take(80))
 }
 
 pub fn invalid(detail: String) -> ApiError {

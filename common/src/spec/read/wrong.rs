@@ -4,7 +4,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value};
 
 use super::right::{bounds, choices, joined, object_of, right, tag, word};
-use crate::problem::FieldError;
+use crate::{problem::FieldError, visible::escaped};
 
 /// The most that is named of one field.
 const MAX_WRONG: usize = 16;
@@ -102,8 +102,7 @@ fn wrong_value(schema: &Value, value: &Value, field: &str, (path, said): (&str, 
 
 /// `text`, cut to `most` characters, in a line.
 pub(super) fn shown(text: &str, most: usize) -> String {
-    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().take(most).map(escape).collect()
+    escaped(text.chars().take(most))
 }
 
 /// The one of `known` that was meant by `given`, as a question; empty if none is like it.
