@@ -23,9 +23,11 @@ impl Watch {
     pub(super) async fn wait(&mut self, client: &Client, path: &str, (rest, limit): (Duration, Duration)) {
         tokio::time::sleep(rest).await;
         if !self.is_open {
-            self.is_open = true;
-            self.stream = client.stream(path, "text/event-stream").await.ok();
+            let opening = client.stream(path, "text/event-stream");
             // What has changed before the first event is there to be seen.
+            if let Ok(opened) = tokio::time::timeout(limit, opening).await {
+                *self = Self { is_open: true, stream: opened.ok() };
+            }
             return;
         }
         let Some(stream) = &mut self.stream else { return tokio::time::sleep(limit).await };
@@ -48,5 +50,25 @@ pub(crate) async fn unless_stopped<T>(
     tokio::select! {
         outcome = waiting => outcome,
         name = signals.next() => Err(Failure::new(format!("{name}: stopped waiting; {on_its_own}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use shef_common::clock::{DurationMs, Now};
+
+    use super::*;
+
+    #[actix_rt::test]
+    async fn a_master_that_does_not_answer_keeps_nobody_longer_than_wanted() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Client::new(format!("http://{}", silent.local_addr().unwrap()));
+        let (mut watch, started) = (Watch::default(), Now::read().mono);
+        for _ in 0..2 {
+            watch.wait(&client, "/v1/events", (Duration::ZERO, Duration::from_millis(50))).await;
+        }
+        assert!(Now::read().mono - started < DurationMs(5_000));
     }
 }
