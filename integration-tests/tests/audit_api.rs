@@ -16,7 +16,7 @@ use shef_integration_tests::{
 };
 use shef_master::{
     MasterHandle,
-    audit::{AUDIT_LOG, log_files},
+    audit::{AUDIT_LOG, read_log},
     config::MasterConfig,
 };
 use tempfile::TempDir;
@@ -80,8 +80,8 @@ impl Site {
 }
 
 fn lines(dir: &Path) -> Vec<Value> {
-    let files = log_files(dir).unwrap();
-    let text: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    let files = read_log(dir).unwrap();
+    let text: String = files.into_iter().map(|(_, file)| String::from_utf8(file).unwrap()).collect();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

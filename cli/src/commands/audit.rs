@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use shef_common::clock::WallMs;
 use shef_master::{
-    audit::{Link, Walked, log_files, walk},
+    audit::{Link, Walked, read_log, walk},
     config::DEFAULT_DATA_DIR,
     registries::Vault,
 };
@@ -143,13 +143,16 @@ fn verify(given: Vec<PathBuf>, key: Option<&Path>) -> Result<(), Failure> {
     let given = if given.is_empty() { vec![PathBuf::from(DEFAULT_DATA_DIR)] } else { given };
     let mut files = Vec::new();
     for path in given {
-        let found = if path.is_dir() { log_files(&path) } else { Ok(vec![path.clone()]) };
+        let found = if path.is_dir() {
+            read_log(&path)
+        } else {
+            fs::read(&path).map(|bytes| vec![(path.clone(), bytes)])
+        };
         let found = found.map_err(|error| unreadable(&path, error))?;
         if found.is_empty() {
             return Err(Failure::new(format!("there is no audit.log in {}; name its files", path.display())));
         }
-        for path in found {
-            let bytes = fs::read(&path).map_err(|error| unreadable(&path, error))?;
+        for (path, bytes) in found {
             files.push((walk(&bytes, &mut None, None).first, path, bytes));
         }
     }

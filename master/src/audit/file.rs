@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -26,17 +27,40 @@ pub struct Kept {
     pub files: usize,
 }
 
-/// The files of the log in `directory`, the oldest first.
+/// The files of the log in `directory` with what they hold, the oldest first: no line between two others is
+/// missing, also while a master puts files aside.
 ///
 /// # Errors
-/// What the system says.
-pub fn log_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut earlier = earlier(directory)?;
-    let present = directory.join(AUDIT_LOG);
-    if present.exists() {
-        earlier.push(present);
+/// What the system says, with the file.
+pub fn read_log(directory: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
+    let open = |path: PathBuf| match File::open(&path).and_then(|file| Ok((file.metadata()?.ino(), file))) {
+        Ok((inode, file)) => Ok(Some((path, inode, file))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unreadable(&path, &error)),
+    };
+    // Opened before the others are listed: what is put aside in between is this file, and nothing is missed.
+    let mut present = open(directory.join(AUDIT_LOG))?;
+    let mut files = Vec::new();
+    // The oldest ones go first, so the latest are opened first.
+    for path in earlier(directory)?.into_iter().rev() {
+        let Some(opened) = open(path)? else { continue };
+        // It was put aside meanwhile.
+        present = present.filter(|(_, inode, _)| *inode != opened.1);
+        files.push(opened);
     }
-    Ok(earlier)
+    files.reverse();
+    // It was put aside and is gone already if no name leads to it.
+    files.extend(present.filter(|(.., file)| file.metadata().is_ok_and(|found| found.nlink() > 0)));
+    let read = |(path, _, mut file): (PathBuf, u64, File)| {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|error| unreadable(&path, &error))?;
+        Ok((path, bytes))
+    };
+    files.into_iter().map(read).collect()
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn earlier(directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -65,8 +89,8 @@ pub(super) struct LogFile {
     first: Option<u64>,
     link: Link,
     stopped: bool,
-    /// What a crash has left at its end.
-    torn: Option<AuditEvent>,
+    /// What a crash has left at its end, and what the line that closes it off begins with: the end of that.
+    torn: Option<(AuditEvent, &'static str)>,
     recent: Vec<AuditLine>,
 }
 
@@ -107,15 +131,14 @@ impl LogFile {
                     "a crash has torn the last line of the audit log"
                 );
             }
-            event
+            (event, if rest.ends_with(b"\n") { "" } else { "\n" })
         });
         let is_first = link.is_none() && bytes.is_empty();
-        let ends_well = rest.is_empty() || rest.ends_with(b"\n");
         let recent = walked.places.iter().rev().take(super::RECENT);
         let mut recent: Vec<AuditLine> =
             recent.filter_map(|place| serde_json::from_slice(&bytes[place.clone()]).ok()).collect();
         recent.reverse();
-        let mut log = Self {
+        Ok(Self {
             directory: directory.to_owned(),
             kept,
             key,
@@ -126,12 +149,7 @@ impl LogFile {
             stopped: walked.stopped || is_first,
             torn,
             recent,
-        };
-        if !ends_well {
-            log.file.write_all(b"\n")?;
-            log.bytes += 1;
-        }
-        Ok(log)
+        })
     }
 
     /// The number of the latest line.
@@ -144,9 +162,9 @@ impl LogFile {
         std::mem::take(&mut self.recent)
     }
 
-    /// Tells of what a crash has left.
-    pub fn torn(&self) -> Option<AuditEvent> {
-        self.torn.clone()
+    /// The line that closes off what a crash has left. It has to be the first one.
+    pub fn closing(&self) -> Option<AuditEvent> {
+        self.torn.as_ref().map(|(event, _)| event.clone())
     }
 
     /// Whether the master before has stopped as it should, or there was none.
@@ -168,7 +186,7 @@ impl LogFile {
         events: impl Iterator<Item = (WallMs, AuditEvent)>,
     ) -> io::Result<Vec<AuditLine>> {
         let mut link = self.link.clone();
-        let mut text = String::new();
+        let mut text = self.torn.as_ref().map_or("", |(_, end)| end).to_owned();
         let lines: Vec<AuditLine> = events
             .map(|(time, event)| {
                 let (line, written) = link.append(time, event, self.key.as_ref());
@@ -177,7 +195,8 @@ impl LogFile {
                 line
             })
             .collect();
-        if self.first.is_some() && self.bytes + text.len() as u64 > self.kept.bytes {
+        let may_rotate = self.first.is_some() && self.torn.is_none();
+        if may_rotate && self.bytes + text.len() as u64 > self.kept.bytes {
             self.rotate()?;
         }
         // A write that fails may have left a part.
@@ -191,6 +210,7 @@ impl LogFile {
         self.bytes += text.len() as u64;
         self.first = self.first.or_else(|| lines.first().map(|line| line.n));
         self.link = link;
+        self.torn = None;
         Ok(lines)
     }
 

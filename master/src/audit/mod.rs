@@ -38,7 +38,7 @@ use self::{
     writer::{Order, Writer, Written},
 };
 pub use self::{
-    file::{AUDIT_LOG, Kept, log_files},
+    file::{AUDIT_LOG, Kept, read_log},
     line::{AuditCaller, AuditEvent, AuditLine, AuditedRequest, Link},
     verify::{Broken, ClosedOff, Walked, walk},
 };

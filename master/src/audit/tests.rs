@@ -19,8 +19,7 @@ fn event(n: u64) -> AuditEvent {
 fn verified(directory: &Path) -> Vec<AuditLine> {
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
     let (mut link, mut lines) = (None, Vec::new());
-    for path in log_files(directory).unwrap() {
-        let bytes = fs::read(&path).unwrap();
+    for (path, bytes) in read_log(directory).unwrap() {
         let walked = walk(&bytes, &mut link, Some(&key));
         assert_eq!((walked.broken, walked.rest), (None, None), "{}", path.display());
         lines.extend(walked.places.into_iter().map(|place| serde_json::from_slice(&bytes[place]).unwrap()));
@@ -96,9 +95,9 @@ async fn files_are_put_aside_and_the_oldest_go() {
         }
         audit.stop().await;
     }
-    let files = log_files(directory.path()).unwrap();
-    assert_eq!(files.len(), 3, "{files:?}");
-    assert!(files.iter().all(|file| fs::metadata(file).unwrap().len() <= kept.bytes));
+    let files = read_log(directory.path()).unwrap();
+    assert_eq!(files.len(), 3);
+    assert!(files.iter().all(|(_, file)| file.len() as u64 <= kept.bytes));
     let lines = verified(directory.path());
     assert!(lines[0].n > 1 && lines.last().unwrap().n == 36, "{} {}", lines[0].n, lines.len());
     fs::remove_file(directory.path().join(AUDIT_LOG)).unwrap();
@@ -176,4 +175,51 @@ async fn what_finds_no_place_is_counted_and_told_in_the_log() {
         })
         .sum();
     assert_eq!(told, audit.health().lost);
+}
+
+#[test]
+fn a_torn_end_is_closed_off_by_a_write_and_stays_in_the_file_of_its_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(AUDIT_LOG);
+    let kept = Kept { bytes: 1, files: 9 };
+    let open = || file::LogFile::open(directory.path(), kept, None).unwrap();
+    open().append([(WallMs(1), event(1))].into_iter()).unwrap();
+    for torn in ["{\"n\":2", "{\"n\":2\n"] {
+        let before = fs::read_to_string(&path).unwrap() + torn;
+        fs::write(&path, &before).unwrap();
+        let mut log = open();
+        assert_eq!(fs::read_to_string(&path).unwrap(), before, "a full disk keeps no master from its start");
+        let closing = log.closing().unwrap();
+        log.append([(WallMs(2), closing)].into_iter()).unwrap();
+        log.append([(WallMs(3), event(3))].into_iter()).unwrap();
+        assert_eq!(log.closing(), None);
+    }
+    let (mut link, mut closed) = (None, 0);
+    for (_, bytes) in read_log(directory.path()).unwrap() {
+        let walked = walk(&bytes, &mut link, None);
+        assert_eq!((walked.broken, walked.rest), (None, None));
+        closed += walked.closed_off.len();
+    }
+    assert_eq!((link.unwrap().n, closed), (5, 2));
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a master that writes while its log is read")]
+fn a_log_is_read_without_a_gap_while_its_files_are_put_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let kept = Kept { bytes: 1, files: 30 };
+    let mut log = file::LogFile::open(directory.path(), kept, None).unwrap();
+    log.append([(WallMs(1), event(1))].into_iter()).unwrap();
+    let writes = std::thread::spawn(move || {
+        for n in 2..400 {
+            log.append([(WallMs(n), event(n))].into_iter()).unwrap();
+        }
+    });
+    while !writes.is_finished() {
+        let mut link = None;
+        for (path, bytes) in read_log(directory.path()).unwrap() {
+            assert_eq!(walk(&bytes, &mut link, None).broken, None, "{}", path.display());
+        }
+    }
+    writes.join().unwrap();
 }

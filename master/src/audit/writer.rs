@@ -56,8 +56,8 @@ impl Writer {
         let now = Now::read().wall;
         let mut waiting = VecDeque::new();
         let mut first = |event| waiting.push_back(Waiting { time: now, event, told: None });
-        if let Some(torn) = file.torn() {
-            first(torn);
+        if let Some(closing) = file.closing() {
+            first(closing);
         }
         first(AuditEvent::Started {
             version: env!("CARGO_PKG_VERSION").to_owned(),
