@@ -193,8 +193,28 @@ async fn an_open_redis_of_a_network_is_refused_unless_it_is_meant() {
     }
     let near = RedisOptions { url: format!("redis://localhost:{}/3", server.port), ..options.clone() };
     lead(&RedisStore::open(&near).await.unwrap(), 1).await;
-    let meant = RedisOptions { allow_open: true, ..options };
+    let meant = RedisOptions { allow_open: true, ..options.clone() };
     lead(&RedisStore::open(&meant).await.unwrap(), 2).await;
+    // Its user `default` needs no password, and takes any that comes with a name.
+    let client = deadpool_redis::redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    let mut acl = |words: &[&str]| {
+        deadpool_redis::redis::cmd("ACL").arg("SETUSER").arg(words).exec(&mut connection).is_ok()
+    };
+    let any = |name: &str| RedisOptions {
+        username: Some(name.to_owned()),
+        password: Some("any".to_owned()),
+        ..options.clone()
+    };
+    let refused = RedisStore::open(&any("default")).await.err();
+    assert!(matches!(refused, Some(OpenError::Open { .. })), "{refused:?}");
+    if !acl(&["shef", "on", ">any", "~*", "+@all"]) {
+        return eprintln!("no more is tried: this Redis knows no users");
+    }
+    let refused = RedisStore::open(&any("shef")).await.err();
+    assert!(matches!(refused, Some(OpenError::Open { .. })), "its user keeps nobody else out: {refused:?}");
+    assert!(acl(&["default", "resetpass", ">other"]));
+    lead(&RedisStore::open(&any("shef")).await.unwrap(), 3).await;
 }
 
 #[tokio::test]

@@ -2,10 +2,17 @@
 
 use std::{fmt, path::PathBuf};
 
-use deadpool_redis::redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
+use deadpool_redis::{
+    PoolError,
+    redis::{
+        AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+        RedisConnectionInfo, TlsCertificates, Value, cmd,
+    },
+};
 use shef_common::clock::DurationMs;
 use tokio::{net::lookup_host, time::timeout};
 
+use super::{is_refusal, refused};
 use crate::store::OpenError;
 
 /// Which Redis, and how to use it.
@@ -90,11 +97,11 @@ impl RedisOptions {
 }
 
 impl RedisOptions {
-    /// Refuses a Redis of another machine without a password: everybody who reaches it may change the store.
-    /// A name counts as the addresses that it stands for.
+    /// Refuses a Redis of another machine that is used without a password, or that asks for none: everybody who
+    /// reaches it may change the store. A name counts as the addresses that it stands for.
     ///
     /// # Errors
-    /// [`OpenError::Open`]; [`OpenError::Unreachable`] if the name stands for none now.
+    /// [`OpenError::Open`]; [`OpenError::Unreachable`] if the name stands for none now, or nobody answers.
     pub(super) async fn refuse_if_open(&self) -> Result<(), OpenError> {
         let info = self.connection_info()?;
         let store = format!("Redis {}", info.addr());
@@ -108,9 +115,6 @@ impl RedisOptions {
                 return Err(OpenError::Options { why: format!("{other} is no address that shef knows") });
             }
         };
-        if info.redis_settings().password().is_some_and(|password| !password.is_empty()) {
-            return Ok(());
-        }
         let found = timeout(self.connect_timeout_ms.into(), lookup_host((host, port))).await;
         let mut found = match found.map_err(std::io::Error::from).flatten() {
             Ok(found) => found,
@@ -119,14 +123,38 @@ impl RedisOptions {
         if found.all(|address| address.ip().to_canonical().is_loopback()) {
             return Ok(());
         }
+        let has_password = info.redis_settings().password().is_some_and(|password| !password.is_empty());
+        if has_password && !self.lets_anybody_in(&info).await? {
+            return Ok(());
+        }
         if !self.allow_open {
             return Err(OpenError::Open { store });
         }
         log::warn!(
             store;
-            "this Redis is used without a password: whoever reaches it may change what runs on every host"
+            "this Redis asks for no password: whoever reaches it may change what runs on every host"
         );
         Ok(())
+    }
+
+    /// Whether the Redis answers a caller without user and password, though it is given one here: its user
+    /// `default` takes every password, or needs none.
+    async fn lets_anybody_in(&self, info: &ConnectionInfo) -> Result<bool, OpenError> {
+        // The process's provider for TLS; the first one installed stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout_ms.into()))
+            .set_response_timeout(Some(self.connect_timeout_ms.into()));
+        let asked = async {
+            let client = Client::open(info.clone().set_redis_settings(RedisConnectionInfo::default()))?;
+            let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+            cmd("PING").query_async::<Value>(&mut connection).await
+        };
+        match asked.await {
+            Ok(_) => Ok(true),
+            Err(error) if is_refusal(&error) => Ok(false),
+            Err(error) => Err(refused(&format!("Redis {}", info.addr()), &PoolError::Backend(error))),
+        }
     }
 }
 
@@ -191,6 +219,7 @@ mod tests {
     async fn a_redis_of_another_machine_without_a_password_is_refused_unless_it_is_meant() {
         let judged = async |url: &str, change: fn(&mut RedisOptions)| {
             let mut options = RedisOptions::new(url);
+            options.connect_timeout_ms = DurationMs(100);
             change(&mut options);
             options.refuse_if_open().await
         };
@@ -209,15 +238,17 @@ mod tests {
         {
             let refused = judged(open, |_| ()).await.unwrap_err();
             assert!(matches!(refused, OpenError::Open { .. }), "{open}: {refused}");
-            for part in ["without a password", "redis.password_file", "SHEF_REDIS_ALLOW_OPEN=true"] {
+            for part in ["without a user or password", "redis.password_file", "SHEF_REDIS_ALLOW_OPEN=true"] {
                 assert!(refused.to_string().contains(part), "{part}: {refused}");
             }
             let empty = judged(open, |options| options.password = Some(String::new())).await;
             assert!(matches!(empty, Err(OpenError::Open { .. })), "{open}: {empty:?}");
-            judged(open, |options| options.password = Some("p".into())).await.unwrap();
+            let asked = judged(open, |options| options.password = Some("p".into())).await;
+            assert!(matches!(asked, Err(OpenError::Unreachable { .. })), "it is asked: {open}: {asked:?}");
             judged(open, |options| options.allow_open = true).await.unwrap();
         }
-        judged("redis://:p@10.0.0.9", |_| ()).await.unwrap();
+        let asked = judged("redis://:p@10.0.0.9", |_| ()).await;
+        assert!(matches!(asked, Err(OpenError::Unreachable { .. })), "{asked:?}");
         let nowhere = judged("redis://no.such.name.invalid", |_| ()).await;
         assert!(matches!(nowhere, Err(OpenError::Unreachable { .. })), "{nowhere:?}");
     }
