@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use shef_common::{
-    clock::WallMs,
-    ids::{TokenName, Version},
-};
+use shef_common::{clock::WallMs, ids::TokenName};
 
 use super::{events::RecoveredToken, need::Role, token::TokenRecord};
 
@@ -28,7 +25,7 @@ pub enum AdminAccess {
 impl AdminAccess {
     /// By these tokens.
     pub fn by<'a>(tokens: impl IntoIterator<Item = &'a TokenRecord>, now: WallMs) -> Self {
-        let count = tokens.into_iter().filter(|token| is_admins(token) && !token.is_expired(now));
+        let count = tokens.into_iter().filter(|token| is_admins(token) && token.counts(now));
         let last = count.map(|token| token.expires.unwrap_or(WallMs(u64::MAX))).max();
         match last {
             None => Self::Ended,
@@ -38,14 +35,14 @@ impl AdminAccess {
     }
 }
 
-/// The token that a master makes at its start, and the version of the one in whose place it is: the first one
-/// of a new cluster, or another one if nobody else could make it.
+/// The name of the token that a master makes at its start: the first one of a new cluster, or another one if
+/// nobody else could make it. It takes no other one's place: the master's clock may be wrong.
 pub(super) fn token_to_make(
     tokens: &[RecoveredToken],
     is_new_store: bool,
     has_socket: bool,
     now: WallMs,
-) -> Option<(TokenName, Option<Version>)> {
+) -> Option<TokenName> {
     let is_first = tokens.is_empty() && is_new_store;
     let records = tokens.iter().map(|token| &token.record);
     let nobody_enters = !has_socket && AdminAccess::by(records, now) == AdminAccess::Ended;
@@ -53,13 +50,8 @@ pub(super) fn token_to_make(
         return None;
     }
     let names = (1..).map(|n| if n == 1 { NAME.to_owned() } else { format!("{NAME}-{n}") });
-    names.map_while(|name| TokenName::parse(&name).ok()).find_map(|name| {
-        match tokens.iter().find(|token| token.name == name) {
-            None => Some((name, None)),
-            Some(old) if is_admins(&old.record) => Some((name, Some(old.version))),
-            Some(_) => None,
-        }
-    })
+    let mut names = names.map_while(|name| TokenName::parse(&name).ok());
+    names.find(|name| tokens.iter().all(|token| token.name != *name))
 }
 
 fn is_admins(token: &TokenRecord) -> bool {
@@ -68,6 +60,8 @@ fn is_admins(token: &TokenRecord) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use shef_common::ids::Version;
+
     use super::{
         super::{kind::TokenKind, need::Scope},
         *,
@@ -104,17 +98,21 @@ mod tests {
         use Role::{Admin, Viewer};
         let make = |tokens: &[RecoveredToken], is_new, has_socket| {
             let made = token_to_make(tokens, is_new, has_socket, NOW);
-            made.map(|(name, version)| (name.as_str().to_owned(), version))
+            made.map(|name| name.as_str().to_owned())
         };
-        let named = |name: &str, version| Some((name.to_owned(), version));
-        assert_eq!(make(&[], true, true), named("admin", None));
+        let named = |name: &str| Some(name.to_owned());
+        assert_eq!(make(&[], true, true), named("admin"));
         assert_eq!(make(&[], false, true), None, "its cluster had none: the socket makes them");
-        assert_eq!(make(&[], false, false), named("admin", None));
+        assert_eq!(make(&[], false, false), named("admin"));
         let expired = token("admin", Admin, Some(-1));
         assert_eq!(make(std::slice::from_ref(&expired), true, true), None);
-        assert_eq!(make(&[expired], false, false), named("admin", Some(Version(3))));
+        assert_eq!(make(std::slice::from_ref(&expired), false, false), named("admin-2"));
+        // One that was made in 2099, when the clock was wrong: the expired one has kept its name and its record.
+        let mut ahead = token("admin-2", Admin, Some(27_000));
+        ahead.record.created = WallMs(NOW.0 + 26_993 * DAY);
+        assert_eq!(make(&[expired, ahead], false, false), named("admin-3"));
         assert_eq!(make(&[token("me", Admin, Some(1))], false, false), None);
         // A name that stands for something else keeps it.
-        assert_eq!(make(&[token("admin", Viewer, None)], false, false), named("admin-2", None));
+        assert_eq!(make(&[token("admin", Viewer, None)], false, false), named("admin-2"));
     }
 }

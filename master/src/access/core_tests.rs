@@ -59,6 +59,19 @@ fn outcome(
     (table, answer.unwrap())
 }
 
+#[test]
+fn a_token_of_a_clock_that_was_far_ahead_does_not_count() {
+    const DAY: u64 = 24 * 3_600_000;
+    let Token { text, id, hash } = Token::random().unwrap();
+    let kind = TokenKind::Api { role: Role::Admin, scope: Scope::default() };
+    let record = TokenRecord { id, hash, kind, created: WallMs(2 * DAY), expires: None };
+    let name = name("admin");
+    let table = TokenTable::of([(&name, &record)]);
+    assert!(caller(&table, &text, WallMs(DAY)).is_ok(), "clocks differ");
+    let ahead = Denied::Ahead { name, created: record.created };
+    assert_eq!(caller(&table, &text, WallMs(DAY - 1)), Err(ahead));
+}
+
 fn caller(table: &TokenTable, token: &str, now: WallMs) -> Result<Caller, Denied> {
     table.caller(Presented::in_header(&format!("Bearer {token}"))?, now)
 }

@@ -54,7 +54,7 @@ pub async fn first_token(
             Err(error) => log::warn!(path:% = shown, error:%; "a token that is not valid any more is left"),
         }
     }
-    let Some((name, in_place_of)) = token_to_make(&known, is_new, has_socket, created) else {
+    let Some(name) = token_to_make(&known, is_new, has_socket, created) else {
         return Ok(());
     };
     let token = Token::random().ok_or("there are no random bytes")?;
@@ -68,7 +68,7 @@ pub async fn first_token(
         .and_then(|()| files::replace(&path, MODE, format!("{}\n", token.text).as_bytes()))
         .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
     let key = Key::Token(name.clone());
-    add_at_start(store, led, key, in_place_of, value).await.map_err(|error| error.to_string())?;
+    add_at_start(store, led, key, None, value).await.map_err(|error| error.to_string())?;
     log::info!(
         token:% = name, path:% = path.display();
         "this cluster has a new token, of an administrator, valid for 7 days"

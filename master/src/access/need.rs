@@ -159,6 +159,18 @@ pub enum Denied {
         /// When.
         at: WallMs,
     },
+    /// Only who shows the whole token is told that a clock was wrong.
+    #[error(
+        "this call needs a token, and the token {name} was made at {}, which is in the future: look after the \
+         clock of the master's machine, or make another token",
+        created.iso()
+    )]
+    Ahead {
+        /// The token.
+        name: TokenName,
+        /// When it was made, by that clock.
+        created: WallMs,
+    },
     /// It shows a session of a browser, and there is none.
     #[error(
         "this session has ended, or its token has: log in again by a link that `shef login --web` prints"

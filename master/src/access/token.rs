@@ -1,6 +1,6 @@
 //! Tokens: their text, what is kept of them, and how one is recognised.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use ring::{
     digest::{SHA256, digest},
@@ -28,6 +28,9 @@ const SECRET_BYTES: usize = 32;
 /// Bytes of the part that proves a token to join with: it is short-lived, and people copy it.
 const JOIN_SECRET_BYTES: usize = 16;
 
+/// How far in the future a token may have been made: clocks are set, and those of two masters differ.
+const MOST_AHEAD: Duration = Duration::from_secs(24 * 3_600);
+
 /// What the store keeps of a token, under its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TokenRecord {
@@ -52,6 +55,17 @@ impl TokenRecord {
         self.expires.is_some_and(|expires| expires <= now)
     }
 
+    /// Whether it was made by a clock that was ahead by far: its expiry says nothing.
+    fn is_ahead(&self, now: WallMs) -> bool {
+        self.created > now.after(MOST_AHEAD)
+    }
+
+    /// Whether it counts now.
+    #[must_use]
+    pub fn counts(&self, now: WallMs) -> bool {
+        !self.is_expired(now) && !self.is_ahead(now)
+    }
+
     /// Whether `secret` proves it, expired or not.
     fn has_secret(&self, secret: &str) -> bool {
         hash(secret).as_bytes().ct_eq(self.hash.as_bytes()).into()
@@ -60,7 +74,7 @@ impl TokenRecord {
     /// Whether `secret` proves it now.
     #[must_use]
     pub fn is_proved_by(&self, secret: &str, now: WallMs) -> bool {
-        self.has_secret(secret) && !self.is_expired(now)
+        self.has_secret(secret) && self.counts(now)
     }
 }
 
@@ -183,22 +197,25 @@ impl TokenTable {
     /// Who presents it.
     ///
     /// # Errors
-    /// [`Denied::Unknown`] or [`Denied::Expired`].
+    /// [`Denied::Unknown`], [`Denied::Expired`] or [`Denied::Ahead`].
     pub fn caller(&self, Presented { id, secret }: Presented<'_>, now: WallMs) -> Result<Caller, Denied> {
         let holder = self.api.get(id).filter(|holder| holder.record.has_secret(secret));
         let holder = holder.ok_or(Denied::Unknown)?;
         match holder.record.expires.filter(|at| *at <= now) {
             Some(at) => Err(Denied::Expired { name: holder.name.clone(), at }),
+            None if holder.record.is_ahead(now) => {
+                Err(Denied::Ahead { name: holder.name.clone(), created: holder.record.created })
+            }
             None => Ok(holder.caller()),
         }
     }
 
-    /// The holder of the token that `id` finds, if it has not expired.
+    /// The holder of the token that `id` finds, if it counts.
     ///
     /// # Errors
     /// [`Denied::NoSession`]
     pub fn holder(&self, id: &str, now: WallMs) -> Result<Caller, Denied> {
-        let holder = self.api.get(id).filter(|holder| !holder.record.is_expired(now));
+        let holder = self.api.get(id).filter(|holder| holder.record.counts(now));
         holder.map(Holder::caller).ok_or(Denied::NoSession)
     }
 

@@ -169,6 +169,7 @@ impl From<Denied> for ApiError {
             | Denied::Malformed
             | Denied::Unknown
             | Denied::Expired { .. }
+            | Denied::Ahead { .. }
             | Denied::NoSession => Code::Unauthenticated,
             Denied::Role { .. } | Denied::Service { .. } => Code::Forbidden,
         };
