@@ -17,7 +17,7 @@ use super::{
     kind::{TokenKind, TokenRole},
     messages::{
         Created, JoinRefused, JoinRequest, ReadmitRequest, RenewRefused, RenewRequest, RevokeIdentity,
-        TokenRefused, TokenRequest, TokenView,
+        RevokeRefused, TokenRefused, TokenRequest, TokenView,
     },
     token::{Token, TokenRecord, TokenTable},
 };
@@ -54,6 +54,7 @@ pub struct AccessActor {
     tokens: Calls<Result<Option<Created>, TokenRefused>>,
     joins: Calls<Result<NodeName, JoinRefused>>,
     renewals: Calls<Result<NodeName, RenewRefused>>,
+    revocations: Calls<Result<(), RevokeRefused>>,
 }
 
 impl AccessActor {
@@ -61,8 +62,9 @@ impl AccessActor {
     #[must_use]
     pub fn new(recovered: RecoveredAccess, out: AccessOutlets) -> Self {
         let (core, initial) = AccessCore::recover(recovered, Now::read().wall);
-        let (tokens, joins, renewals) = (Calls::default(), Calls::default(), Calls::default());
-        Self { core, initial, out, tokens, joins, renewals }
+        let (tokens, joins) = (Calls::default(), Calls::default());
+        let (renewals, revocations) = (Calls::default(), Calls::default());
+        Self { core, initial, out, tokens, joins, renewals, revocations }
     }
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -108,6 +110,10 @@ impl AccessEffects for Shell<'_> {
 
     fn answer_renewal(&mut self, ticket: Ticket, answer: Result<NodeName, RenewRefused>) {
         self.access.renewals.answer(ticket, answer);
+    }
+
+    fn answer_revocation(&mut self, ticket: Ticket, answer: Result<(), RevokeRefused>) {
+        self.access.revocations.answer(ticket, answer);
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Result<Option<Created>, TokenRefused>) {
@@ -228,8 +234,10 @@ impl Handler<RenewRequest> for AccessActor {
 }
 
 impl Handler<RevokeIdentity> for AccessActor {
-    type Result = ();
-    fn handle(&mut self, RevokeIdentity(uid): RevokeIdentity, ctx: &mut Self::Context) {
-        self.event(Event::RevokeIdentity(uid, Now::read().wall), ctx);
+    type Result = ResponseFuture<Result<(), RevokeRefused>>;
+    fn handle(&mut self, RevokeIdentity(uid): RevokeIdentity, ctx: &mut Self::Context) -> Self::Result {
+        let (ticket, answered) = self.revocations.take();
+        self.event(Event::RevokeIdentity { ticket, uid, now: Now::read().wall }, ctx);
+        Box::pin(async move { answered.await.unwrap_or(Err(RevokeRefused::Stopping)) })
     }
 }

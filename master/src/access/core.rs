@@ -87,7 +87,7 @@ impl AccessCore {
             Event::Join(joining) => self.join(joining),
             Event::Readmit(readmitting) => self.readmit(readmitting),
             Event::Renew { ticket, uid, key } => vec![self.renew(ticket, &uid, &key)],
-            Event::RevokeIdentity(uid, now) => self.revoke_identity(uid, now),
+            Event::RevokeIdentity { ticket, uid, now } => self.revoke_identity(ticket, uid, now),
             Event::IdentitiesCommitted(number, outcome) => self.identities_committed(number, outcome),
             Event::CheckAdministrators(now) => {
                 match AdminAccess::by(self.kept.values().map(|(_, record)| record), now) {

@@ -7,7 +7,7 @@ use shef_common::ids::{NodeName, TokenName, Version};
 use super::{
     administrators::AdminAccess,
     events::{BatchNumber, Effect, IdentityWrite, TokenWrite},
-    messages::{Created, JoinRefused, RenewRefused, TokenRefused, TokenView},
+    messages::{Created, JoinRefused, RenewRefused, RevokeRefused, TokenRefused, TokenView},
     token::{TokenRecord, TokenTable},
 };
 use crate::{
@@ -35,6 +35,8 @@ pub trait AccessEffects {
     fn answer_join(&mut self, ticket: Ticket, answer: Result<NodeName, JoinRefused>);
     /// Answers a host that wants another certificate.
     fn answer_renewal(&mut self, ticket: Ticket, answer: Result<NodeName, RenewRefused>);
+    /// Answers a caller that has revoked an identity.
+    fn answer_revocation(&mut self, ticket: Ticket, answer: Result<(), RevokeRefused>);
     /// Answers a request about a token.
     fn answer(&mut self, ticket: Ticket, answer: Result<Option<Created>, TokenRefused>);
     /// Shows readers the identities, which count from now on.
@@ -59,6 +61,7 @@ pub trait AccessEffects {
                 }
                 Effect::AnswerJoin(ticket, answer) => self.answer_join(ticket, answer),
                 Effect::AnswerRenewal(ticket, answer) => self.answer_renewal(ticket, answer),
+                Effect::AnswerRevocation(ticket, answer) => self.answer_revocation(ticket, answer),
                 Effect::Answer(ticket, answer) => self.answer(ticket, answer),
                 Effect::PublishIdentities(table) => self.publish_identities(table),
                 Effect::Publish(views, table) => self.publish(views, table),

@@ -9,7 +9,7 @@ use shef_common::{
 
 use super::{
     administrators::AdminAccess,
-    messages::{Created, JoinRefused, RenewRefused, TokenAsked, TokenRefused, TokenView},
+    messages::{Created, JoinRefused, RenewRefused, RevokeRefused, TokenAsked, TokenRefused, TokenView},
     token::{Token, TokenRecord, TokenTable},
 };
 use crate::{
@@ -114,7 +114,14 @@ pub enum Event {
         key: String,
     },
     /// A host was forgotten.
-    RevokeIdentity(NodeUid, WallMs),
+    RevokeIdentity {
+        /// To be answered.
+        ticket: Ticket,
+        /// Which host.
+        uid: NodeUid,
+        /// The time.
+        now: WallMs,
+    },
     /// The outcome of a commit of identities.
     IdentitiesCommitted(BatchNumber, Result<(), CommitError>),
     /// The time for what has failed has come.
@@ -148,6 +155,8 @@ pub enum Effect {
     AnswerJoin(Ticket, Result<NodeName, JoinRefused>),
     /// Answer a host that wants another certificate: its name.
     AnswerRenewal(Ticket, Result<NodeName, RenewRefused>),
+    /// Answer a caller that has revoked an identity: whether that is durable.
+    AnswerRevocation(Ticket, Result<(), RevokeRefused>),
     /// Show this to readers, and use it from now on.
     PublishIdentities(Arc<IdentityTable>),
     /// Send [`Event::Wake`] in a while.

@@ -36,6 +36,21 @@ pub(super) enum Asked {
     Renewal(Ticket),
 }
 
+/// A revocation that is not durable yet.
+#[derive(Debug)]
+pub(super) struct Revocation {
+    /// Since when it counts.
+    pub(super) at: WallMs,
+    /// Callers to answer.
+    pub(super) waiting: Vec<Ticket>,
+}
+
+impl Revocation {
+    pub(super) const fn since(at: WallMs) -> Self {
+        Self { at, waiting: Vec::new() }
+    }
+}
+
 /// Who waits for a commit.
 #[derive(Debug)]
 pub(super) enum Whose {
@@ -63,7 +78,7 @@ pub(super) struct Identities {
     /// Hosts that wait for their token's record.
     pub(super) waiting: BTreeMap<TokenName, VecDeque<Joining>>,
     /// Hosts whose revocation is not durable yet, but counts already.
-    pub(super) revoking: BTreeMap<NodeUid, WallMs>,
+    pub(super) revoking: BTreeMap<NodeUid, Revocation>,
     /// Hosts that are known again.
     pub(super) readmissions: Readmissions,
 }
@@ -106,11 +121,13 @@ impl Identities {
 
     pub(super) fn publish(&self) -> Effect {
         let now_revoked = |(uid, (_, record)): (&NodeUid, &(Version, IdentityRecord))| {
-            let revoked = record.revoked.or_else(|| self.revoking.get(uid).copied());
+            let revoked = record.revoked.or_else(|| self.revoking.get(uid).map(|revocation| revocation.at));
             (uid.clone(), IdentityRecord { revoked, ..record.clone() })
         };
         let records: Vec<_> = self.kept.iter().map(now_revoked).collect();
         let table = IdentityTable::of(records.iter().map(|(uid, record)| (uid, record)));
+        let kept = |uid: &NodeUid| Some((uid.clone(), self.kept.get(uid)?.1.node.clone()));
+        let table = table.with_unconfirmed(self.revoking.keys().filter_map(kept));
         Effect::PublishIdentities(table.into())
     }
 }

@@ -131,10 +131,21 @@ pub enum RenewRefused {
     Stopping,
 }
 
-/// From now on no certificate of this host counts.
+/// From now on no certificate of this host counts. Answered when that is durable.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Result<(), RevokeRefused>")]
 pub struct RevokeIdentity(pub NodeUid);
+
+/// Why a revocation is not durable. It counts at this master all the same, which goes on to try.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RevokeRefused {
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] CommitError),
+    /// The master is stopping and does not answer.
+    #[error("the master is stopping")]
+    Stopping,
+}
 
 /// A token that is durable. Its text is shown here alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]

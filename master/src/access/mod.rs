@@ -40,7 +40,7 @@ pub use first::{ADMIN_TOKEN, first_token};
 pub use kind::{JOIN_LIFE, JoinRole, MOST_USES, TokenKind, TokenRole};
 pub use messages::{
     Created, JoinRefused, JoinRequest, ReadmitRequest, RenewRefused, RenewRequest, RevokeIdentity,
-    TokenAsked, TokenRefused, TokenRequest, TokenView,
+    RevokeRefused, TokenAsked, TokenRefused, TokenRequest, TokenView,
 };
 pub use need::{Caller, Denied, MayChange, Need, Role, Scope};
 pub use sessions::{CODE_LIFE, SESSION_LIFE, Sessions};

@@ -12,10 +12,11 @@ use shef_common::{
 
 use super::{Api, ApiError, RequestPermit, answer::Answer, body, nodes, params};
 use crate::{
-    access::RevokeIdentity,
+    access::{RevokeIdentity, RevokeRefused},
     cluster::{ClusterEvent, PhaseView, ToCluster},
     membership::ReleaseBrake,
     runner::{NodeIntent, Operate, OperateRefused, Operation},
+    store::CommitError,
 };
 
 /// The longest deadline of a drain, in seconds.
@@ -73,9 +74,18 @@ pub async fn forget(request: HttpRequest, api: web::Data<Api>) -> Answer {
     }
     for uid in unseen {
         let sent = api.revoke.send(RevokeIdentity(uid)).timeout(api.store_timeout).await;
-        sent.map_err(|error| {
-            Problem::new(Code::Overloaded, format!("the master does not come to it: {error}"))
-        })?;
+        let (code, why) = match sent {
+            Ok(Ok(())) => continue,
+            Ok(Err(RevokeRefused::Store(CommitError::Fenced))) => {
+                (Code::NotLeader, CommitError::Fenced.to_string())
+            }
+            Ok(Err(why)) => (Code::StoreUnavailable, why.to_string()),
+            Err(error) => (Code::StoreUnavailable, format!("the store has not confirmed ({error})")),
+        };
+        let detail = format!(
+            "host {name} counts no more at this master, but that is not durable: {why}; forget it once more"
+        );
+        return Err(Problem::new(code, detail).into());
     }
     Ok(HttpResponse::Ok().json(json!({ "forgotten": name })))
 }

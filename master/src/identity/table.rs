@@ -26,6 +26,8 @@ pub fn known_otherwise<'a>(
 pub struct IdentityTable {
     members: BTreeMap<NodeUid, NodeName>,
     revoked: BTreeMap<NodeUid, WallMs>,
+    /// Those of the revoked ones that are not revoked in the store yet.
+    unconfirmed: BTreeMap<NodeUid, NodeName>,
 }
 
 impl IdentityTable {
@@ -41,16 +43,23 @@ impl IdentityTable {
         table
     }
 
+    /// The same, knowing which hosts are not revoked in the store yet.
+    #[must_use]
+    pub fn with_unconfirmed(self, hosts: impl Iterator<Item = (NodeUid, NodeName)>) -> Self {
+        Self { unconfirmed: hosts.collect(), ..self }
+    }
+
     /// The name of a host whose identity counts.
     #[must_use]
     pub fn member(&self, uid: &NodeUid) -> Option<&NodeName> {
         self.members.get(uid)
     }
 
-    /// The identities that count of hosts with this name.
+    /// The identities of hosts with this name that count, or that the store has not revoked yet.
     #[must_use]
     pub fn named(&self, node: &NodeName) -> Vec<NodeUid> {
-        self.members.iter().filter(|(_, known)| *known == node).map(|(uid, _)| uid.clone()).collect()
+        let known = self.members.iter().chain(&self.unconfirmed);
+        known.filter(|(_, known)| *known == node).map(|(uid, _)| uid.clone()).collect()
     }
 
     /// Whether a host of this name has an identity that counts.

@@ -12,8 +12,8 @@ use shef_common::{
 use shef_master::{
     access::{
         AccessCore, AccessEffect, AccessEffects, AccessEvent, AdminAccess, BatchNumber, Created,
-        IdentityWrite, JoinRefused, RecoveredAccess, RenewRefused, TokenRecord, TokenRefused, TokenTable,
-        TokenView, TokenWrite, identity_writes,
+        IdentityWrite, JoinRefused, RecoveredAccess, RenewRefused, RevokeRefused, TokenRecord, TokenRefused,
+        TokenTable, TokenView, TokenWrite, identity_writes,
     },
     identity::IdentityTable,
     store::{Key, LeadOutcome, Store as _, Write},
@@ -139,6 +139,9 @@ impl AccessEffects for AccessSide<'_> {
         self.world.answer(call, reply);
     }
 
+    /// The cluster's actor does not wait for it.
+    fn answer_revocation(&mut self, _ticket: u64, _answer: Result<(), RevokeRefused>) {}
+
     fn answer_renewal(&mut self, ticket: u64, answer: Result<NodeName, RenewRefused>) {
         let Some(Waiting::Renewal { call, uid }) = self.master.access.waiting.remove(&ticket) else {
             return self.world.violated(format!("renewal {ticket} is answered twice"));
@@ -202,7 +205,7 @@ impl World {
     pub(super) fn revokes(&mut self, master: &mut Master, uid: NodeUid) {
         if self.profile.uses_tls() && !self.is_seeded(SeededBug::RevokedCounts) {
             let now = self.master_now(master).wall;
-            master.post(Mail::Access(AccessEvent::RevokeIdentity(uid, now)));
+            master.post(Mail::Access(AccessEvent::RevokeIdentity { ticket: 0, uid, now }));
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Who is let in, by which token, until when. A host that joins uses up a token and gets its identity in one
 //! commit. Joins that meet while the token's record is on its way go into the next commit of it.
 
-use std::collections::{BTreeSet, VecDeque, btree_map::Entry};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    mem::take,
+};
 
 use shef_common::{
     clock::WallMs,
@@ -11,9 +14,11 @@ use shef_common::{
 use super::{
     super::{
         events::{BatchNumber, Effect, IdentityWrite, Joining, Readmitting, TokenWrite},
-        identities::{Asked, Batch, Identities, MAX_IDENTITIES, MOST_AT_ONCE, MOST_WAITING, Whose},
+        identities::{
+            Asked, Batch, Identities, MAX_IDENTITIES, MOST_AT_ONCE, MOST_WAITING, Revocation, Whose,
+        },
         kind::TokenKind,
-        messages::{JoinRefused, RenewRefused},
+        messages::{JoinRefused, RenewRefused, RevokeRefused},
     },
     AccessCore,
 };
@@ -35,7 +40,7 @@ impl AccessCore {
         let forgotten: BTreeSet<NodeUid> = forgotten.into_iter().collect();
         let lost: Vec<NodeUid> = forgotten.iter().filter(|uid| counting(uid)).cloned().collect();
         self.identities.readmissions.forgotten = forgotten;
-        self.identities.revoking.extend(lost.into_iter().map(|uid| (uid, now)));
+        self.identities.revoking.extend(lost.into_iter().map(|uid| (uid, Revocation::since(now))));
         let mut effects = vec![self.identities.publish()];
         effects.extend(self.commit_revocations());
         effects.extend(self.sweep(now));
@@ -193,17 +198,16 @@ impl AccessCore {
     }
 
     /// Certificates of this host no longer count. The revocation is made durable as soon as the store takes
-    /// it.
-    pub(super) fn revoke_identity(&mut self, uid: NodeUid, now: WallMs) -> Vec<Effect> {
+    /// it, and the caller is answered after the first commit.
+    pub(super) fn revoke_identity(&mut self, ticket: Ticket, uid: NodeUid, now: WallMs) -> Vec<Effect> {
         // A store that was lost may not know it: then it must not be known again by its certificate.
         self.identities.readmissions.forgotten.insert(uid.clone());
-        let is_coming = self.identities.busy.contains(&uid);
+        let is_coming = self.identities.busy.contains(&uid) || self.identities.revoking.contains_key(&uid);
         if self.identities.counting(&uid).is_none() && !is_coming {
-            return Vec::new();
+            return vec![Effect::AnswerRevocation(ticket, Ok(()))];
         }
-        if let Entry::Vacant(place) = self.identities.revoking.entry(uid) {
-            place.insert(now);
-        }
+        let revocation = self.identities.revoking.entry(uid).or_insert_with(|| Revocation::since(now));
+        revocation.waiting.push(ticket);
         let mut effects = vec![self.identities.publish()];
         effects.extend(self.commit_revocations());
         effects
@@ -216,9 +220,9 @@ impl AccessCore {
         identities
             .revoking
             .retain(|uid, _| identities.kept.contains_key(uid) || identities.busy.contains(uid));
-        let write = |(uid, at): (&NodeUid, &WallMs)| {
+        let write = |(uid, revocation): (&NodeUid, &Revocation)| {
             let (version, record) = identities.kept.get(uid).filter(|_| !identities.busy.contains(uid))?;
-            let record = Some(IdentityRecord { revoked: Some(*at), ..record.clone() });
+            let record = Some(IdentityRecord { revoked: Some(revocation.at), ..record.clone() });
             Some(IdentityWrite { uid: uid.clone(), expect: Some(*version), record })
         };
         let writes: Vec<IdentityWrite> =
@@ -234,16 +238,22 @@ impl AccessCore {
         let Some(Batch { writes, whose }) = self.identities.batches.remove(&number) else {
             return Vec::new();
         };
-        for write in &writes {
-            self.identities.busy.remove(&write.uid);
+        let mut revoked = Vec::new();
+        for IdentityWrite { uid, record, .. } in &writes {
+            self.identities.busy.remove(uid);
+            let is_revoked = record.as_ref().is_none_or(|record| record.revoked.is_some());
+            if outcome.is_err() {
+                let revocation = self.identities.revoking.get_mut(uid);
+                revoked.extend(revocation.map(|revocation| take(&mut revocation.waiting)));
+            } else if is_revoked {
+                let revocation = self.identities.revoking.remove(uid);
+                revoked.extend(revocation.map(|revocation| revocation.waiting));
+            }
         }
         let first = writes.first().map(|write| write.uid.clone());
         let mut effects = Vec::new();
         if outcome.is_ok() {
             for IdentityWrite { uid, expect, record } in writes {
-                if record.as_ref().is_none_or(|record| record.revoked.is_some()) {
-                    self.identities.revoking.remove(&uid);
-                }
                 match record {
                     Some(record) => {
                         let version = expect.map_or(Version(1), Version::next);
@@ -254,6 +264,9 @@ impl AccessCore {
             }
             effects.push(self.identities.publish());
         }
+        let answer = outcome.clone().map_err(RevokeRefused::Store);
+        let answer = |ticket| Effect::AnswerRevocation(ticket, answer.clone());
+        effects.extend(revoked.into_iter().flatten().map(answer));
         let is_awaited = !matches!(whose, Whose::Nobody);
         // The answer comes after the identity counts.
         let answer = |identities: &Identities, ticket, uid, node| {

@@ -15,7 +15,7 @@ use super::super::{
         Effect, Event, IdentityWrite, Joining, Readmitting, RecoveredAccess, RecoveredToken, TokenWrite,
     },
     kind::{JoinRole, TokenKind},
-    messages::{JoinRefused, RenewRefused, TokenAsked},
+    messages::{JoinRefused, RenewRefused, RevokeRefused, TokenAsked},
     token::{Token, TokenRecord},
 };
 use crate::{
@@ -64,6 +64,9 @@ pub(super) struct Site {
     renewals: Vec<Result<NodeName, RenewRefused>>,
     pub(super) table: std::sync::Arc<IdentityTable>,
     retries: u32,
+    /// Revocations that wait for an answer, and the answers.
+    revoking: BTreeMap<Ticket, NodeUid>,
+    revoked: Vec<Result<(), RevokeRefused>>,
     /// Hosts that have asked to be known again.
     readmitting: BTreeSet<NodeUid>,
 }
@@ -107,6 +110,12 @@ impl Site {
                     self.answers.push(answer);
                 }
                 Effect::AnswerRenewal(_, answer) => self.renewals.push(answer),
+                Effect::AnswerRevocation(ticket, answer) => {
+                    let uid = self.revoking.remove(&ticket).expect("one answer each");
+                    let stored = self.identities.get(&uid).map(|(_, record)| record.revoked);
+                    assert!(answer.is_err() || stored != Some(None), "what is answered is durable");
+                    self.revoked.push(answer);
+                }
                 Effect::PublishIdentities(table) => self.table = table,
                 Effect::RetryLater => self.retries += 1,
                 Effect::Answer(..) | Effect::Publish(..) | Effect::WarnOfAdministrators(_) => {}
@@ -207,6 +216,12 @@ impl Site {
         self.event(Event::Readmit(Readmitting { ticket, uid: uid(host), node, key }));
     }
 
+    pub(super) fn forget(&mut self, host: u8) {
+        self.tickets += 1;
+        self.revoking.insert(self.tickets, uid(host));
+        self.event(Event::RevokeIdentity { ticket: self.tickets, uid: uid(host), now: NOW });
+    }
+
     pub(super) fn renew(&mut self, host: u8, key: u8) -> bool {
         self.event(Event::Renew { ticket: 0, uid: uid(host), key: format!("{key:064x}") });
         if self.renewals.is_empty() {
@@ -225,6 +240,7 @@ impl Site {
     pub(super) fn restart(&mut self, forgotten: BTreeSet<NodeUid>, now: WallMs) {
         self.pending.clear();
         self.asked.clear();
+        self.revoking.clear();
         self.fenced = false;
         let token = |(name, (version, record)): (&TokenName, &(Version, TokenRecord))| {
             // As it is read from the store.
@@ -306,7 +322,7 @@ proptest! {
                 }
                 Act::Forget(host) => {
                     let was_in = site.table.member(&uid(host)).is_some();
-                    site.event(Event::RevokeIdentity(uid(host), NOW));
+                    site.forget(host);
                     prop_assert!(site.table.member(&uid(host)).is_none());
                     if was_in {
                         prop_assert!(!site.renew(host, 0) && !site.renew(host, 1));
@@ -335,7 +351,7 @@ proptest! {
         site.finish_all();
         site.event(Event::Wake);
         site.finish_all();
-        prop_assert!(site.asked.is_empty(), "everybody is answered");
+        prop_assert!(site.asked.is_empty() && site.revoking.is_empty(), "everybody is answered");
         let is_revoked = |uid| site.identities.get(uid).is_none_or(|(_, record)| record.revoked.is_some());
         prop_assert!(forgotten_for_good.iter().all(is_revoked), "what is forgotten is revoked in the store");
     }
@@ -381,7 +397,7 @@ fn another_key_a_revoked_host_and_a_token_that_has_expired_let_nobody_in() {
     site.finish_all();
     site.answers.clear();
     site.join(0, 1, 2);
-    site.event(Event::RevokeIdentity(uid(1), NOW));
+    site.forget(1);
     assert_eq!(site.table.revoked().len(), 0, "in the past of the real clock");
     site.join(0, 1, 1);
     site.finish_all();
@@ -399,14 +415,20 @@ fn a_revocation_counts_at_once_and_the_store_is_told_until_it_takes_it() {
     site.finish_all();
     site.join(0, 1, 1);
     site.finish_all();
-    site.event(Event::RevokeIdentity(uid(1), NOW));
+    site.forget(1);
     assert!(site.table.member(&uid(1)).is_none() && !site.renew(1, 1));
+    assert!(site.revoked.is_empty(), "nobody is answered before it is durable");
+    assert_eq!(site.table.named(&"h1".parse().unwrap()), [uid(1)], "who asks again finds it");
     site.finish(0, Outcome::NotDone);
+    assert_eq!(site.revoked, [Err(RevokeRefused::Store(away()))]);
     assert_eq!(site.retries, 1);
     assert_eq!(site.identities[&uid(1)].1.revoked, None);
     site.event(Event::Wake);
     site.finish_all();
     assert_eq!(site.identities[&uid(1)].1.revoked, Some(NOW));
+    site.forget(1);
+    assert_eq!(site.revoked.pop(), Some(Ok(())));
+    assert!(site.table.named(&"h1".parse().unwrap()).is_empty());
     let later = |ms: u64| WallMs(NOW.0 + REVOKED_KEPT.0 + ms);
     site.restart(BTreeSet::new(), later(0));
     assert!(site.pending.is_empty(), "a certificate of it may count");
@@ -471,7 +493,7 @@ fn a_host_that_is_forgotten_while_it_renews_gets_no_certificate() {
     site.event(Event::Renew { ticket: 0, uid: uid(1), key: format!("{:064x}", 1) });
     site.event(Event::Renew { ticket: 0, uid: uid(1), key: format!("{:064x}", 1) });
     assert_eq!(site.renewals.pop(), Some(Err(RenewRefused::Busy)), "one at a time");
-    site.event(Event::RevokeIdentity(uid(1), NOW));
+    site.forget(1);
     site.finish_all();
     assert_eq!(site.renewals, [Err(RenewRefused::Unknown(uid(1)))]);
     assert!(site.identities[&uid(1)].1.revoked.is_some(), "and its revocation is durable");

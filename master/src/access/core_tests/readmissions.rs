@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use shef_common::{clock::WallMs, ids::NodeName};
 
 use super::{
-    super::{events::Event, identities::MOST_WAITING, messages::JoinRefused},
+    super::{identities::MOST_WAITING, messages::JoinRefused},
     joins::{NOW, Outcome, Site, away, uid},
 };
 
@@ -22,7 +22,7 @@ fn site(is_emptied: bool) -> Site {
         site.join(0, host, host);
         site.finish_all();
     }
-    site.event(Event::RevokeIdentity(uid(2), NOW));
+    site.forget(2);
     site.finish_all();
     site.answers.clear();
     if is_emptied {
@@ -67,7 +67,7 @@ fn who_was_forgotten_is_not_known_again_while_that_is_recorded() {
     site.restart(BTreeSet::new(), NOW);
     site.answers.clear();
     site.readmit(3, 3, 3);
-    site.event(Event::RevokeIdentity(uid(3), NOW));
+    site.forget(3);
     site.finish_all();
     assert_eq!(site.answers, [Err(JoinRefused::Revoked(uid(3)))]);
     assert!(site.table.member(&uid(3)).is_none() && site.identities[&uid(3)].1.revoked.is_some());
