@@ -107,7 +107,7 @@ mod tests {
         let expired = token("admin", Admin, Some(-1));
         assert_eq!(make(std::slice::from_ref(&expired), true, true), None);
         assert_eq!(make(std::slice::from_ref(&expired), false, false), named("admin-2"));
-        // One that was made in 2099, when the clock was wrong: the expired one has kept its name and its record.
+        // One was made in 2099, when the clock was wrong: the expired one has kept its record.
         let mut ahead = token("admin-2", Admin, Some(27_000));
         ahead.record.created = WallMs(NOW.0 + 26_993 * DAY);
         assert_eq!(make(&[expired, ahead], false, false), named("admin-3"));
