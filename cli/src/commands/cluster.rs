@@ -104,7 +104,7 @@ fn lines(cluster: &Value) -> Vec<String> {
                 audit["error"].as_str().map(|error| format!(", and cannot be written now: {error}"));
             let lost = audit["lost"].as_u64().filter(|lost| *lost > 0);
             let lost = lost.map(|lost| format!(", {lost} lines were lost"));
-            format!("{} lines{}{}", audit["last"], lost.unwrap_or_default(), failing.unwrap_or_default())
+            format!("up to line {}{}{}", audit["last"], lost.unwrap_or_default(), failing.unwrap_or_default())
         }
     };
     vec![

@@ -59,7 +59,10 @@ async fn the_cluster_is_shown_and_commands_that_change_nothing_say_so() {
     assert_eq!(lines[0], format!("cluster:      {}", json["cluster"].as_str().unwrap()));
     assert_eq!(lines[1], format!("leader:       {} (epoch 1)", json["leader"].as_str().unwrap()));
     let open = "API:          open to everybody who reaches it (insecure = true)";
-    assert_eq!(lines[2..], ["hosts:        2 ready", "replacement:  on", "CA:           none", open]);
+    let plain = "TLS:          off, 2 hosts speak without it";
+    let expected = ["hosts:        2 ready", "replacement:  on", "CA:           none", open, plain];
+    assert_eq!(lines[2..7], expected);
+    assert!(lines[7].starts_with("audit log:    up to line ") && lines.len() == 8, "{shown}");
     let resumed = said(&shef(&site, &["cluster", "resume"], "").await);
     assert_eq!(resumed, "==> replacement was not held back\n");
     let took_over = said(&shef(&site, &["cluster", "take-over"], "").await);

@@ -23,6 +23,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::SeqCst},
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     time::Duration,
@@ -110,6 +111,17 @@ pub struct AuditHealth {
 pub struct Audit {
     queue: SyncSender<Order>,
     shared: Arc<Shared>,
+    /// How many requests are to have a line that they do not have yet.
+    unfinished: Arc<AtomicUsize>,
+}
+
+/// A request that is to have a line; dropped once it has it.
+pub struct Unfinished(Arc<AtomicUsize>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
 }
 
 impl Audit {
@@ -131,7 +143,13 @@ impl Audit {
         let writer = Writer::new(file, shared.clone());
         let (queue, orders) = sync_channel(QUEUE);
         std::thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run(&orders))?;
-        Ok(Self { queue, shared })
+        Ok(Self { queue, shared, unfinished: Arc::default() })
+    }
+
+    /// A request has begun that is to have a line.
+    pub fn begun(&self) -> Unfinished {
+        self.unfinished.fetch_add(1, SeqCst);
+        Unfinished(self.unfinished.clone())
     }
 
     /// Whether a request of `from` that changed nothing has a line of its own. Otherwise it is counted.
@@ -185,11 +203,17 @@ impl Audit {
         earlier.take(limit).cloned().collect()
     }
 
-    /// Writes what is left, and tells that the master has stopped.
+    /// Writes what is left, and tells that the master has stopped; unless a request that may have changed
+    /// something has no line yet.
     pub async fn stop(&self) {
         let (told, ended) = oneshot::channel();
-        if self.queue.try_send(Order::Stop(told)).is_ok() && tokio::time::timeout(WAIT, ended).await.is_err()
-        {
+        let (queue, is_tidy) = (self.queue.clone(), self.unfinished.load(SeqCst) == 0);
+        let stopped = async {
+            // The queue may be full.
+            let sent = tokio::task::spawn_blocking(move || queue.send(Order::Stop { told, is_tidy })).await;
+            matches!(sent, Ok(Ok(()))) && ended.await.is_ok()
+        };
+        if tokio::time::timeout(WAIT, stopped).await != Ok(true) {
             log::error!("the audit log has not taken its last lines within {} s", WAIT.as_secs());
         }
     }

@@ -31,7 +31,12 @@ pub(super) enum Order {
     /// To write a line; who waits is told once it is durable.
     Write(WallMs, AuditEvent, Option<oneshot::Sender<()>>),
     /// To write what it has, and to end.
-    Stop(oneshot::Sender<()>),
+    Stop {
+        /// Is told then.
+        told: oneshot::Sender<()>,
+        /// Whether each request that may have changed something has its line.
+        is_tidy: bool,
+    },
 }
 
 struct Waiting {
@@ -77,7 +82,7 @@ impl Writer {
                 match orders.recv_timeout(if is_idle { TICK } else { Duration::ZERO }) {
                     Ok(first) => order = Some(first),
                     Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => return self.end(None),
+                    Err(RecvTimeoutError::Disconnected) => return self.end(None, false),
                 }
             }
             while let Some(next) = order {
@@ -87,7 +92,7 @@ impl Writer {
                         let told = told.filter(|_| !self.is_failing());
                         self.waiting.push_back(Waiting { time, event, told });
                     }
-                    Order::Stop(told) => return self.end(Some(told)),
+                    Order::Stop { told, is_tidy } => return self.end(Some(told), is_tidy),
                 }
                 order = (self.waiting.len() < WAITING).then(|| orders.try_recv().ok()).flatten();
             }
@@ -108,11 +113,11 @@ impl Writer {
         self.waiting.extend(events.into_iter().map(|event| Waiting { time, event, told: None }));
     }
 
-    fn end(mut self, told: Option<oneshot::Sender<()>>) {
+    fn end(mut self, told: Option<oneshot::Sender<()>>, is_tidy: bool) {
         let now = Now::read();
         let counted = self.shared.refusals().counted(now, true);
         self.add(now.wall, counted);
-        self.add(now.wall, [AuditEvent::Stopped]);
+        self.add(now.wall, is_tidy.then_some(AuditEvent::Stopped));
         while !self.waiting.is_empty() && self.write(now) {}
         if !self.waiting.is_empty() {
             log::error!(lines = self.waiting.len(); "the audit log has not taken its last lines");

@@ -150,7 +150,10 @@ pub async fn ask(
     name: &ServiceName,
     request: Request,
 ) -> Result<Accepted, ApiError> {
-    api.ask(may_change(by, name)?, request).await.map_err(|refused| ApiError::refused(name, &refused))
+    let asked = api.ask(may_change(by, name)?, request).await;
+    let accepted = asked.map_err(|refused| ApiError::refused(name, &refused))?;
+    audit::changed(by);
+    Ok(accepted)
 }
 
 impl ApiError {

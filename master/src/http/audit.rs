@@ -26,8 +26,15 @@ use super::{
 };
 use crate::{
     access::Caller,
-    audit::{Audit, AuditCaller, AuditEvent, AuditLine, AuditedRequest},
+    audit::{Audit, AuditCaller, AuditEvent, AuditLine, AuditedRequest, Unfinished},
 };
+
+/// The longest name of anything: a domain's.
+const LONGEST_NAME: usize = 253;
+/// What begins like a token and is longer may be one.
+const LONGEST_PREFIX: usize = 40;
+/// How many names of one kind a line has at most.
+const MOST_NAMED: usize = 20;
 
 /// What is learned of a request on its way.
 #[derive(Clone, Default)]
@@ -35,6 +42,12 @@ pub struct Note(Rc<RefCell<Noted>>);
 
 #[derive(Default)]
 struct Noted {
+    /// How the request came; `None`: no log is written.
+    arrived: Option<Arrived>,
+    /// Keeps the log from being closed in good order before the request has its line.
+    unfinished: Option<Unfinished>,
+    /// Whether it has its line, or needs none.
+    is_over: bool,
     /// The method and the path of the call, and when it is audited; `None`: an address that there is not.
     call: Option<(&'static str, &'static str, Audited)>,
     object: BTreeMap<String, String>,
@@ -43,6 +56,16 @@ struct Noted {
     refused: bool,
     /// Whether the request only asks what a change would do.
     only_asks: bool,
+    /// Whether what it asked for is stored, whatever the answer's status.
+    changed: bool,
+}
+
+/// How a request came.
+struct Arrived {
+    log: Arc<Audit>,
+    from: Option<IpAddr>,
+    method: String,
+    time: WallMs,
 }
 
 impl Note {
@@ -69,7 +92,41 @@ pub fn note(request: &HttpRequest) -> Note {
 /// What a request is about, beside what its address says.
 pub fn about(request: &HttpRequest, what: &str, name: impl std::fmt::Display) {
     let name = params::shown(&name.to_string());
-    Note::of(request).0.borrow_mut().object.insert(what.to_owned(), name);
+    let note = Note::of(request);
+    let mut noted = note.0.borrow_mut();
+    let known = noted.object.entry(what.to_owned()).or_default();
+    // A secret's new content changes several services.
+    let others = known.split(", ").filter(|other| !other.is_empty()).count();
+    if others == 0 {
+        *known = name;
+    } else if others < MOST_NAMED && !known.split(", ").any(|other| other == name) {
+        *known = format!("{known}, {name}");
+    } else if others == MOST_NAMED && !known.split(", ").any(|other| other == name) {
+        known.push_str(", …");
+    }
+}
+
+/// A part of an address as the log shows it: what is no name may be a token or a password.
+fn named(part: &str) -> String {
+    let is_in_names = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
+    let may_be_token =
+        part.len() > LONGEST_PREFIX && (part.starts_with("shef_") || part.starts_with("shef-"));
+    if part.len() <= LONGEST_NAME && part.bytes().all(is_in_names) && !may_be_token {
+        return part.to_owned();
+    }
+    format!("(no name: {} bytes)", part.len())
+}
+
+/// What the request asked for is stored.
+pub fn changed(request: &HttpRequest) {
+    Note::of(request).0.borrow_mut().changed = true;
+}
+
+/// What the request asked for is stored, and its answer waits for what follows from that. Its line does not.
+pub async fn changed_and_waits(request: &HttpRequest) {
+    let note = Note::of(request);
+    note.0.borrow_mut().changed = true;
+    note.answered(StatusCode::ACCEPTED, None).await;
 }
 
 /// The request only asks what a change would do.
@@ -86,8 +143,11 @@ pub fn noted(route: Route, method: &'static str, path: &'static str) -> Route {
         {
             let mut noted = note.0.borrow_mut();
             noted.call = Some((method, path, when));
+            if when == Audited::Always {
+                noted.unfinished = noted.arrived.as_ref().map(|arrived| arrived.log.begun());
+            }
             let parts = request.match_info().iter();
-            noted.object.extend(parts.map(|(part, name)| (part.to_owned(), params::shown(name))));
+            noted.object.extend(parts.map(|(part, name)| (part.to_owned(), named(name))));
         }
         next.call(request)
     }))
@@ -104,17 +164,18 @@ pub async fn audit<B: MessageBody + 'static>(
     };
     let note = Note::default();
     note.by(known_by(&request, insecure));
-    request.extensions_mut().insert(note.clone());
     let from = request.peer_addr().map(|address| address.ip().to_canonical());
     let method = request.method().as_str().chars().take(20).collect();
-    let mut pending = Pending { log, note, from, method, time: Now::read().wall, is_over: false };
+    note.0.borrow_mut().arrived = Some(Arrived { log, from, method, time: Now::read().wall });
+    request.extensions_mut().insert(note.clone());
+    let pending = Pending(note);
     let answer = next.call(request).await;
     let (status, error) = match &answer {
         Ok(answer) => (answer.status(), answer.response().error()),
         Err(error) => (error.as_response_error().status_code(), Some(error)),
     };
     let code = error.and_then(|error| error.as_error::<ApiError>()).map(|error| error.0.code);
-    pending.answered(status, code).await;
+    pending.0.answered(status, code).await;
     answer
 }
 
@@ -154,63 +215,76 @@ impl AuditCaller {
     }
 }
 
-/// A request that is not answered yet.
-struct Pending {
-    log: Arc<Audit>,
-    note: Note,
-    from: Option<IpAddr>,
-    method: String,
-    time: WallMs,
-    is_over: bool,
-}
-
-impl Pending {
+impl Noted {
     /// Its line; `None`: it has none of its own.
-    fn line(&self, status: Option<StatusCode>, code: Option<Code>) -> Option<AuditEvent> {
-        let noted = self.note.0.borrow();
-        let is_refused = noted.refused
+    fn line(&self, arrived: &Arrived, status: Option<StatusCode>, code: Option<Code>) -> Option<AuditEvent> {
+        let is_refused = self.refused
             || matches!(status, Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN))
             || code == Some(Code::TlsRequired);
-        let is_audited =
-            is_refused || noted.call.is_some_and(|(_, _, when)| when == Audited::Always) && !noted.only_asks;
-        let by = noted.by.clone()?;
+        let when = self.call.map(|(_, _, when)| when);
+        let is_audited = is_refused
+            || matches!(when, Some(Audited::Always | Audited::WhileFew)) && !self.only_asks
+            || self.changed;
+        let by = self.by.clone()?;
         // A flood of what changes nothing, or of callers that nobody knows, is counted.
-        let changes_nothing = status.is_some_and(|status| status.is_client_error());
-        let may_be_many = is_refused || changes_nothing || matches!(by, AuditCaller::Unknown { .. });
-        let is_near = matches!(by, AuditCaller::Socket { .. });
-        if !is_audited || may_be_many && !is_near && !self.log.has_a_line(self.from) {
+        let has_failed = status.is_some_and(|status| status.is_client_error());
+        let is_stranger =
+            matches!(by, AuditCaller::Unknown { .. }) && status.is_none_or(|status| !status.is_success());
+        let changes_nothing = has_failed || is_refused || is_stranger || when == Some(Audited::WhileFew);
+        let may_be_many = changes_nothing && !self.changed && !matches!(by, AuditCaller::Socket { .. });
+        if !is_audited || may_be_many && !arrived.log.has_a_line(arrived.from) {
             return None;
         }
         let request = AuditedRequest {
             by,
-            from: self.from,
-            method: self.method.clone(),
-            call: noted.call.map(|(_, path, _)| path).unwrap_or_default().to_owned(),
-            object: noted.object.clone(),
+            from: arrived.from,
+            method: arrived.method.clone(),
+            call: self.call.map(|(_, path, _)| path).unwrap_or_default().to_owned(),
+            object: self.object.clone(),
             status: status.map(|status| status.as_u16()),
             code: code.map(|code| code.as_str().to_owned()),
         };
         Some(AuditEvent::Request { request })
     }
+}
+
+impl Note {
+    /// What is to be written, the first time that this is asked.
+    fn ends(
+        &self,
+        status: Option<StatusCode>,
+        code: Option<Code>,
+    ) -> Option<(Arc<Audit>, WallMs, AuditEvent, bool)> {
+        let mut noted = self.0.borrow_mut();
+        if std::mem::replace(&mut noted.is_over, true) {
+            return None;
+        }
+        let arrived = noted.arrived.as_ref()?;
+        let line = noted.line(arrived, status, code)?;
+        let waits = noted.changed || status.is_some_and(|status| !status.is_client_error());
+        Some((arrived.log.clone(), arrived.time, line, waits))
+    }
 
     /// A change waits for its line.
-    async fn answered(&mut self, status: StatusCode, code: Option<Code>) {
-        self.is_over = true;
-        match self.line(Some(status), code) {
-            Some(line) if status.is_client_error() => self.log.note(self.time, line),
-            Some(line) => self.log.write(self.time, line).await,
+    async fn answered(&self, status: StatusCode, code: Option<Code>) {
+        match self.ends(Some(status), code) {
+            Some((log, time, line, true)) => log.write(time, line).await,
+            Some((log, time, line, false)) => log.note(time, line),
             None => {}
         }
+        self.0.borrow_mut().unfinished = None;
     }
 }
 
+/// A request that is not answered yet.
+struct Pending(Note);
+
 impl Drop for Pending {
     fn drop(&mut self) {
-        if !self.is_over
-            && let Some(line) = self.line(None, None)
-        {
-            self.log.note(self.time, line);
+        if let Some((log, time, line, _)) = self.0.ends(None, None) {
+            log.note(time, line);
         }
+        self.0.0.borrow_mut().unfinished = None;
     }
 }
 

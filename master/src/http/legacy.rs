@@ -19,7 +19,7 @@ use shef_common::{
     spec::{MAX_REPLICAS, ServiceSpec, Template},
 };
 
-use super::{Api, ApiError, RequestPermit, access::may_change, body, params, slices::Slices};
+use super::{Api, ApiError, RequestPermit, access::may_change, audit, body, params, slices::Slices};
 use crate::{
     membership::Standing,
     runner::IntentWord,
@@ -102,6 +102,7 @@ async fn try_create(request: &HttpRequest, payload: web::Payload, api: &web::Dat
     }
     let accepted = api.ask(may_change(request, &name)?, Request::Create { spec }).await;
     let version = accepted.map_err(|refused| refusal(&name, refused))?.version;
+    audit::changed_and_waits(request).await;
     settled(api, &name, version).await
 }
 
@@ -188,6 +189,7 @@ async fn try_scale(request: &HttpRequest, payload: web::Payload, api: &web::Data
             other => break other.map_err(|refused| refusal(&name, refused))?,
         }
     };
+    audit::changed_and_waits(request).await;
     settled(api, &name, accepted.version).await
 }
 
@@ -202,6 +204,7 @@ async fn try_delete(request: &HttpRequest, payload: web::Payload, api: &web::Dat
     let _permit = RequestPermit::take(api, request)?;
     let accepted = api.ask(may_change(request, &name)?, Request::Delete { expect: Expect::Any }).await;
     accepted.map_err(|refused| refusal(&name, refused))?;
+    audit::changed_and_waits(request).await;
     let mut missing = String::new();
     let gone = api.view.wait_for(&name, |view| {
         missing = view.missing.join(", ");

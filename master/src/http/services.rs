@@ -140,6 +140,7 @@ pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Answer {
     let accepted = access::ask(&api, &request, &name, Request::Delete { expect }).await?;
     let mut missing = Vec::new();
     if let Some(wait) = wait {
+        audit::changed_and_waits(&request).await;
         let gone = api.view.wait_for(&name, |view| {
             missing.clone_from(&view.missing);
             (view.state != ServiceState::Deleting).then_some(())
@@ -202,6 +203,7 @@ pub(super) async fn write(
     let mut missing = Vec::new();
     let mut converged = None;
     if let Some(wait) = wait {
+        audit::changed_and_waits(by).await;
         let settled = api.view.wait_for(name, |view| {
             missing.clone_from(&view.missing);
             if view.version < accepted.version {

@@ -2,6 +2,7 @@
 //! unless it is named here, and whatever is refused for want of identity or rights.
 
 use shef_common::{
+    contents::CONTENT_PATH,
     protocol::{IMAGES_PATH, REGISTER_PATH, REPORT_PATH},
     tls::RENEW_PATH,
 };
@@ -11,9 +12,19 @@ use shef_common::{
 pub enum Audited {
     /// Each time.
     Always,
+    /// Each time, unless one address makes many: it changes nothing of the cluster.
+    WhileFew,
     /// When its caller may not make it.
     WhenRefused,
 }
+
+/// What outlives the call for its caller alone, and what hosts read.
+pub const WHILE_FEW: [(&str, &str); 4] = [
+    ("post", "/v1/login-links"),
+    ("post", "/v1/sessions"),
+    ("delete", "/v1/sessions"),
+    ("post", CONTENT_PATH),
+];
 
 /// What only reads, and has a line: commands in replicas, and whatever tells of secrets and tokens.
 pub const READS: [(&str, &str); 4] = [
@@ -36,7 +47,9 @@ pub const NO_CHANGES: [(&str, &str); 6] = [
 /// When the call has a line.
 pub fn audited(method: &'static str, path: &'static str) -> Audited {
     let call = (method, path);
-    if READS.contains(&call) || method != "get" && !NO_CHANGES.contains(&call) {
+    if WHILE_FEW.contains(&call) {
+        Audited::WhileFew
+    } else if READS.contains(&call) || method != "get" && !NO_CHANGES.contains(&call) {
         Audited::Always
     } else {
         Audited::WhenRefused
@@ -72,7 +85,7 @@ mod tests {
     #[test]
     fn the_exceptions_are_calls_that_there_are() {
         let all: Vec<_> = calls().iter().map(|call| (call.method, call.path)).collect();
-        for exception in READS.iter().chain(&NO_CHANGES) {
+        for exception in READS.iter().chain(&NO_CHANGES).chain(&WHILE_FEW) {
             assert!(all.contains(exception) || exception.1.starts_with("/agent/"), "{exception:?}");
         }
     }
