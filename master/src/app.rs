@@ -285,13 +285,13 @@ async fn start_on_as(
         Some(cluster) => cluster,
         None => random_id(ClusterId::parse)?,
     };
-    // Before the lead is taken: it may be another master's log.
-    let view = Arc::new(ClusterView::default());
-    let audit = audit_log(&config, &vault, view.clone()).await?;
     let stored = stored_authority(&*store).await?;
     let key_file = config.secret_key_file.clone();
     let mut found = Found { configured: config.tls, record: stored, copy, key_file, vault: &vault };
     found.check()?;
+    // Before the lead is taken: it may be another master's log. But no line is written with another cluster's key.
+    let view = Arc::new(ClusterView::default());
+    let audit = audit_log(&config, &vault, view.clone()).await?;
     let mut led = store.lead(&leader, how.above, &cluster_if_new).await?;
     let socket = server::usable_socket(socket, &config);
     let only_tokens = !config.insecure && socket.is_none();

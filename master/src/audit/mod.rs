@@ -210,8 +210,8 @@ impl Audit {
         let (queue, is_tidy) = (self.queue.clone(), self.unfinished.load(SeqCst) == 0);
         let stopped = async {
             // The queue may be full.
-            let sent = tokio::task::spawn_blocking(move || queue.send(Order::Stop { told, is_tidy })).await;
-            matches!(sent, Ok(Ok(()))) && ended.await.is_ok()
+            let send = move || queue.send(Order::Stop { told, is_tidy }).is_ok();
+            tokio::task::spawn_blocking(send).await.unwrap_or(false) && ended.await.is_ok()
         };
         if tokio::time::timeout(WAIT, stopped).await != Ok(true) {
             log::error!("the audit log has not taken its last lines within {} s", WAIT.as_secs());

@@ -41,6 +41,7 @@ const MOST_NAMED: usize = 20;
 pub struct Note(Rc<RefCell<Noted>>);
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Noted {
     /// How the request came; `None`: no log is written.
     arrived: Option<Arrived>,
