@@ -173,13 +173,21 @@ pub fn read_template(text: &str) -> Result<Template, serde_json::Error> {
         serde_ignored::deserialize(&mut serde_json::Deserializer::from_str(text), note);
     match read {
         Ok(template) if unknown.is_empty() => Ok(template),
-        Ok(template) => Ok(mark(template, text, &unknown)),
+        Ok(template) => Ok(mark(template, text, &came_with(text).unwrap_or(unknown))),
         Err(error) if is_of_a_newer_version(&error) => {
             let Least { image, stop_grace_s } = serde_json::from_str(text)?;
-            Ok(mark(Template { stop_grace_s, ..Template::of(image) }, text, &[error.to_string()]))
+            let fields = came_with(text).unwrap_or_else(|| vec![error.to_string()]);
+            Ok(mark(Template { stop_grace_s, ..Template::of(image) }, text, &fields))
         }
         Err(error) => Err(error),
     }
+}
+
+/// The fields of the message that a marked template came with.
+fn came_with(text: &str) -> Option<Vec<String>> {
+    let template: Value = serde_json::from_str(text).ok()?;
+    let fields = template.get(MARK)?.as_array()?.iter().take(MOST_NAMED);
+    Some(fields.filter_map(Value::as_str).map(str::to_owned).collect())
 }
 
 /// `template`, marked as one that came in a message with `fields` which are not understood. The mark is kept
@@ -316,6 +324,17 @@ mod tests {
         ];
         let needs = needs(more);
         assert!(needs.is_subset(&set(&written)), "{needs:?}");
+    }
+
+    #[test]
+    fn what_a_message_had_beside_a_template_is_named_also_once_it_was_stored() {
+        for more in [json!({}), json!({"hypervisor": "hyperv"}), json!({"pull": "on_tuesdays"})] {
+            let came = read_template(&template(more)).unwrap();
+            let marked = not_understood(&came, &["ba:se".to_owned(), "later".to_owned()]);
+            let raw = &marked.not_understood.as_ref().unwrap().raw;
+            let stored = read_template(raw).unwrap();
+            assert_eq!(stored.not_understood.unwrap().fields, "ba:se, later");
+        }
     }
 
     #[test]
