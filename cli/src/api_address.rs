@@ -8,7 +8,8 @@ use std::{
 use shef_common::config::API_ENV;
 use shef_master::config::DEFAULT_PORT;
 
-use crate::transport::SOCKET;
+/// What an address by socket begins with.
+pub(crate) const SOCKET: &str = "unix://";
 
 /// Why a text is no address of the API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -15,10 +15,13 @@ use shef_common::{
 use shef_master::config::DEFAULT_DATA_DIR;
 use tokio::net::UnixStream;
 
-use crate::{Failure, api_address::is_loopback, contexts::Context, layers::default_data_dir};
+use crate::{
+    Failure,
+    api_address::{SOCKET, is_loopback},
+    contexts::Context,
+    layers::default_data_dir,
+};
 
-/// What an address by socket begins with.
-pub(crate) const SOCKET: &str = "unix://";
 /// Where a master of root is found.
 const KNOWN_SOCKET: &str = "/run/shef/shef.sock";
 /// The variable that has tokens sent without TLS.
@@ -132,8 +135,8 @@ pub(crate) fn check_ca(context: &Context) -> Result<(), Failure> {
     }
 }
 
-/// A client of a master, that shows it the token; and where the digest is noted of a CA that has taken the place
-/// of the context's.
+/// A client of a master, that shows it the token; and where the digest is noted of a CA that has taken the
+/// place of the context's.
 pub(crate) fn client(context: &Context) -> (awc::Client, Successor) {
     let builder = awc::Client::builder().disable_redirects().disable_timeout();
     let builder = match &context.token {

@@ -1,5 +1,5 @@
-//! Makes control characters and other invisible ones visible. Text of a container, a registry or a host must not move the cursor,
-//! rename the window, type for the user or show its parts in another order.
+//! Makes control characters and other invisible ones visible. Text of a container, a registry or a host must
+//! not move the cursor, rename the window, type for the user or show its parts in another order.
 
 use std::{borrow::Cow, fmt::Write as _, str};
 

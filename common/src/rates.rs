@@ -1,4 +1,5 @@
-//! How often something may happen: so many times at once, and then one more each time that a while has passed.
+//! How often something may happen: so many times at once, and then one more each time that a while has
+//! passed.
 
 use crate::clock::{DurationMs, MonoMs};
 

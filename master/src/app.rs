@@ -289,7 +289,8 @@ async fn start_on_as(
     let key_file = config.secret_key_file.clone();
     let mut found = Found { configured: config.tls, record: stored, copy, key_file, vault: &vault };
     found.check()?;
-    // Before the lead is taken: it may be another master's log. But no line is written with another cluster's key.
+    // Before the lead is taken: it may be another master's log. But no line is written with another cluster's
+    // key.
     let view = Arc::new(ClusterView::default());
     let audit = audit_log(&config, &vault, view.clone()).await?;
     let mut led = store.lead(&leader, how.above, &cluster_if_new).await?;

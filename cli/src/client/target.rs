@@ -50,8 +50,8 @@ impl Target {
             return Ok(());
         }
         Err(Failure::new(format!(
-            "{token_from} is set, and nothing names the master that it is for: any program may listen at {}; if your \
-             master does, say --api {api} (or SHEF_API={api})",
+            "{token_from} is set, and nothing names the master that it is for: any program may listen at {}; \
+             if your master does, say --api {api} (or SHEF_API={api})",
             self.shown()
         )))
     }
@@ -116,7 +116,7 @@ fn choose(
     }
     let denied = match socket() {
         OwnSocket::Open(path) => {
-            let api = format!("{}{}", transport::SOCKET, path.display());
+            let api = format!("{}{}", api_address::SOCKET, path.display());
             return Ok(at(api, "the socket of this machine's master"));
         }
         OwnSocket::Denied(path) => format!(", as the socket {} does not let this user in", path.display()),

@@ -6,7 +6,7 @@ use awc::error::{ConnectError, SendRequestError};
 use shef_common::{client::not_sent_because, tls::is_of_another_ca};
 
 use super::target::Target;
-use crate::transport::SOCKET;
+use crate::api_address::SOCKET;
 
 /// What starts a master, and what names another one.
 const OTHERWISE: &str = "`shef up -d` starts a master here, --api URL names another one";
@@ -26,9 +26,9 @@ impl Target {
         if failed.is_some_and(is_of_another_ca) {
             let ca = self.context.ca.as_deref().unwrap_or_default();
             return format!(
-                "{shown} shows a certificate of another CA than {ca} ({}), so it was told nothing. If the CA was \
-                 replaced, `shef ca ls` on the master's machine prints the digest of its CA, and `shef login {api} \
-                 --ca DIGEST` keeps it",
+                "{shown} shows a certificate of another CA than {ca} ({}), so it was told nothing. If the CA \
+                 was replaced, `shef ca ls` on the master's machine prints the digest of its CA, and `shef \
+                 login {api} --ca DIGEST` keeps it",
                 self.ca_from
             );
         }

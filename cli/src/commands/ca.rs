@@ -37,8 +37,8 @@ enum Verb {
     },
     /// Replaces the CA by a new one while everything goes on; `shef ca ls` shows how it goes
     Rotate {
-        /// Others may know the CA's key: hosts that are down meanwhile will need a new join token, and users of
-        /// this command on other machines the new digest
+        /// Others may know the CA's key: hosts that are down meanwhile will need a new join token, and users
+        /// of this command on other machines the new digest
         #[arg(long)]
         compromised: bool,
     },

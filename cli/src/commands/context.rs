@@ -7,12 +7,13 @@ use serde_json::Value;
 
 use super::on_system;
 use crate::{
-    Failure, api_address,
+    Failure,
+    api_address::{self, SOCKET},
     client::{ApiArgs, Client, Target},
     contexts::{Context, Contexts},
     say,
     table::table,
-    transport::{SOCKET, check_ca, check_token},
+    transport::{check_ca, check_token},
     tty::secret_line,
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use awc::http::Method;
 use serde_json::{Value, json};
 
-use crate::{Failure, client::Client, running::Running, say, transport::SOCKET};
+use crate::{Failure, api_address::SOCKET, client::Client, running::Running, say};
 
 /// How long a call may take over what it was told to wait.
 const CALL_SLACK: Duration = Duration::from_secs(5);

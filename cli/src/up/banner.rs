@@ -6,9 +6,10 @@ use shef_master::config::DEFAULT_PORT;
 
 use super::{Mode, demo};
 use crate::{
+    api_address::SOCKET,
     layers::data_dir_flag,
     running::Running,
-    transport::{OwnSocket, SOCKET, own_socket},
+    transport::{OwnSocket, own_socket},
 };
 
 /// The text. `replicas`: the addresses of the demo's replicas, where there is a demo. `login`: the path of a

@@ -209,8 +209,8 @@ impl Tls {
         Ok(())
     }
 
-    /// Whether the certificate of an open connection is still taken at `now`. It is not once its CA is trusted
-    /// no more, a while after that.
+    /// Whether the certificate of an open connection is still taken at `now`. It is not once its CA is
+    /// trusted no more, a while after that.
     #[must_use]
     pub fn still_takes(&self, proof: &PeerProof, now: MonoMs) -> bool {
         let loaded = self.current.loaded.load();

@@ -56,8 +56,8 @@ impl World {
         self.at(1_000, Ev::Look);
     }
 
-    /// Whether the master changes something by itself: a rebalance that gave up a move while there were faults
-    /// goes on a minute later, and what the store has taken is shown once the master hears so.
+    /// Whether the master changes something by itself: a rebalance that gave up a move while there were
+    /// faults goes on a minute later, and what the store has taken is shown once the master hears so.
     fn is_changing(&self) -> bool {
         let shown = |name| self.master.as_ref()?.services_shown.get(name).map(|shown| &shown.version);
         self.rules.stored.iter().any(|(name, (version, record))| {

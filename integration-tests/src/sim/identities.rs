@@ -60,7 +60,7 @@ impl Default for Tls {
 /// Makes its holder a member.
 #[derive(Debug, Clone)]
 pub struct Certificate {
-    /// Who.
+    /// The member that it is for.
     pub identity: Identity,
     /// From when on it counts.
     pub issued: u64,
@@ -71,13 +71,13 @@ pub struct Certificate {
 /// How a call was made.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    /// Who has called.
+    /// The caller.
     peer: Peer,
     /// The key of its certificate.
     key: Option<PeerKey>,
     /// Until when that counts.
     until: Option<u64>,
-    /// Who has to answer.
+    /// The member that has to answer; `None`: any agent, without TLS.
     expects: Option<Identity>,
 }
 

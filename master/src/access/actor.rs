@@ -146,12 +146,12 @@ fn warn_of(access: AdminAccess) {
         AdminAccess::Lasting => {}
         AdminAccess::Until(expires) => log::warn!(
             expires:% = expires.iso();
-            "the last token of an administrator expires soon, and this master has no socket: make another one, as \
-             by `shef token create NAME --role admin`"
+            "the last token of an administrator expires soon, and this master has no socket: make another \
+             one, as by `shef token create NAME --role admin`"
         ),
         AdminAccess::Ended => log::error!(
-            "no token of an administrator counts any more, and this master has no socket: start it again, and it \
-             makes one, in the file {ADMIN_TOKEN} of its data directory"
+            "no token of an administrator counts any more, and this master has no socket: start it again, \
+             and it makes one, in the file {ADMIN_TOKEN} of its data directory"
         ),
     }
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use shef_common::{clock::WallMs, ids::TokenName};
 
-use super::{events::RecoveredToken, need::Role, token::TokenRecord};
+use super::{
+    need::Role,
+    token::{RecoveredToken, TokenRecord},
+};
 
 /// How long before the last token of an administrator expires the log warns of it.
 const WARNED_BEFORE: Duration = Duration::from_secs(2 * 24 * 3_600);

@@ -15,11 +15,11 @@ use shef_common::{
 
 use super::{
     administrators::AdminAccess,
-    events::{Effect, Event, RecoveredAccess, RecoveredToken},
+    events::{Effect, Event, RecoveredAccess},
     identities::Identities,
     kind::TokenKind,
     messages::{Created, TokenAsked, TokenRefused, TokenView},
-    token::{Token, TokenRecord, TokenTable},
+    token::{RecoveredToken, Token, TokenRecord, TokenTable},
 };
 use crate::{calls::Ticket, identity::RecoveredIdentity, store::CommitError};
 

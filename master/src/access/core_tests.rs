@@ -10,11 +10,11 @@ use shef_common::{
 
 use super::{
     core::{AccessCore, MAX_TOKENS},
-    events::{Effect, Event, RecoveredAccess, RecoveredToken},
+    events::{Effect, Event, RecoveredAccess},
     kind::TokenKind,
     messages::{Created, TokenAsked, TokenRefused},
     need::{Caller, Denied, Need, Role, Scope},
-    token::{Presented, Token, TokenRecord, TokenTable},
+    token::{Presented, RecoveredToken, Token, TokenRecord, TokenTable},
 };
 use crate::store::CommitError;
 

@@ -10,24 +10,13 @@ use shef_common::{
 use super::{
     administrators::AdminAccess,
     messages::{Created, JoinRefused, RenewRefused, RevokeRefused, TokenAsked, TokenRefused, TokenView},
-    token::{Token, TokenRecord, TokenTable},
+    token::{RecoveredToken, Token, TokenRecord, TokenTable},
 };
 use crate::{
     calls::Ticket,
     identity::{IdentityRecord, IdentityTable, RecoveredIdentity},
     store::CommitError,
 };
-
-/// What the store remembers of a token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecoveredToken {
-    /// The token's name.
-    pub name: TokenName,
-    /// The record's version.
-    pub version: Version,
-    /// The record.
-    pub record: TokenRecord,
-}
 
 /// Tokens and identities from the store, and the hosts that were forgotten.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -117,7 +106,7 @@ pub enum Event {
     RevokeIdentity {
         /// To be answered.
         ticket: Ticket,
-        /// Which host.
+        /// The host's lasting identity.
         uid: NodeUid,
         /// The time.
         now: WallMs,

@@ -1,6 +1,6 @@
-//! The first token of a new cluster, or of one that nobody else could enter: an administrator's, in a file of the
-//! master's data directory. Who may read that file may use the master's socket, and so has the same rights. It is for
-//! the first days: a file is copied more easily than a socket.
+//! The first token of a new cluster, or of one that nobody else could enter: an administrator's, in a file of
+//! the master's data directory. Who may read that file may use the master's socket, and so has the same
+//! rights. It is for the first days: a file is copied more easily than a socket.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -25,16 +25,16 @@ const FIRST_TOKEN_LIFE: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Its owner alone reads it.
 const MODE: u32 = 0o600;
 
-/// Whether a file holds a token that has expired, or that the store has not: it was revoked, or the store is that of a
-/// backup.
+/// Whether a file holds a token that has expired, or that the store has not: it was revoked, or the store is
+/// that of a backup.
 fn is_stale(path: &Path, known: &[RecoveredToken], now: WallMs) -> bool {
     let text = fs::read_to_string(path).unwrap_or_default();
     let Some(token) = Presented::in_text(text.trim()) else { return false };
     TokenTable::of(known.iter().map(|token| (&token.name, &token.record))).caller(token, now).is_err()
 }
 
-/// Makes the token, if the cluster is new and has none, or if nobody else could make one: there is no socket, and no
-/// token of an administrator counts. One in its file that is not valid any more is removed.
+/// Makes the token, if the cluster is new and has none, or if nobody else could make one: there is no socket,
+/// and no token of an administrator counts. One in its file that is not valid any more is removed.
 ///
 /// # Errors
 /// It cannot be made, written or stored.

@@ -34,7 +34,7 @@ pub use core::AccessCore;
 pub use effects::{AccessEffects, identity_writes};
 pub use events::{
     BatchNumber, Effect as AccessEffect, Event as AccessEvent, IdentityWrite, Joining, Readmitting,
-    RecoveredAccess, RecoveredToken, TokenWrite,
+    RecoveredAccess, TokenWrite,
 };
 pub use first::{ADMIN_TOKEN, first_token};
 pub use kind::{JOIN_LIFE, JoinRole, MOST_USES, TokenKind, TokenRole};
@@ -44,4 +44,4 @@ pub use messages::{
 };
 pub use need::{Caller, Denied, MayChange, Need, Role, Scope};
 pub use sessions::{CODE_LIFE, SESSION_LIFE, Sessions};
-pub use token::{Presented, Token, TokenRecord, TokenTable};
+pub use token::{Presented, RecoveredToken, Token, TokenRecord, TokenTable};

@@ -136,7 +136,7 @@ pub enum Caller {
 /// Why a caller is not served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// It shows none.
+    /// The call shows no token.
     #[error("this call needs a token, as `Authorization: Bearer TOKEN`, and came without one")]
     NoToken,
     /// It shows what is no token.

@@ -15,8 +15,8 @@ use super::{
 pub const CODE_LIFE: Duration = Duration::from_secs(10 * 60);
 /// How long a session lasts.
 pub const SESSION_LIFE: Duration = Duration::from_secs(12 * 3_600);
-/// How many codes, and how many sessions, a caller has at most: the ones that end first make way. There are no
-/// more callers than tokens.
+/// How many codes, and how many sessions, a caller has at most: the ones that end first make way. There are
+/// no more callers than tokens.
 const MOST_OF_ONE: usize = 20;
 
 /// What somebody may do, and until when.

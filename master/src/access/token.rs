@@ -9,7 +9,7 @@ use ring::{
 use serde::{Deserialize, Serialize};
 use shef_common::{
     clock::WallMs,
-    ids::TokenName,
+    ids::{TokenName, Version},
     tls::{CaDigest, JoinToken},
 };
 use subtle::ConstantTimeEq as _;
@@ -76,6 +76,17 @@ impl TokenRecord {
     pub fn is_proved_by(&self, secret: &str, now: WallMs) -> bool {
         self.has_secret(secret) && self.counts(now)
     }
+}
+
+/// What the store remembers of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveredToken {
+    /// The token's name.
+    pub name: TokenName,
+    /// The record's version.
+    pub version: Version,
+    /// The record.
+    pub record: TokenRecord,
 }
 
 /// A new token.

@@ -1,4 +1,5 @@
-//! The files of the audit log: `audit.log`, and earlier ones beside it, named by the number of their first line.
+//! The files of the audit log: `audit.log`, and earlier ones beside it, named by the number of their first
+//! line.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},

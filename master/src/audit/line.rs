@@ -25,11 +25,12 @@ pub struct AuditLine {
     /// Counts the lines, from 1 on. Their order is that of their numbers: clocks may be set.
     #[serde(deserialize_with = "bounds::number")]
     pub n: u64,
-    /// The SHA-256 of the line before, without its line break: 64 hexadecimal digits; of the first line zeros.
+    /// The SHA-256 of the line before, without its line break: 64 hexadecimal digits; of the first line
+    /// zeros.
     pub prev: String,
     /// When the request came, by the master's clock, in milliseconds since 1970.
     pub time: WallMs,
-    /// What happened.
+    /// The event, with its fields beside these.
     #[serde(flatten)]
     pub event: AuditEvent,
     /// The HMAC-SHA-256 of the line without this field, by a key made from `secret.key`: 64 hexadecimal
@@ -53,7 +54,7 @@ pub enum AuditEvent {
         /// Where they came from; absent: from addresses of which too many were seen.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<IpAddr>,
-        /// How many.
+        /// The number of these requests.
         #[serde(deserialize_with = "bounds::number")]
         count: u64,
         /// When the first of them came, in milliseconds since 1970.
@@ -61,7 +62,7 @@ pub enum AuditEvent {
     },
     /// Lines could not be kept: the disk took none for too long.
     Lost {
-        /// How many.
+        /// The number of lost lines.
         #[serde(deserialize_with = "bounds::number")]
         count: u64,
     },
@@ -98,7 +99,8 @@ pub struct AuditedRequest {
     /// The address with the names of its parts, as in `/v1/services/{name}`; empty: an address that there is
     /// not.
     pub call: String,
-    /// What the call was about: the parts of its address, and the service, secret or host that its body named.
+    /// What the call was about: the parts of its address, and the service, secret or host that its body
+    /// named.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub object: BTreeMap<String, String>,
     /// The status of the answer; `null`: the client left before it was answered, and the change may have come

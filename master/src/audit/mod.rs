@@ -92,7 +92,7 @@ impl Shared {
     }
 }
 
-/// How the log fares.
+/// The state of the log.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct AuditHealth {
     /// The number of the latest line.
@@ -157,7 +157,7 @@ impl Audit {
         self.shared.refusals().has_a_line(from, Now::read())
     }
 
-    /// Has a line written; nobody waits for it.
+    /// Has a line written, and does not wait for it.
     pub fn note(&self, time: WallMs, event: AuditEvent) {
         self.send(time, event, None);
     }
@@ -187,7 +187,7 @@ impl Audit {
         }
     }
 
-    /// How it fares.
+    /// The state of the log.
     #[must_use]
     pub fn health(&self) -> AuditHealth {
         let state = self.shared.state();

@@ -24,7 +24,7 @@ struct Linked {
 pub struct ClosedOff {
     /// The line of the file at which it begins, from 1 on.
     pub line: usize,
-    /// How many bytes.
+    /// The number of bytes.
     pub bytes: usize,
     /// Whether it is more than one torn line: a crash leaves no more than that.
     pub has_lines: bool,

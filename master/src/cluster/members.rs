@@ -48,7 +48,8 @@ pub struct Members {
     unlisted: BTreeSet<NodeName>,
     /// Hosts that an operator has forgotten, until they join again.
     forgotten: Forgotten,
-    /// Those of them that were forgotten a moment ago, and when: what they have said before may be on its way.
+    /// Those of them that were forgotten a moment ago, and when: what they have said before may be on its
+    /// way.
     let_go: BTreeMap<NodeUid, MonoMs>,
     /// The state of hosts, members or not.
     conditions: BTreeMap<NodeName, HostCondition>,

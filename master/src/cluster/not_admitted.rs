@@ -34,14 +34,14 @@ pub enum NotAdmitted {
     },
     /// It was forgotten while it registered, and has no identity any more.
     #[error(
-        "host {0} was forgotten while it registered; to let it join again, stop its agent, empty the agent's data \
-         directory, and start it with a new join token"
+        "host {0} was forgotten while it registered; to let it join again, stop its agent, empty the agent's \
+         data directory, and start it with a new join token"
     )]
     LetGo(NodeName),
     /// It has two addresses.
     #[error(
-        "host {node} says that its address is {address} and that its agent listens at {listens}: both have to be the \
-         one by which other hosts reach it (HOST_IP)"
+        "host {node} says that its address is {address} and that its agent listens at {listens}: both have \
+         to be the one by which other hosts reach it (HOST_IP)"
     )]
     OtherAddress {
         /// The host.

@@ -152,8 +152,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Integer { min: 1, max: 1_000_000, unit: "requests" },
         default: "1000",
         env: &[],
-        doc: "How many requests a second the holder of one token may make, five times as many at once; more are \
-              answered 429.\nAgents, and callers by the master's socket, have no such bound.",
+        doc: "How many requests a second the holder of one token may make, five times as many at once; more \
+              are answered 429.\nAgents, and callers by the master's socket, have no such bound.",
     },
     Key {
         name: "max_body_bytes",
@@ -176,8 +176,9 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Switch,
         default: "true",
         env: &[],
-        doc: "Whether the file audit.log in data_dir tells who has changed what, who was refused, and who ran \
-              commands in replicas.\n`shef audit verify` shows whether its lines are all there and unchanged.",
+        doc: "Whether the file audit.log in data_dir tells who has changed what, who was refused, and who \
+              ran commands in replicas.\n`shef audit verify` shows whether its lines are all there and \
+              unchanged.",
     },
     Key {
         name: "audit_file_bytes",
@@ -264,8 +265,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Switch,
         default: "false",
         env: &[],
-        doc: "Whether a Redis of another machine may be used without a password. Whoever reaches such a one may \
-              change what runs on\nevery host: for a network that nobody else is in.",
+        doc: "Whether a Redis of another machine may be used without a password. Whoever reaches such a one \
+              may change what runs on\nevery host: for a network that nobody else is in.",
     },
     Key {
         name: "redis.database",

@@ -7,10 +7,7 @@ use actix_web::{
     HttpMessage as _, HttpRequest, HttpResponse, Route,
     body::BoxBody,
     dev::ServiceRequest,
-    http::{
-        Method,
-        header::{self, HeaderMap},
-    },
+    http::{Method, header},
     middleware::{Next, from_fn},
     web,
 };
@@ -21,16 +18,16 @@ use shef_common::{
     tls::Peer,
 };
 
-use super::{Api, ApiError, audit};
+use super::{
+    Api, ApiError, audit,
+    credentials::{presented, session_of},
+};
 use crate::{
-    access::{Caller, Denied, MayChange, Need, Presented},
+    access::{Caller, Denied, MayChange, Need},
     audit::AuditCaller,
     cluster::PhaseView,
     service::{Accepted, Request},
 };
-
-/// The scheme of the header `Authorization` by which the pages of this master show a browser's session.
-const SESSION: &str = "Session";
 
 /// `route`, for those callers alone who may make the call. The needed role depends on the matched route:
 /// other spellings of an address lead to the same check.
@@ -96,15 +93,6 @@ fn is_for_a_person(request: &ServiceRequest) -> bool {
     request.method() == Method::GET && accepts.is_some_and(|accepts| accepts.contains("text/html"))
 }
 
-/// The token that is shown, be it one that counts or not.
-///
-/// # Errors
-/// [`Denied::NoToken`] or [`Denied::Malformed`].
-pub fn presented(request: &ServiceRequest) -> Result<Presented<'_>, Denied> {
-    let header = request.headers().get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
-    Presented::in_header(header.ok_or(Denied::NoToken)?)
-}
-
 /// Who shows a token, or the session of a browser that has logged in.
 fn recognise(api: &Api, request: &ServiceRequest) -> Result<Caller, Denied> {
     let (tokens, now) = (api.view.token_table(), Now::read().wall);
@@ -112,12 +100,6 @@ fn recognise(api: &Api, request: &ServiceRequest) -> Result<Caller, Denied> {
         return api.sessions().caller(session, &tokens, now);
     }
     tokens.caller(presented(request)?, now)
-}
-
-/// The session that a request shows.
-pub fn session_of(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, secret) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case(SESSION).then(|| secret.trim())
 }
 
 /// Whether the caller has to say it over TLS, where the master has that: a token would be read on its way.

@@ -21,6 +21,7 @@ use shef_common::{
 use super::{
     Api, ApiError, RequestPermit,
     answer::Answer,
+    credentials::presented,
     params,
     routes::audited::{Audited, audited},
 };
@@ -191,9 +192,7 @@ fn known_by(request: &ServiceRequest, insecure: bool) -> AuditCaller {
             if insecure {
                 return AuditCaller::Anybody;
             }
-            AuditCaller::Unknown {
-                id: super::access::presented(request).ok().map(|token| token.id().to_owned()),
-            }
+            AuditCaller::Unknown { id: presented(request).ok().map(|token| token.id().to_owned()) }
         }
     }
 }
@@ -294,7 +293,8 @@ impl Drop for Pending {
 pub struct AuditPage {
     /// The lines, the latest first.
     lines: Vec<Arc<AuditLine>>,
-    /// The number to go on before; `null`: the master keeps no earlier lines for readers. The files hold them.
+    /// The number to go on before; `null`: the master keeps no earlier lines for readers. The files hold
+    /// them.
     next: Option<u64>,
 }
 

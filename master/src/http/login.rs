@@ -11,9 +11,10 @@ use shef_common::{
 
 use super::{
     Api, ApiError, RequestPermit,
-    access::{comes_plainly_from_afar, session_of},
+    access::comes_plainly_from_afar,
     answer::Answer,
     audit, body,
+    credentials::session_of,
     openapi::bodies,
     params,
     routes::call::{Body, Call, Tag, VIEWER},

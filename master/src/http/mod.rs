@@ -11,6 +11,7 @@ mod body;
 mod ca;
 mod connections;
 mod contents;
+mod credentials;
 mod disk;
 mod error;
 mod events;
@@ -279,8 +280,8 @@ pub fn admit(request: &ServiceRequest, names: &KnownNames) -> Result<(), ApiErro
     names.admit(caller).map_err(|refusal| Problem::from(&refusal).into())
 }
 
-/// What every answer tells browsers: no address of a page goes to another site, and nothing is taken for what it
-/// does not say that it is. The pages say themselves what they may load.
+/// What every answer tells browsers: no address of a page goes to another site, and nothing is taken for what
+/// it does not say that it is. The pages say themselves what they may load.
 pub fn headers() -> DefaultHeaders {
     DefaultHeaders::new()
         .add((header::REFERRER_POLICY, "no-referrer"))

@@ -1,5 +1,5 @@
-//! How many requests the holder of one token makes: a program that has gone wild takes nothing from the others.
-//! Agents are no holders of tokens, and administrators at the machine itself have no bound.
+//! How many requests the holder of one token makes: a program that has gone wild takes nothing from the
+//! others. Agents are no holders of tokens, and administrators at the machine itself have no bound.
 
 use std::{
     collections::BTreeMap,

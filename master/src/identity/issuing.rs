@@ -79,7 +79,7 @@ impl Authority {
         Self { issuing, changed: watch::Sender::new(()), said, version, mode, cluster }
     }
 
-    /// What signs now.
+    /// The CA that signs now, and those that members trust.
     #[must_use]
     pub fn issuing(&self) -> Arc<Issuing> {
         self.issuing.load_full()

@@ -36,7 +36,7 @@ pub struct Rotation {
     pub begun: WallMs,
     /// Whether the key of the CA may be known to others: then nothing vouches for the new CA.
     pub compromised: bool,
-    /// How far it is.
+    /// The step that the rotation is at.
     #[serde(flatten)]
     pub phase: RotationPhase,
 }

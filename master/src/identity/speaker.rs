@@ -39,7 +39,7 @@ pub enum Speaker {
 /// What becomes of a registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RegistrationCounts {
-    /// It is taken.
+    /// The registration is taken.
     Now,
     /// Once the host is recorded again, under this key.
     AfterReadmission {
@@ -53,7 +53,7 @@ pub enum RegistrationCounts {
 /// What becomes of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReportCounts {
-    /// It is taken.
+    /// The report is taken.
     Now,
     /// The host has to register first, so that its name is recorded. The report is not looked at.
     AfterRegistration,

@@ -39,7 +39,7 @@ impl RotationCore {
         Self { record, version, since: now, coming: None, copied: true, waits: None, hosts: Vec::new() }
     }
 
-    /// What counts now.
+    /// The CA and its rotation, as they count now.
     #[must_use]
     pub const fn record(&self) -> &AuthorityRecord {
         &self.record

@@ -32,7 +32,7 @@ pub struct CaView {
 pub struct SomeCa {
     /// Its digest, by which commands and hosts know a master.
     pub digest: CaDigest,
-    /// What it is for.
+    /// The part that it has in the cluster.
     pub state: CaState,
     /// When it was made.
     pub from: WallMs,
@@ -44,7 +44,7 @@ pub struct SomeCa {
     pub certificates: u64,
 }
 
-/// What a CA is for.
+/// The part that a CA has in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CaState {
@@ -88,7 +88,7 @@ pub enum PhaseWord {
 pub struct WaitsFor {
     /// Its name.
     pub node: NodeName,
-    /// Why.
+    /// The reason, in words.
     pub reason: String,
 }
 

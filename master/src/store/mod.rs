@@ -273,11 +273,11 @@ pub enum OpenError {
     },
     /// Everybody who reaches it may change it.
     #[error(
-        "{store} is on another machine and may be used without a user or password: whoever reaches it may change \
-         what runs on every host; let it ask everybody (requirepass, or a user of its own and `ACL SETUSER \
-         default off`) and give the password to shef (redis.password_file, or SHEF_REDIS_PASSWORD) and the user \
-         (redis.username, or SHEF_REDIS_USERNAME); to use it as it is: redis.allow_open = true, or \
-         SHEF_REDIS_ALLOW_OPEN=true"
+        "{store} is on another machine and may be used without a user or password: whoever reaches it may \
+         change what runs on every host; let it ask everybody (requirepass, or a user of its own and `ACL \
+         SETUSER default off`) and give the password to shef (redis.password_file, or SHEF_REDIS_PASSWORD) \
+         and the user (redis.username, or SHEF_REDIS_USERNAME); to use it as it is: redis.allow_open = true, \
+         or SHEF_REDIS_ALLOW_OPEN=true"
     )]
     Open {
         /// Which store.

@@ -21,8 +21,8 @@ use super::{
 const BLOCK_LIMIT: Duration = Duration::from_secs(180);
 /// Where the pages say that the engine listens.
 const USUAL_SOCKET: &str = "/var/run/docker.sock:";
-/// Directories of its own in place of `/var/lib` and `/run/shef`, which `shef up` writes to, and then a shell that
-/// notes failures.
+/// Directories of its own in place of `/var/lib` and `/run/shef`, which `shef up` writes to, and then a shell
+/// that notes failures.
 const START: &str = "mkdir -p /run/shef && mount -t tmpfs page /run/shef && mount -t tmpfs page /var/lib && \
                      exec bash --norc --noprofile";
 const NOTE_FAILURES: &str = "set -E; trap 'failed=$?' ERR; failed=0\n";
@@ -82,8 +82,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What is printed, without what is said of a cluster that is as open as the lab's are where a test needs that,
-/// and as no reader's is.
+/// What is printed, without what is said of a cluster that is as open as the lab's are where a test needs
+/// that, and as no reader's is.
 fn without_warnings(printed: &str) -> String {
     let is_warning =
         |line: &&str| line.starts_with("==> insecure = true: ") || line.starts_with("==> tls = off: ");

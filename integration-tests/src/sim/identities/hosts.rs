@@ -37,6 +37,13 @@ pub struct HostIdentity {
     joins_anew: bool,
 }
 
+/// The outcome of a request for a certificate.
+enum Signed {
+    Certificate(Certificate),
+    Refused(String),
+    NotYet,
+}
+
 impl World {
     /// Whether the agent of `host` begins. Otherwise the host joins first, once it has a token.
     pub(in crate::sim) fn may_begin(&mut self, host: usize) -> bool {
@@ -68,34 +75,43 @@ impl World {
     /// A host that wanted to join is answered, or not.
     pub(in crate::sim) fn join_answered(&mut self, host: usize, reply: Reply) {
         self.hosts[host].identity.is_joining = false;
-        match reply {
-            Reply::Certificate(certificate) if self.is_own(host, &certificate) => {
+        match self.signed(host, reply) {
+            Signed::Certificate(certificate) => {
                 self.note(|| format!("h{} is a member", host + 1));
                 let identity = &mut self.hosts[host].identity;
                 (identity.certificate, identity.token) = (Some(certificate), None);
                 self.at(0, Ev::AgentStart { host });
             }
-            Reply::Refused(why) => {
+            Signed::Refused(why) => {
                 self.note(|| format!("h{} is not let in: {why}", host + 1));
                 self.hosts[host].identity.token = None;
                 self.at(500, Ev::GivesToken { host });
             }
-            Reply::Certificate(_)
-            | Reply::Push(_)
-            | Reply::Registered(_)
-            | Reply::Ack(_)
-            | Reply::Probe(_)
-            | Reply::Later(_)
-            | Reply::NoSocket
-            | Reply::None => {
+            Signed::NotYet => {
                 let delay = self.rng.u64(300..1_500);
                 self.at(delay, Ev::AgentStart { host });
             }
         }
     }
 
-    fn is_own(&self, host: usize, certificate: &Certificate) -> bool {
-        matches!(&certificate.identity, Identity::Agent(_, uid) if *uid == self.hosts[host].ledger.uid)
+    /// What the answer to a host's request for a certificate means. One for an identity that the host has
+    /// given up is none.
+    fn signed(&self, host: usize, reply: Reply) -> Signed {
+        let own = &self.hosts[host].ledger.uid;
+        match reply {
+            Reply::Certificate(certificate) => match &certificate.identity {
+                Identity::Agent(_, uid) if uid == own => Signed::Certificate(certificate),
+                Identity::Agent(..) | Identity::Master(_) => Signed::NotYet,
+            },
+            Reply::Refused(why) => Signed::Refused(why),
+            Reply::Push(_)
+            | Reply::Registered(_)
+            | Reply::Ack(_)
+            | Reply::Probe(_)
+            | Reply::Later(_)
+            | Reply::NoSocket
+            | Reply::None => Signed::NotYet,
+        }
     }
 
     /// The operator has a token made for `host`, until it has one.
@@ -168,21 +184,14 @@ impl World {
             return;
         }
         self.hosts[host].identity.is_renewing = false;
-        match reply {
-            Reply::Certificate(certificate) if self.is_own(host, &certificate) => {
+        match self.signed(host, reply) {
+            Signed::Certificate(certificate) => {
                 self.note(|| format!("h{} has another certificate", host + 1));
                 self.hosts[host].identity.certificate = Some(certificate);
                 self.renews_in_time(host);
             }
-            Reply::Refused(_) => self.is_to_join_anew(host),
-            Reply::Certificate(_)
-            | Reply::Push(_)
-            | Reply::Registered(_)
-            | Reply::Ack(_)
-            | Reply::Probe(_)
-            | Reply::Later(_)
-            | Reply::NoSocket
-            | Reply::None => {
+            Signed::Refused(_) => self.is_to_join_anew(host),
+            Signed::NotYet => {
                 let delay = self.rng.u64(300..1_500);
                 self.at(delay, Ev::Renews { host });
             }

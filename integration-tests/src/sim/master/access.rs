@@ -34,7 +34,7 @@ const RETRY_MS: u64 = 1_000;
 #[derive(Debug)]
 pub struct AccessDriver {
     pub core: AccessCore,
-    /// What readers see.
+    /// The identities that readers see.
     pub identities: Arc<IdentityTable>,
     waiting: BTreeMap<u64, Waiting>,
     tickets: u64,

@@ -11,12 +11,10 @@ use shef_common::{
 
 use super::super::{
     core::AccessCore,
-    events::{
-        Effect, Event, IdentityWrite, Joining, Readmitting, RecoveredAccess, RecoveredToken, TokenWrite,
-    },
+    events::{Effect, Event, IdentityWrite, Joining, Readmitting, RecoveredAccess, TokenWrite},
     kind::{JoinRole, TokenKind},
     messages::{JoinRefused, RenewRefused, RevokeRefused, TokenAsked},
-    token::{Token, TokenRecord},
+    token::{RecoveredToken, Token, TokenRecord},
 };
 use crate::{
     calls::Ticket,

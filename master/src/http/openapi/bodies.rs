@@ -140,7 +140,7 @@ pub struct Overview {
     tls: TlsMode,
     /// The hosts whose agents speak without TLS, and are known by no certificate.
     plain_nodes: Vec<NodeName>,
-    /// How the audit log of this master fares; `null`: none is written.
+    /// The state of this master's audit log; `null`: none is written.
     audit: Option<AuditHealth>,
     /// Of `resume`: whether the brake was on.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,5 @@
-//! Which calls have a line in the audit log, beside the table of calls: whatever may change something has one,
-//! unless it is named here, and whatever is refused for want of identity or rights.
+//! Which calls have a line in the audit log, beside the table of calls: whatever may change something has
+//! one, unless it is named here, and whatever is refused for want of identity or rights.
 
 use shef_common::{
     contents::CONTENT_PATH,

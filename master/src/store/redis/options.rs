@@ -97,8 +97,8 @@ impl RedisOptions {
 }
 
 impl RedisOptions {
-    /// Refuses a Redis of another machine that is used without a password, or that asks for none: everybody who
-    /// reaches it may change the store. A name counts as the addresses that it stands for.
+    /// Refuses a Redis of another machine that is used without a password, or that asks for none: everybody
+    /// who reaches it may change the store. A name counts as the addresses that it stands for.
     ///
     /// # Errors
     /// [`OpenError::Open`]; [`OpenError::Unreachable`] if the name stands for none now, or nobody answers.
