@@ -5,8 +5,6 @@
 //! A policy is a list of what is allowed. What a template asks of a host are its [`Demand`]s; what is no
 //! demand is harmless to the host, and is allowed everywhere.
 
-mod demand;
-mod mounts;
 #[cfg(test)]
 mod tests;
 
@@ -14,8 +12,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-pub use self::demand::{Demand, HostNamespace};
-use crate::{bounds, ids::NodeName};
+use crate::{bounds, ids::NodeName, spec::Demand};
 
 /// The most entries of each list of a policy, and the most bytes of each.
 pub const MOST: (usize, usize) = (256, 256);
@@ -169,12 +166,12 @@ impl Policy {
             Demand::HostNamespace(name) => has(&self.host_namespaces, name.as_str()),
             Demand::SecurityOption(option) => matches(&self.security_options, option),
             Demand::CgroupParent(parent) => has(&self.cgroup_parents, parent),
-            Demand::Device(path) => self.devices.iter().any(|allowed| mounts::is_below(path, allowed)),
+            Demand::Device(path) => self.devices.iter().any(|allowed| is_below(path, allowed)),
             Demand::DeviceRequest(word) => has(&self.device_requests, word),
             Demand::Capability(name) => has(&self.capabilities, name),
             Demand::Sysctl(name) => matches(&self.sysctls, name),
             Demand::Bind(path) => {
-                !self.is_off_limits(path) && self.bind_dirs.iter().any(|dir| mounts::is_below(path, dir))
+                !self.is_off_limits(path) && self.bind_dirs.iter().any(|dir| is_below(path, dir))
             }
             Demand::VolumeDriver(driver) => has(&self.volume_drivers, driver),
             Demand::VolumeType(file_system) => has(&self.volume_types, file_system),
@@ -191,7 +188,7 @@ impl Policy {
     /// Whether a mount of `path` gives access to something of the engine or of shef.
     #[must_use]
     pub fn is_off_limits(&self, path: &str) -> bool {
-        self.off_limits.iter().any(|own| mounts::is_below(own, path) || mounts::is_below(path, own))
+        self.off_limits.iter().any(|own| is_below(own, path) || is_below(path, own))
     }
 
     /// The line that would allow `demand` beside what is allowed now.
@@ -242,4 +239,18 @@ fn bounded<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> 
         )));
     }
     Ok(words)
+}
+
+/// Whether `path` is `directory` or lies below it, by its name. A path that is not plain lies nowhere.
+fn is_below(path: &str, directory: &str) -> bool {
+    let parts = |path: &str| -> Option<Vec<String>> {
+        let rest = path.strip_prefix('/')?;
+        let parts: Vec<String> =
+            rest.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::to_owned).collect();
+        (!parts.iter().any(|part| part == "..")).then_some(parts)
+    };
+    match (parts(path), parts(directory)) {
+        (Some(path), Some(directory)) => path.starts_with(&directory),
+        (None, _) | (_, None) => false,
+    }
 }

@@ -8,8 +8,9 @@ use std::{
 use shef_common::{
     config::{ConfigError, Effective, Key, Kind, Origin},
     files,
-    policy::{HostNamespace, MOST, Policy},
+    policy::{MOST, Policy},
     registry::RegistryHost,
+    spec::HostNamespace,
 };
 
 /// Nothing is asked of a policy.
@@ -307,7 +308,7 @@ fn off_limits(effective: &Effective, further: Vec<String>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use shef_common::{config::Layers, policy::Demand};
+    use shef_common::{config::Layers, spec::Demand};
 
     use super::*;
     use crate::config::AgentConfig;

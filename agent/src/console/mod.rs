@@ -16,11 +16,11 @@ use shef_common::{
     exec::ExecOrder,
     ids::ReplicaId,
     logs::{LogQuery, Output},
-    policy::{Demand, Policy},
+    policy::Policy,
     problem::Code,
     registry::{Credentials, LoginCheck, LoginQuery, RegistryHost},
+    spec::Demand,
 };
-
 use tokio::io::AsyncWrite;
 
 pub use lines::Lines;

@@ -11,8 +11,8 @@ use std::{
 };
 
 use shef_common::{
-    policy::{Demand, Policy},
-    spec::Template,
+    policy::Policy,
+    spec::{Demand, Template},
 };
 
 use crate::engine::{EngineError, NamedVolume};
@@ -66,7 +66,7 @@ impl Binds {
         existing: &[NamedVolume],
         container: Container,
     ) -> Result<(), EngineError> {
-        let mut demands = Demand::of(template);
+        let mut demands = template.demands();
         for NamedVolume { name, driver, options } in existing {
             let made_with = Demand::of_volume(driver, options);
             let refused = self.policy.refuses(&made_with).filter(|_| container == Container::New);

@@ -10,7 +10,7 @@ fn template(fields: Value) -> Template {
 }
 
 fn refused(policy: &Policy, fields: Value) -> Vec<String> {
-    let demands = Demand::of(&template(fields));
+    let demands = template(fields).demands();
     demands.iter().filter_map(|demand| policy.refusal(demand)).map(|refusal| refusal.what).collect()
 }
 

@@ -1,6 +1,8 @@
 //! What a user wants of a service. Only the user writes it.
 
 mod contents;
+mod demand;
+mod devices;
 mod grammar;
 mod health;
 mod mounts;
@@ -22,6 +24,8 @@ use crate::ids::ServiceName;
 
 pub use self::{
     contents::{CONTENTS_DIR, ContentMount, MAX_CONTENTS, MAX_CONTENTS_BYTES},
+    demand::{Demand, HostNamespace},
+    devices::{Device, DeviceRequest},
     health::{HealthCheck, HealthTest, HttpCheck, OnUnhealthy, Restart, RestartCondition},
     mounts::{MAX_MOUNTS, Mount, SYSTEM_VOLUMES},
     networks::Network,
@@ -31,8 +35,8 @@ pub use self::{
     read::Fields,
     resources::{Amount, DEFAULT_PIDS, Limit, NO_NEW_PRIVILEGES, Resources},
     template::{
-        Device, DeviceRequest, HostOnly, Ipc, Logging, MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES, Pull, Template,
-        Ulimit, default_stop_grace_s,
+        HostOnly, Ipc, Logging, MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES, Pull, Template, Ulimit,
+        default_stop_grace_s,
     },
     update::{FailureAction, MAX_HISTORY, Order, Update},
 };

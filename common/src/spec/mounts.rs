@@ -8,6 +8,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{
+    Demand,
     contents::CONTENTS_DIR,
     grammar::{NAME, PATH, RESERVED, is_absolute, is_driver, is_name, is_reserved, plain},
     rules::{MAX_BYTES, MAX_ENTRIES, Rules},
@@ -124,6 +125,15 @@ pub(super) fn mode_rule(path: &str, mode: u32, most: u32, rules: &mut Rules) {
 }
 
 impl Mount {
+    /// What it asks of its host and a policy may refuse.
+    pub(super) fn demands(&self) -> Vec<Demand> {
+        match self {
+            Self::Tmpfs { .. } => Vec::new(),
+            Self::Bind { source, .. } => vec![Demand::Bind(source.clone())],
+            Self::Volume { driver, options, .. } => Demand::of_volume(driver, options),
+        }
+    }
+
     /// The rules of all mounts of a container.
     pub(super) fn rules(mounts: &[Self], rules: &mut Rules) {
         let mounts = rules.entries("mounts", mounts, MAX_MOUNTS);

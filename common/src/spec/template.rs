@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::value::MapDeserializer};
 
-use super::{ContentMount, HealthCheck, Mount, Network, Platform, Port, Resources, Restart};
+use super::{
+    ContentMount, Demand, Device, DeviceRequest, HealthCheck, HostNamespace, Mount, Network, Platform, Port,
+    Resources, Restart,
+};
 use crate::{fields::NotUnderstood, image::ImageRef};
 
 /// The longest grace at a stop, in seconds.
@@ -173,7 +176,90 @@ impl Template {
             || self.networks.iter().any(|network| network.name == "host" || network.has_static_address())
             || !self.devices.is_empty()
             || !self.device_requests.is_empty()
-            || self.mounts.iter().any(super::Mount::is_sticky)
+            || self.mounts.iter().any(Mount::is_sticky)
+    }
+
+    /// Everything that it asks of its host and a policy may refuse.
+    #[must_use]
+    pub fn demands(&self) -> Vec<Demand> {
+        // A new field must be listed here: can a host refuse it?
+        let Self {
+            image,
+            pull: _,
+            platform: _,
+            command: _,
+            entrypoint: _,
+            env: _,
+            working_dir: _,
+            user: _,
+            hostname: _,
+            labels: _,
+            init: _,
+            tty: _,
+            read_only: _,
+            stop_signal: _,
+            stop_grace_s: _,
+            ulimits: _,
+            sysctls,
+            cap_add,
+            cap_drop: _,
+            privileged,
+            security_opt,
+            pid,
+            ipc,
+            userns,
+            cgroup_parent,
+            group_add: _,
+            oom_score_adj: _,
+            shm_bytes: _,
+            extra_hosts: _,
+            host_gateway: _,
+            dns: _,
+            logging,
+            devices,
+            device_requests,
+            ports: _,
+            mounts,
+            // The agent lays them itself, where no mount leads to.
+            secrets: _,
+            configs: _,
+            networks,
+            resources: _,
+            health: _,
+            restart: _,
+            forced: _,
+            not_understood: _,
+        } = self;
+        let mut demands = vec![Demand::Registry(image.registry())];
+        if !image.has_digest() {
+            demands.push(Demand::Tag(image.as_str().to_owned()));
+        }
+        if networks.iter().any(|network| network.name == "host") {
+            demands.push(Demand::HostNamespace(HostNamespace::Network));
+        }
+        let of_host = [
+            (pid.is_some(), HostNamespace::Pid),
+            (*ipc == Some(Ipc::Host), HostNamespace::Ipc),
+            (userns.is_some(), HostNamespace::User),
+        ];
+        let of_host = of_host.into_iter().filter(|(is_asked_for, _)| *is_asked_for);
+        demands.extend(of_host.map(|(_, namespace)| Demand::HostNamespace(namespace)));
+        demands.extend(privileged.then_some(Demand::Privileged));
+        // Fields that only take rights away are harmless.
+        let loosens =
+            |option: &&String| !matches!(option.as_str(), "no-new-privileges" | "no-new-privileges=true");
+        demands.extend(security_opt.iter().filter(loosens).cloned().map(Demand::SecurityOption));
+        demands.extend((!cgroup_parent.is_empty()).then(|| Demand::CgroupParent(cgroup_parent.clone())));
+        demands.extend(sysctls.keys().map(|name| Demand::Sysctl(name.replace('/', "."))));
+        let bare = |name: &String| name.strip_prefix("CAP_").unwrap_or(name).to_owned();
+        demands.extend(cap_add.iter().map(|name| Demand::Capability(bare(name))));
+        demands.extend(devices.iter().map(|device| Demand::Device(device.source.clone())));
+        demands.extend(device_requests.iter().flat_map(DeviceRequest::words).map(Demand::DeviceRequest));
+        demands.extend(mounts.iter().flat_map(Mount::demands));
+        if let Some(Logging { driver, options: _ }) = logging {
+            demands.push(Demand::LoggingDriver(driver.clone()));
+        }
+        demands
     }
 }
 
@@ -269,38 +355,6 @@ pub struct Logging {
     /// Options for it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
-}
-
-/// A device of the host.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Device {
-    /// The device of the host, as in `/dev/ttyUSB0`.
-    pub source: String,
-    /// The path in the container; the same path if empty.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub target: String,
-    /// Some of `rwm` (read, write, mknod); all of them if empty.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub permissions: String,
-}
-
-/// GPUs and the like.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DeviceRequest {
-    /// The driver, as in `nvidia`; empty: chosen by capabilities.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub driver: String,
-    /// The number of devices; -1: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<i32>,
-    /// The devices' ids.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub device_ids: Vec<String>,
-    /// Alternatives of capabilities that must be there together, as in `[["gpu"]]`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub capabilities: Vec<Vec<String>>,
 }
 
 /// Ten seconds, as Docker's own.

@@ -5,7 +5,7 @@ use std::fmt;
 use shef_common::{
     fields,
     ids::NodeName,
-    policy::Demand,
+    problem::FieldError,
     spec::{Constraint, Operator, Placement, Platform, Template},
 };
 
@@ -42,7 +42,7 @@ pub fn never_takes(
         return Some(Unfit::Platform(platform.to_string()));
     }
     if let Some(policy) = &host.policy {
-        let demands = Demand::of(template);
+        let demands = template.demands();
         let refused = policy.refuses(&demands);
         if let Some((demand, refusal)) = refused.and_then(|demand| Some((demand, policy.refusal(demand)?))) {
             return Some(Unfit::Policy {
@@ -103,6 +103,34 @@ impl Unfit {
             Self::Policy { field, .. } => field,
             Self::OldAgent => "",
         }
+    }
+
+    /// What to say of a platform of which no host runs images, or of what every host's policy refuses; `all`:
+    /// what keeps the template off each host.
+    #[must_use]
+    pub fn of_every_host(all: &[Self]) -> Option<FieldError> {
+        let first = all.first()?;
+        let message = match first {
+            Self::Platform(platform) if all.iter().all(|unfit| unfit == first) => format!(
+                "must be a platform of a host that may run the service, but none runs images of {platform} \
+                 (a host's label platforms names what it runs beside its own)"
+            ),
+            Self::Policy { what, remedy, .. }
+                if all.iter().all(|unfit| matches!(unfit, Self::Policy { .. })) =>
+            {
+                format!(
+                    "must be what a host that may run the service allows, but the policy of each of them \
+                     refuses {what}{remedy}"
+                )
+            }
+            Self::Constraint(_)
+            | Self::Memory(_)
+            | Self::Cpu(_)
+            | Self::Platform(_)
+            | Self::Policy { .. }
+            | Self::OldAgent => return None,
+        };
+        Some(FieldError { field: first.field().to_owned(), message })
     }
 }
 

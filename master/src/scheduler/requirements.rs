@@ -5,8 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use shef_common::{
     fields,
     ids::{NodeName, ReplicaId},
-    policy::Demand,
-    spec::{Platform, Protocol, Template, addresses_overlap},
+    spec::{Demand, Platform, Protocol, Template, addresses_overlap},
 };
 
 /// A published port: of two with the same number and protocol one must be free of the other's address.
@@ -94,7 +93,7 @@ impl From<&Template> for Requirements {
             platform: template.platform.clone(),
             needs: fields::needed(template, fields::newer()),
             has_secrets: !template.secrets.is_empty(),
-            demands: Demand::of(template).into(),
+            demands: template.demands().into(),
             memory_limit_bytes: template.resources.limit.memory_bytes,
         }
     }

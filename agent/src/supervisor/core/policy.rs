@@ -1,10 +1,6 @@
 //! Containers that the host's policy, or the agent's version, does not allow.
 
-use shef_common::{
-    clock::Now,
-    ids::ReplicaId,
-    policy::{Demand, Policy},
-};
+use shef_common::{clock::Now, ids::ReplicaId, policy::Policy};
 
 use super::Core;
 use crate::supervisor::replica::{Replica, Step};
@@ -43,7 +39,7 @@ impl Core {
             return Some(format!("this host's agent refuses its spec: {violation}"));
         }
         let policy = self.policy.as_ref()?;
-        let demands = Demand::of(template);
+        let demands = template.demands();
         let refused = policy.refuses(&demands).and_then(|demand| policy.refusal(demand));
         refused
             .or_else(|| self.has_no_room(policy, template.resources.limit.memory_bytes))

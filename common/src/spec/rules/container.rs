@@ -1,12 +1,9 @@
 //! What is true of a container: everything that is checked here would else be
 //! refused by an engine, later and for every replica.
 
-use std::collections::BTreeSet;
-
 use super::{
     super::{
-        DeviceRequest, MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES, Mount, Network, OnUnhealthy, Port,
-        RestartCondition, Template,
+        MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES, Mount, Network, OnUnhealthy, Port, RestartCondition, Template,
         grammar::{
             CAPABILITY, HOST, MAX_LABEL, PATH, SECURITY_OPTION, SIGNAL, SYSCTL, ULIMITS, is_absolute,
             is_account, is_capability, is_driver, is_host, is_security_option, is_signal, is_sysctl, is_user,
@@ -212,39 +209,11 @@ impl Template {
         }
         let devices = rules.entries("devices", &self.devices, MAX_ENTRIES);
         for (at, device) in devices.iter().enumerate() {
-            let path = format!("devices[{at}]");
-            rules.check(is_absolute(&device.source), format!("{path}.source"), PATH, &device.source);
-            let target = &device.target;
-            rules.check(target.is_empty() || is_absolute(target), format!("{path}.target"), PATH, target);
-            let letters: BTreeSet<char> = device.permissions.chars().collect();
-            let known = letters.len() == device.permissions.len()
-                && letters.iter().all(|letter| "rwm".contains(*letter));
-            rules.check(
-                known,
-                format!("{path}.permissions"),
-                "must be some of r, w and m, each once",
-                &device.permissions,
-            );
+            device.rules(&format!("devices[{at}]"), rules);
         }
         let requests = rules.entries("device_requests", &self.device_requests, MAX_ENTRIES);
         for (at, request) in requests.iter().enumerate() {
             request.rules(&format!("device_requests[{at}]"), rules);
-        }
-    }
-}
-
-impl DeviceRequest {
-    fn rules(&self, path: &str, rules: &mut Rules) {
-        if let Some(count) = self.count {
-            rules.check(count >= -1, format!("{path}.count"), "must be -1 (all) or more", count);
-            let both = count != 0 && !self.device_ids.is_empty();
-            rules.check(!both, format!("{path}.count"), "must not be given beside device_ids", count);
-        }
-        let is_empty =
-            self.capabilities.iter().any(|words| words.is_empty() || words.contains(&String::new()));
-        rules.check(!is_empty, format!("{path}.capabilities"), "must hold no empty alternative", "[]");
-        if self.driver.is_empty() && self.capabilities.is_empty() {
-            rules.wrong(path, "must name a driver, or capabilities such as [[\"gpu\"]], but names neither");
         }
     }
 }

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use shef_common::{
     ids::NodeUid,
-    policy::{self, Policy},
-    spec::{Platform, Protocol},
+    policy::Policy,
+    spec::{self, Platform, Protocol},
 };
 
 use super::*;
@@ -135,7 +135,7 @@ fn what_a_hosts_policy_refuses_goes_to_other_hosts() {
         )
     };
     let mount = Requirements {
-        demands: [policy::Demand::Bind("/etc".into())].into(),
+        demands: [spec::Demand::Bind("/etc".into())].into(),
         memory_limit_bytes: 5 * MB,
         ..nothing()
     };

@@ -72,28 +72,7 @@ fn fits_nowhere(record: &ServiceRecord, hosts: &[(&NodeName, &HostFacts)]) -> Op
         scheduler::never_takes(&record.spec.placement, &record.spec.template, node, facts)
     };
     let all: Vec<Unfit> = hosts.iter().map(unfit).collect::<Option<_>>()?;
-    let first = all.first()?;
-    let message = match first {
-        Unfit::Platform(platform) if all.iter().all(|unfit| unfit == first) => format!(
-            "must be a platform of a host that may run the service, but none runs images of {platform} (a \
-             host's label platforms names what it runs beside its own)"
-        ),
-        Unfit::Policy { what, remedy, .. }
-            if all.iter().all(|unfit| matches!(unfit, Unfit::Policy { .. })) =>
-        {
-            format!(
-                "must be what a host that may run the service allows, but the policy of each of them refuses \
-                 {what}{remedy}"
-            )
-        }
-        Unfit::Constraint(_)
-        | Unfit::Memory(_)
-        | Unfit::Cpu(_)
-        | Unfit::Platform(_)
-        | Unfit::Policy { .. }
-        | Unfit::OldAgent => return None,
-    };
-    Some(FieldError { field: first.field().to_owned(), message })
+    Unfit::of_every_host(&all)
 }
 
 /// A slot has its volume on a host that cannot take the new replica.

@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::mounts;
-use crate::{
-    registry::RegistryHost,
-    spec::{DeviceRequest, Ipc, Logging, Template},
-};
+use crate::registry::RegistryHost;
 
 /// One thing that a template asks of its host. Its display follows "refuses".
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,93 +69,33 @@ impl HostNamespace {
 }
 
 impl Demand {
-    /// Everything that `template` asks of its host.
-    #[must_use]
-    pub fn of(template: &Template) -> Vec<Self> {
-        // A new field must be listed here: can a host refuse it?
-        let Template {
-            image,
-            pull: _,
-            platform: _,
-            command: _,
-            entrypoint: _,
-            env: _,
-            working_dir: _,
-            user: _,
-            hostname: _,
-            labels: _,
-            init: _,
-            tty: _,
-            read_only: _,
-            stop_signal: _,
-            stop_grace_s: _,
-            ulimits: _,
-            sysctls,
-            cap_add,
-            cap_drop: _,
-            privileged,
-            security_opt,
-            pid,
-            ipc,
-            userns,
-            cgroup_parent,
-            group_add: _,
-            oom_score_adj: _,
-            shm_bytes: _,
-            extra_hosts: _,
-            host_gateway: _,
-            dns: _,
-            logging,
-            devices,
-            device_requests,
-            ports: _,
-            mounts,
-            // The agent lays them itself, where no mount leads to.
-            secrets: _,
-            configs: _,
-            networks,
-            resources: _,
-            health: _,
-            restart: _,
-            forced: _,
-            not_understood: _,
-        } = template;
-        let mut demands = vec![Self::Registry(image.registry())];
-        if !image.has_digest() {
-            demands.push(Self::Tag(image.as_str().to_owned()));
-        }
-        if networks.iter().any(|network| network.name == "host") {
-            demands.push(Self::HostNamespace(HostNamespace::Network));
-        }
-        let of_host = [
-            (pid.is_some(), HostNamespace::Pid),
-            (*ipc == Some(Ipc::Host), HostNamespace::Ipc),
-            (userns.is_some(), HostNamespace::User),
-        ];
-        let of_host = of_host.into_iter().filter(|(is_asked_for, _)| *is_asked_for);
-        demands.extend(of_host.map(|(_, namespace)| Self::HostNamespace(namespace)));
-        demands.extend(privileged.then_some(Self::Privileged));
-        // Fields that only take rights away are harmless.
-        let loosens =
-            |option: &&String| !matches!(option.as_str(), "no-new-privileges" | "no-new-privileges=true");
-        demands.extend(security_opt.iter().filter(loosens).cloned().map(Self::SecurityOption));
-        demands.extend((!cgroup_parent.is_empty()).then(|| Self::CgroupParent(cgroup_parent.clone())));
-        demands.extend(sysctls.keys().map(|name| Self::Sysctl(name.replace('/', "."))));
-        let bare = |name: &String| name.strip_prefix("CAP_").unwrap_or(name).to_owned();
-        demands.extend(cap_add.iter().map(|name| Self::Capability(bare(name))));
-        demands.extend(devices.iter().map(|device| Self::Device(device.source.clone())));
-        demands.extend(device_requests.iter().flat_map(words_of).map(Self::DeviceRequest));
-        demands.extend(mounts.iter().flat_map(mounts::demands));
-        if let Some(Logging { driver, options: _ }) = logging {
-            demands.push(Self::LoggingDriver(driver.clone()));
-        }
-        demands
-    }
-
     /// What a volume asks of its host that was made with this driver and these options.
     #[must_use]
     pub fn of_volume(driver: &str, options: &BTreeMap<String, String>) -> Vec<Self> {
-        mounts::of_volume(driver, options)
+        if !driver.is_empty() && driver != "local" {
+            return vec![Self::VolumeDriver(driver.to_owned())];
+        }
+        let of = |name: &str| options.get(name).map(String::as_str).unwrap_or_default();
+        let (file_system, device) = (of("type"), of("device"));
+        let mut demands: Vec<Self> = options
+            .keys()
+            .filter(|name| !matches!(name.as_str(), "type" | "device" | "o"))
+            .map(|name| Self::VolumeOption(name.clone()))
+            .collect();
+        // The engine hands `o` to the kernel word by word: these make of any type a mount of the path.
+        let words = || of("o").split(',').map(str::trim);
+        let has_no_type = matches!(file_system, "" | "none" | "bind");
+        let is_bind = has_no_type || words().any(|word| matches!(word, "bind" | "rbind"));
+        let moves = words().find(|word| matches!(*word, "remount" | "move"));
+        demands.extend(moves.map(|word| Self::VolumeOption(format!("o={word}"))));
+        if is_bind && !device.is_empty() {
+            demands.push(Self::Bind(device.to_owned()));
+        }
+        // A word that is written otherwise than the engine reads it leaves the type as it is.
+        if !has_no_type && file_system != "tmpfs" {
+            demands.push(Self::VolumeType(file_system.to_owned()));
+        }
+        demands
     }
 
     /// The field of a spec that asks for it.
@@ -205,16 +141,4 @@ impl fmt::Display for Demand {
             Self::Tag(image) => write!(f, "images that are not named by their digest, such as {image}"),
         }
     }
-}
-
-/// What a request for devices names.
-fn words_of(request: &DeviceRequest) -> Vec<String> {
-    let DeviceRequest { driver, count: _, device_ids: _, capabilities } = request;
-    let driver = Some(driver.clone()).filter(|driver| !driver.is_empty());
-    let mut words: Vec<String> = driver.into_iter().chain(capabilities.iter().flatten().cloned()).collect();
-    // Engines take an alternative without a word for one that every driver meets.
-    if words.is_empty() || capabilities.iter().any(Vec::is_empty) {
-        words.push("any".to_owned());
-    }
-    words
 }
