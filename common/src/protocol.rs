@@ -63,8 +63,8 @@ pub struct Registration {
     pub ledger: Option<LedgerDigest>,
     /// What the host is.
     pub host: HostInfo,
-    /// For how long no master that knows this host has answered the agent, in milliseconds; since the agent's
-    /// start at most. A master that learns of an unknown leader uses it to decide whether that leader is
+    /// For how long the agent has heard nothing of a leader that knows this host, neither an answer nor an
+    /// order, in milliseconds; since the agent's start at most. A master that learns of an unknown leader uses it to decide whether that leader is
     /// gone. Agents of versions before 0.2 do not say.
     #[serde(
         default,

@@ -18,8 +18,8 @@ pub struct Followed(Rc<RefCell<Shown>>);
 #[derive(Debug, Default)]
 struct Shown {
     fence: Option<Fence>,
-    /// Since when no master has answered.
-    since: MonoMs,
+    /// Since when nothing was heard of the leader.
+    silent_since: MonoMs,
     /// When one answered, since the agent's start.
     answered: Option<MonoMs>,
 }
@@ -29,7 +29,7 @@ impl Followed {
     #[must_use]
     pub fn get(&self, now: MonoMs) -> Option<Follows> {
         let shown = self.0.borrow();
-        Some(Follows { fence: shown.fence.clone()?, leader_silent_ms: (now - shown.since).0 })
+        Some(Follows { fence: shown.fence.clone()?, leader_silent_ms: (now - shown.silent_since).0 })
     }
 
     /// Whether a master counts this host among its own.
@@ -39,11 +39,11 @@ impl Followed {
     }
 
     /// It is so from now on.
-    pub(super) fn set(&self, fence: Option<&Fence>, since: MonoMs, answered: Option<MonoMs>) {
+    pub(super) fn set(&self, fence: Option<&Fence>, silent_since: MonoMs, answered: Option<MonoMs>) {
         let mut shown = self.0.borrow_mut();
         if shown.fence.as_ref() != fence {
             shown.fence = fence.cloned();
         }
-        (shown.since, shown.answered) = (since, answered);
+        (shown.silent_since, shown.answered) = (silent_since, answered);
     }
 }

@@ -173,8 +173,8 @@ pub struct PushRefused {
     pub why: Refusal,
     /// The digest of the ledger, so that the master can correct its next push.
     pub accepted: Option<Accepted>,
-    /// For how long no master that knows this host has answered the agent, in milliseconds. A master that
-    /// does not lead any more learns from it who leads. Agents of versions before 0.2 do not say.
+    /// For how long the agent has heard nothing of a leader that knows this host, neither an answer nor an
+    /// order, in milliseconds. A master that does not lead any more learns from it who leads. Agents of versions before 0.2 do not say.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",

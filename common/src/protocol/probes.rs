@@ -35,7 +35,7 @@ pub struct Alive {
 pub struct Follows {
     /// The leadership.
     pub fence: Fence,
-    /// For how long no master that knows the host has answered the agent, in milliseconds.
+    /// For how long the agent has heard nothing of it, neither an answer nor an order, in milliseconds.
     #[serde(deserialize_with = "crate::bounds::number")]
     pub leader_silent_ms: u64,
 }

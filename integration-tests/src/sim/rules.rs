@@ -113,8 +113,12 @@ impl World {
     /// Whether a durable record has wanted `id` to be gone. What the master on the lost host gave away by
     /// itself is in no record of the cluster.
     pub(super) fn is_unwanted(&self, id: &ReplicaId) -> bool {
-        let is_of_lost_host = || self.lost.as_ref().is_some_and(|lost| lost.gave(id));
-        self.rules.unwanted.contains(id) || !self.rules.wanted.contains(id) && is_of_lost_host()
+        self.rules.unwanted.contains(id) || !self.rules.wanted.contains(id) && self.is_lost_hosts(id)
+    }
+
+    /// Whether the master of the lost host has ever stored the replica `id`.
+    fn is_lost_hosts(&self, id: &ReplicaId) -> bool {
+        self.lost.as_ref().is_some_and(|lost| lost.gave(id))
     }
 
     // --- the store --------------------------------------------------------
@@ -196,8 +200,10 @@ impl World {
             let same = |other: &&shef_master::service::ReplicaRecord| {
                 other.id != replica.id && other.slot == replica.slot && other.generation == replica.generation
             };
-            // What an import brings is not placed by us.
-            let placed = !record.imported && !self.rules.wanted.contains(&replica.id);
+            // What an import brings, or the lost host when it is back, is not placed by us.
+            let placed = !record.imported
+                && !self.rules.wanted.contains(&replica.id)
+                && !self.is_lost_hosts(&replica.id);
             if let Some(why) = self.closed(&replica.node).filter(|_| placed) {
                 broken = Some(format!("{} is placed on {}, which is {why}", replica.id, replica.node));
             }

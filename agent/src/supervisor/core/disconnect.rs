@@ -29,6 +29,8 @@ pub(super) struct DisconnectTimer {
     since: MonoMs,
     /// Whether a master has answered since the agent's start.
     heard: bool,
+    /// When the leader that is followed last gave orders. It may reach this host while no report reaches it.
+    ordered_at: MonoMs,
     /// The time of the event that is being handled.
     now: MonoMs,
     /// The times after which replicas are to be stopped, in seconds, each once.
@@ -56,6 +58,7 @@ impl DisconnectTimer {
         let mut timer = Self {
             since: now,
             heard: false,
+            ordered_at: now,
             now,
             limits: BTreeSet::new(),
             done: 0,
@@ -72,19 +75,24 @@ impl DisconnectTimer {
         self.now = now;
     }
 
-    /// Since when no master has answered that knows this host.
-    pub const fn since(&self) -> MonoMs {
-        self.since
-    }
-
     /// When a master that knows this host answered last; `None`: not since the agent's start.
     pub fn answered(&self) -> Option<MonoMs> {
         self.heard.then_some(self.since)
     }
 
-    /// For how long no master has answered that knows this host.
+    /// The leader that is followed gives orders.
+    pub const fn leader_orders(&mut self) {
+        self.ordered_at = self.now;
+    }
+
+    /// Since when nothing was heard of a leader: neither an answer nor an order.
+    pub fn silent_since(&self) -> MonoMs {
+        self.since.max(self.ordered_at)
+    }
+
+    /// For how long nothing was heard of a leader.
     pub fn silent_ms(&self) -> u64 {
-        (self.now - self.since).0
+        (self.now - self.silent_since()).0
     }
 
     /// The ledger has changed.

@@ -249,7 +249,7 @@ pub struct Description {
     pub complete: bool,
     /// On a host without a cluster: the clusters of its containers, two at most.
     pub found: Vec<ClusterId>,
-    /// For how long no master that knows this host has answered, in milliseconds.
+    /// For how long nothing was heard of a leader, neither an answer nor an order, in milliseconds.
     pub leader_silent_ms: u64,
 }
 

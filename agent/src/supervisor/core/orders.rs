@@ -38,6 +38,9 @@ impl Core {
             return;
         }
         let (ledger, digest) = (self.ledger.ledger(), self.ledger.digest());
+        if ledger.accepted.as_ref().is_some_and(|accepted| accepted.fence == push.fence) {
+            self.disconnect.leader_orders();
+        }
         let verdict = admission::admit(ledger, digest, self.has_listed(), &self.replicas, &push);
         match &verdict {
             Verdict::Change(_) | Verdict::Known(_) => self.learn_credentials(&push),
@@ -76,6 +79,7 @@ impl Core {
             Some(Written::Changed { set, removed, joined, ticket }) => {
                 self.apply_ledger(&set, &removed, now);
                 if let Some(ticket) = ticket {
+                    self.disconnect.leader_orders();
                     self.answer(ticket);
                 }
                 if joined {

@@ -30,7 +30,7 @@ impl Core {
     /// Shows whom the host follows.
     pub fn show_followed(&self, followed: &Followed) {
         let fence = self.ledger().accepted.as_ref().map(|accepted| &accepted.fence);
-        followed.set(fence, self.disconnect.since(), self.disconnect.answered());
+        followed.set(fence, self.disconnect.silent_since(), self.disconnect.answered());
     }
 
     /// Adds the step's last effect, a report, if there is anything to report.

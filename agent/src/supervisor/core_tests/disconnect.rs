@@ -10,7 +10,10 @@ use shef_common::{
 use super::world::{End, World, assignment};
 use crate::{
     engine::ContainerState,
-    supervisor::core::{Event, Operation},
+    supervisor::{
+        core::{Event, Operation},
+        followed::Followed,
+    },
 };
 
 fn stopping_after(number: u32, seconds: u32) -> Assignment {
@@ -127,4 +130,25 @@ fn an_unanswered_stop_is_tried_again_and_nothing_is_removed() {
     }
     world.carry_out();
     assert_eq!(state(&world, 0), ContainerState::Exited);
+}
+
+/// For how long the host says that it has heard nothing of its leader.
+fn silent_ms(world: &World) -> u64 {
+    let followed = Followed::default();
+    world.core.show_followed(&followed);
+    followed.get(world.now.mono).unwrap().leader_silent_ms
+}
+
+#[test]
+fn orders_tell_of_the_leader_also_while_it_gets_no_report() {
+    let mut world = World::new();
+    order(&mut world, &[stopping_after(2, 30)]);
+    world.feed(Event::MasterAnswered);
+    world.pass(12_000);
+    assert_eq!(silent_ms(&world), 12_000);
+    order(&mut world, &[assignment(3)]);
+    assert_eq!(silent_ms(&world), 0);
+    // What stops after a time goes by the reports, as it does for the master.
+    world.pass(18_000);
+    assert_eq!((silent_ms(&world), state(&world, 2)), (18_000, ContainerState::Exited));
 }

@@ -190,7 +190,7 @@ impl World {
         let node = self.hosts[host].node.clone();
         let name = &container.name;
         let replica = labels::replica(name, &container.labels);
-        let unwanted = replica.as_ref().is_some_and(|id| self.rules.unwanted.contains(id));
+        let unwanted = replica.as_ref().is_some_and(|id| self.is_unwanted(id));
         let left_behind = || replica.as_ref().is_some_and(|id| self.is_left_behind(&node, id));
         if !unwanted && !self.rules.tail_lost && !left_behind() {
             return self

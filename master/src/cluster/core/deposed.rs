@@ -58,6 +58,7 @@ impl ClusterCore {
     /// The store is led by another one. A restored store has no leader.
     pub(super) fn fenced(&mut self, stored: Fence, effects: &mut Vec<Effect>) {
         let restored = stored.leader.is_none();
+        self.members.shares_store();
         self.stand_down(stored, effects);
         if restored {
             self.start_again(true, effects);
@@ -107,6 +108,7 @@ impl ClusterCore {
                 self.update_leader_silence(call, &registration, effects);
             }
             Event::Fenced(stored) if stored.leader.is_none() => self.start_again(true, effects),
+            Event::Fenced(_) => self.members.shares_store(),
             Event::TakeOver => self.start_again(true, effects),
             other => self.refuse(other, effects),
         }

@@ -15,8 +15,12 @@ use crate::{
     store::ahead_of_other_stores,
 };
 
-/// For how long a host has to say so: one that was cut off itself, and is back, finds the leader in less.
+/// For how long a host has to say so: one that was cut off itself, and is back, finds the leader in less as a
+/// rule.
 pub(super) const SAID_FOR: DurationMs = DurationMs(3_000);
+/// For how long it has to say so to a master whose records may be older than the other leader's: it finds the
+/// leader in less, also if a call of it comes to nothing after the longest time that an agent waits.
+pub(super) const SAID_FOR_BESIDE_OLD_RECORDS: DurationMs = DurationMs(12_000);
 /// For how long a host's word counts. An agent that finds no leader calls each of its masters every second or
 /// so.
 pub(super) const WORD_COUNTS: DurationMs = DurationMs(6_000);
@@ -39,6 +43,8 @@ pub enum OtherLeader {
 pub struct OtherLeaders {
     /// Whether an operator has said that this master leads even if another one leads too.
     pub takes_over: bool,
+    /// Whether another leader has led this master's own store: its records are here, too.
+    pub shares_store: bool,
     /// Hosts that have not heard for long of the leader that they follow, who is another than this one:
     /// when each has said so first and last.
     silent: BTreeMap<NodeName, (MonoMs, MonoMs)>,
@@ -82,15 +88,18 @@ impl OtherLeaders {
         }
         self.in_contact.remove(node);
         self.silent.entry(node.clone()).or_insert((now, now)).1 = now;
+        let may_be_old = !members.is_empty() && !self.shares_store;
+        let enough = if may_be_old { SAID_FOR_BESIDE_OLD_RECORDS } else { SAID_FOR };
+        let has_said = |node| self.has_said_for(enough, node);
         let counts =
-            members.keys().filter(|member| self.has_said(member) || self.follows_us(member, members)).count();
+            members.keys().filter(|member| has_said(member) || self.follows_us(member, members)).count();
         let are_more = members.is_empty() || counts * 2 > members.len();
-        if self.has_said(node) && are_more { OtherLeader::IsGone } else { OtherLeader::IsDoubted }
+        if has_said(node) && are_more { OtherLeader::IsGone } else { OtherLeader::IsDoubted }
     }
 
-    /// Whether a host has said for long enough that it has not heard of its leader.
-    fn has_said(&self, node: &NodeName) -> bool {
-        self.silent.get(node).is_some_and(|(first, last)| *last - *first >= SAID_FOR)
+    /// Whether a host has said for that long that it has not heard of its leader.
+    fn has_said_for(&self, enough: DurationMs, node: &NodeName) -> bool {
+        self.silent.get(node).is_some_and(|(first, last)| *last - *first >= enough)
     }
 
     /// Whether a member reports to this master, and has said nothing else.
@@ -116,6 +125,11 @@ impl Members {
     /// An operator says that this master leads even if another one leads too, or that this no longer holds.
     pub const fn takes_over(&mut self, takes_over: bool) {
         self.others.takes_over = takes_over;
+    }
+
+    /// Another master leads this master's own store.
+    pub const fn shares_store(&mut self) {
+        self.others.shares_store = true;
     }
 
     /// Another master leads: no host follows this one.

@@ -8,7 +8,7 @@ use shef_common::{
 };
 
 use super::{
-    other_leaders::{SAID_FOR, WORD_COUNTS},
+    other_leaders::{SAID_FOR, SAID_FOR_BESIDE_OLD_RECORDS, WORD_COUNTS},
     *,
 };
 use crate::{
@@ -225,14 +225,28 @@ fn a_leader_is_gone_when_more_than_half_of_the_hosts_miss_it() {
         let uid = NodeUid::parse(&format!("{:016x}", n + 10)).unwrap();
         core.host_known(NodeName::parse(node).unwrap(), uid);
     }
-    assert!(matches!(core.register(&ahead("h1", silent)), Verdict::Wait(_)));
-    core.set_now(MonoMs(SAID_FOR.0));
-    assert!(matches!(core.register(&ahead("h1", silent)), Verdict::Wait(_)), "it is one host still");
-    assert!(matches!(core.register(&ahead("h2", silent)), Verdict::Wait(_)));
-    core.set_now(MonoMs(SAID_FOR.0 * 2));
-    assert_eq!(core.register(&ahead("h2", silent)), exceeds());
-    core.set_now(MonoMs(SAID_FOR.0 * 2 + WORD_COUNTS.0 + 1));
-    assert!(matches!(core.register(&ahead("h2", silent)), Verdict::Wait(_)), "what h1 said counts no more");
+    let enough = SAID_FOR_BESIDE_OLD_RECORDS.0;
+    assert!(waits(&says(&mut core, &["h1"], 0..=enough)), "it is one host still");
+    assert!(waits(&says(&mut core, &["h1", "h2"], enough + SAID_EVERY..=enough * 2)), "a moment too early");
+    assert_eq!(says(&mut core, &["h1", "h2"], enough * 2 + SAID_EVERY..=enough * 2 + SAID_EVERY), exceeds());
+    let later = enough * 2 + SAID_EVERY + WORD_COUNTS.0 + 1;
+    assert!(waits(&says(&mut core, &["h2"], later..=later)), "what h1 said counts no more");
+}
+
+/// Between two registrations of a host that finds no leader.
+const SAID_EVERY: u64 = 1_000;
+
+/// Hosts say all through that time that they have heard of no leader for long: the last verdict.
+fn says(core: &mut Members, nodes: &[&str], mut during: std::ops::RangeInclusive<u64>) -> Verdict {
+    let (first, last) = (during.next().unwrap(), *during.end());
+    let mut verdict = None;
+    for at in (first..=last).step_by(usize::try_from(SAID_EVERY).unwrap()) {
+        core.set_now(MonoMs(at));
+        for node in nodes {
+            verdict = Some(core.register(&ahead(node, Some(LEADER_SILENCE.0))));
+        }
+    }
+    verdict.unwrap()
 }
 
 /// Three members, of which the first `ready` report to this master.
@@ -266,16 +280,15 @@ fn no_single_host_makes_a_master_stand_down_that_more_hosts_follow() {
 
 #[test]
 fn a_leader_followed_by_one_host_is_gone_when_that_host_says_so() {
-    let silent = Some(LEADER_SILENCE.0);
+    let enough = SAID_FOR_BESIDE_OLD_RECORDS.0;
     for node in ["h3", "unknown"] {
         let mut core = three(2);
-        assert!(waits(&core.register(&ahead(node, silent))));
-        core.set_now(MonoMs(SAID_FOR.0));
-        assert_eq!(core.register(&ahead(node, silent)), exceeds(), "{node}");
-        let mut core = three(1);
-        assert!(waits(&core.register(&ahead("unknown", silent))));
-        core.set_now(MonoMs(SAID_FOR.0));
-        assert!(waits(&core.register(&ahead("unknown", silent))), "nobody knows of the others");
+        assert!(waits(&says(&mut core, &[node], 0..=enough - 1)), "it may have been cut off itself");
+        assert_eq!(says(&mut core, &[node], enough..=enough), exceeds(), "{node}");
+        assert!(waits(&says(&mut three(1), &["unknown"], 0..=enough)), "nobody knows of the others");
+        let mut core = three(2);
+        core.shares_store();
+        assert_eq!(says(&mut core, &[node], 0..=SAID_FOR.0), exceeds(), "its records are that leader's, too");
     }
 }
 
