@@ -46,6 +46,9 @@ pub struct Template {
     /// The container's host name; empty: the engine's choice.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hostname: String,
+    /// The domain that follows its host name, as in `example.org`; empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub domainname: String,
     /// Labels of the container beside ours; `shef` prefixes are refused.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -193,6 +196,7 @@ impl Template {
             working_dir: _,
             user: _,
             hostname: _,
+            domainname: _,
             labels: _,
             init: _,
             tty: _,

@@ -19,7 +19,8 @@ async fn a_process_is_made_as_its_spec_says() {
     let spec = template(json!({
         "entrypoint": ["/bin/sh"], "command": ["-c", script, "named"], "env": {"A": "x y"},
         "working_dir": "/bin", "user": "7:8",
-        "hostname": "web.local", "labels": {"team": "blue"}, "init": true, "tty": true, "read_only": true,
+        "hostname": "web.local", "domainname": "example.org", "labels": {"team": "blue"}, "init": true,
+        "tty": true, "read_only": true,
         "stop_signal": "SIGINT",
         "ulimits": {"nofile": {"soft": 100, "hard": 200}},
         "sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"},
@@ -44,6 +45,7 @@ async fn a_process_is_made_as_its_spec_says() {
     // The soft limit of what is run beside it is at times the hard one: runc's own runtime raises it (runc
     // issue 4195).
     assert_eq!(bench.exec("pwd; hostname; ulimit -H -n").await.replace("\r\n", "\n"), "/bin\nweb.local\n200");
+    assert_eq!(bench.exec("cat /proc/sys/kernel/domainname").await, "example.org");
     assert_eq!(bench.exec("cat /proc/sys/net/ipv4/ip_unprivileged_port_start").await, "0");
     assert!(bench.exec("cat /proc/self/status").await.contains("Uid:\t7"), "the user is the one asked for");
     let process = bench.exec("grep Groups /proc/1/status").await;

@@ -70,6 +70,7 @@ pub(super) fn create_body(order: &CreateOrder, first: Option<String>) -> Contain
         working_dir: word(&template.working_dir),
         user: word(&template.user),
         hostname: word(&template.hostname),
+        domainname: word(&template.domainname),
         // Ours come last: nothing of the user's takes their place.
         labels: Some(template.labels.clone().into_iter().chain(order.labels.clone()).collect()),
         tty: template.tty.then_some(true),

@@ -89,7 +89,9 @@ impl Template {
         rules.check(directory.is_empty() || is_absolute(directory), "working_dir", PATH, directory);
         let user = "must be user or user:group by name or number, without spaces";
         rules.check(self.user.is_empty() || is_user(&self.user), "user", user, &self.user);
-        rules.check(self.hostname.is_empty() || is_host(&self.hostname), "hostname", HOST, &self.hostname);
+        for (field, name) in [("hostname", &self.hostname), ("domainname", &self.domainname)] {
+            rules.check(name.is_empty() || is_host(name), field, HOST, name);
+        }
         rules.check(
             self.stop_signal.is_empty() || is_signal(&self.stop_signal),
             "stop_signal",

@@ -39,7 +39,7 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
         "name": "web", "replicas": 3, "image": "nginx:1", "platform": "linux/arm64/v8", "pull": "always",
         "command": ["-g"], "entrypoint": ["/bin/nginx"],
         "env": {"A": "1"}, "working_dir": "/srv", "user": "www:82", "hostname": "web.local",
-        "labels": {"team": "x"},
+        "domainname": "example.org", "labels": {"team": "x"},
         "init": true, "tty": true, "read_only": true, "stop_signal": "SIGQUIT", "stop_grace_s": 30,
         "ulimits": {"nofile": {"soft": 1024, "hard": -1}}, "sysctls": {"net.core.somaxconn": "1024"},
         "cap_add": ["NET_ADMIN"], "cap_drop": ["ALL"], "group_add": ["video", "44"], "oom_score_adj": -500,

@@ -36,6 +36,11 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
             "user must be user or user:group by name or number, without spaces, but is a b",
         ),
         (
+            json!({"domainname": ".org"}),
+            "domainname must be 1 to 63 letters, digits, underscores, dots and hyphens that begin and end with \
+             a letter or a digit, but is .org",
+        ),
+        (
             json!({"labels": {"shef.slot": "1"}}),
             "labels must have no key that begins with shef, as those are the control plane's own, but has \
              \"shef.slot\"",
