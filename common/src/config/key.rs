@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr, net::SocketAddr};
 
-use super::{Program, Secret};
+use super::Secret;
 
 /// One key of a program's configuration.
 #[derive(Debug, Clone, Copy)]
@@ -187,41 +187,4 @@ impl Key {
             .parse(self.default)
             .unwrap_or_else(|| panic!("the default of {} breaks its own rule", self.name))
     }
-}
-
-/// The commented file of a program: every key with its documentation, bounds,
-/// default and environment variables, commented out at its default.
-#[must_use]
-pub(super) fn document(program: &Program) -> String {
-    let mut out = format!(
-        "# Configuration of `shef {0}`. Every key is listed at its default; remove the '#' in front of one \
-         to change it.\n\
-         # Stronger than this file are environment variables, and stronger than those are flags.\n\
-         # `shef settings {0}` prints what is in force, and where each value came from.\n",
-        program.name
-    );
-    let (top, sections): (Vec<&Key>, Vec<&Key>) =
-        program.keys.iter().partition(|key| !key.name.contains('.'));
-    let mut open = "";
-    for key in top.into_iter().chain(sections) {
-        let (section, name) = key.name.rsplit_once('.').unwrap_or(("", key.name));
-        if section != open {
-            _ = write!(out, "\n[{section}]\n");
-            open = section;
-        }
-        out.push('\n');
-        for line in key.doc.lines() {
-            _ = writeln!(out, "# {}", line.trim());
-        }
-        let default = key.default_value().shown();
-        let mut names = vec![key.own_env(program.name)];
-        names.extend(key.env.iter().map(|&name| name.to_owned()));
-        let (unit, bounds) = match key.kind {
-            Kind::Integer { min, max, unit } => (format!("Unit: {unit}. "), format!("{min} to {max}")),
-            kind => (String::new(), kind.rule()),
-        };
-        _ = writeln!(out, "# {unit}Default: {default}. Bounds: {bounds}. Environment: {}.", names.join(", "));
-        _ = writeln!(out, "#{name} = {default}");
-    }
-    out
 }

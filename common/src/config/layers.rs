@@ -2,69 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     path::{Path, PathBuf},
 };
 
 use config::{Config, Map, Source, ValueKind};
 
 use super::{
-    ConfigError, Effective, HIDDEN, Key, Kind, Value,
-    effective::Entry,
-    key::{self, quoted},
-    toml_file,
+    ConfigError, Effective, HIDDEN, Key, Kind, Origin, Preset, Program, Value, effective::Entry, key::quoted,
+    sources::Given, toml_file,
 };
-
-/// A program and the keys it takes.
-#[derive(Debug, Clone, Copy)]
-pub struct Program {
-    /// As in `shef <name>`.
-    pub name: &'static str,
-    /// Its keys.
-    pub keys: &'static [Key],
-    /// What variables that are not one key's own say; each is named as the preset's origin.
-    /// docker-shef's `REDIS_HOST` and `REDIS_PORT`, for example, make one URL.
-    pub derived_env: fn(&BTreeMap<String, String>) -> Vec<Preset>,
-}
-
-impl Program {
-    /// The commented file that documents every key.
-    #[must_use]
-    pub fn document(&self) -> String {
-        key::document(self)
-    }
-    fn key(&self, name: &str) -> Option<&'static Key> {
-        self.keys.iter().find(|key| key.name == name)
-    }
-}
-
-/// Where a value came from. The order is the order of strength.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// Nobody said anything.
-    Default,
-    /// A command's own default over the built-in one, with its reason.
-    Preset(String),
-    /// A file, with the line where it was found.
-    File(PathBuf, Option<usize>),
-    /// An environment variable.
-    Env(String),
-    /// A flag.
-    Flag(String),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::Preset(why) => f.write_str(why),
-            Self::File(path, Some(line)) => write!(f, "{}:{line}", path.display()),
-            Self::File(path, None) => write!(f, "{}", path.display()),
-            Self::Env(name) => write!(f, "env {name}"),
-            Self::Flag(name) => write!(f, "flag {name}"),
-        }
-    }
-}
 
 /// A variable of the whole container and no key of a program's: what `shef health` asks.
 pub const HEALTH_URL_ENV: &str = "SHEF_HEALTH_URL";
@@ -80,24 +26,6 @@ pub const CA_ENV: &str = "SHEF_CA";
 pub const PLAIN_HTTP_ENV: &str = "SHEF_PLAIN_HTTP";
 /// All of these.
 const NO_KEYS: [&str; 6] = [HEALTH_URL_ENV, API_ENV, TOKEN_ENV, TOKEN_FILE_ENV, CA_ENV, PLAIN_HTTP_ENV];
-
-/// A value that is set by name: by a preset or a flag.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Preset {
-    /// Which key.
-    pub key: &'static str,
-    /// The value, written as an environment variable would be.
-    pub value: String,
-    /// Why, for a preset; the flag's name, for a flag.
-    pub by: String,
-}
-
-impl Preset {
-    /// `key` is set to `value` by `by`.
-    pub fn new(key: &'static str, value: impl Into<String>, by: impl Into<String>) -> Self {
-        Self { key, value: value.into(), by: by.into() }
-    }
-}
 
 /// Every source over the built-in defaults, the weakest first.
 #[derive(Debug, Clone, Default)]
@@ -196,19 +124,6 @@ pub fn load(program: &Program, others: &[&Program], layers: &Layers) -> Result<E
 /// Stands for the dot while the sources are merged: the crate would take a
 /// dot, and a table of texts, apart.
 const SEPARATOR: &str = "__";
-
-/// One value of one source.
-pub(super) struct Given {
-    pub key: String,
-    pub value: ValueKind,
-    pub origin: Origin,
-}
-
-impl Given {
-    fn text(key: &str, value: &str, origin: Origin) -> Self {
-        Self { key: key.to_owned(), value: ValueKind::String(value.to_owned()), origin }
-    }
-}
 
 #[derive(Debug, Clone, Default)]
 struct Layer(Map<String, config::Value>);

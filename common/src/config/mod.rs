@@ -11,14 +11,15 @@
 mod effective;
 mod key;
 mod layers;
+mod program;
+mod sources;
 mod toml_file;
 
 pub use effective::{Effective, Entry};
 pub use key::{Key, Kind, Value};
-pub use layers::{
-    API_ENV, CA_ENV, HEALTH_URL_ENV, Layers, Origin, PLAIN_HTTP_ENV, Preset, Program, TOKEN_ENV,
-    TOKEN_FILE_ENV, load,
-};
+pub use layers::{API_ENV, CA_ENV, HEALTH_URL_ENV, Layers, PLAIN_HTTP_ENV, TOKEN_ENV, TOKEN_FILE_ENV, load};
+pub use program::Program;
+pub use sources::{Origin, Preset};
 
 use std::{fmt, path::PathBuf};
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use config::{Config, FileFormat, Map, ValueKind};
 
-use super::{ConfigError, Key, Origin, Program, layers::Given};
+use super::{ConfigError, Key, Origin, Program, sources::Given};
 
 /// The keys of `program` in a file's text: those of the file, or of its `table`.
 ///
