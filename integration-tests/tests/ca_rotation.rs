@@ -2,6 +2,7 @@
 //! nothing afterwards, and a host that was off comes back.
 
 use std::{
+    net::SocketAddr,
     path::Path,
     rc::Rc,
     sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
@@ -17,7 +18,7 @@ use shef_common::{
 };
 use shef_integration_tests::{
     cluster::{Answer, Api, Cluster, PATIENCE, agent_config, master_config},
-    lab::{redis::LabRedis, shef::binary},
+    lab::{door::Door, redis::LabRedis, shef::binary},
 };
 use shef_master::{
     config::MasterConfig,
@@ -42,8 +43,14 @@ fn fake() -> EngineChoice {
 
 /// Starts a host again that was off.
 async fn comes_back(cluster: &mut Cluster, name: &str, token: Option<JoinToken>) {
+    let master = cluster.master.address();
+    comes_to(master, cluster, name, token).await;
+}
+
+/// Starts an agent again that asks for the master at this address.
+async fn comes_to(master: SocketAddr, cluster: &mut Cluster, name: &str, token: Option<JoinToken>) {
     let dir = cluster.dir.path().join(name);
-    let config = agent_config(&dir, name, cluster.master.address(), "unix:///nowhere");
+    let config = agent_config(&dir, name, master, "unix:///nowhere");
     let config = AgentConfig { tls: TlsMode::Required, join_token: token, ..config };
     cluster.agents.push(shef_agent::start(config, fake()).await.unwrap());
 }
@@ -234,8 +241,9 @@ async fn after_a_theft_a_host_that_was_off_needs_a_token_and_commands_the_new_di
     let said = shef(&["ls"]).await;
     assert!(!said.0 && said.1.contains("another CA") && said.1.contains("shef ca ls"), "{said:?}");
 
-    comes_back(&mut cluster, "h1", None).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let door = Door::before(cluster.master.address()).await;
+    comes_to(door.address(), &mut cluster, "h1", None).await;
+    door.have_gone(2).await;
     assert_eq!(identity(&cluster, "h1"), before, "nothing vouches for the new CA");
     cluster.agents.remove(1).stop().await;
     let token = JoinToken::parse(&cluster.master.join_token().await.unwrap());

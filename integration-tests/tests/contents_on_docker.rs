@@ -4,7 +4,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use bollard::{models::ContainerInspectResponse, query_parameters::ListContainersOptions};
@@ -14,6 +13,7 @@ use shef_common::{contents::Content, tls::TlsMode};
 use shef_integration_tests::{
     cluster::{Answer, Api, Cluster, SECRETS_DIR, agent_config, master_config},
     lab::{
+        door::Door,
         engine::{BUSYBOX, LabEngine},
         wait::until,
     },
@@ -180,10 +180,14 @@ async fn after_a_start_of_the_host_a_container_waits_for_its_files() {
     assert!(refused.is_err(), "nobody starts it with an empty mount");
     assert!(!is_running(&container(&engine).await));
     let directory = cluster.dir.path().join("h0");
-    let config_of_agent =
-        AgentConfig { tls: TlsMode::Required, ..agent_config(&directory, "h0", listen, &engine.url()) };
+    let door = Door::before(listen).await;
+    let config_of_agent = AgentConfig {
+        tls: TlsMode::Required,
+        ..agent_config(&directory, "h0", door.address(), &engine.url())
+    };
     cluster.agents.push(shef_agent::start(config_of_agent, EngineChoice::Docker).await.unwrap());
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // It asks for a master once it has seen what its engine holds.
+    door.have_gone(4).await;
     assert!(!is_running(&container(&engine).await), "without a master there is no secret");
 
     let idle = std::mem::replace(&mut cluster.master, shef_master::start(config).await.unwrap());

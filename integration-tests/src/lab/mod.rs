@@ -2,6 +2,7 @@
 //! `shef` itself), and a scripted master.
 
 pub mod bridge;
+pub mod door;
 pub mod engine;
 pub mod lan;
 pub mod page;
