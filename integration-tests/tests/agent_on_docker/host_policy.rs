@@ -6,7 +6,7 @@ use shef_common::policy::Policy;
 
 use super::*;
 
-impl Bench {
+impl Site {
     /// An agent of a host that lets services mount what lies below `directory`, and nothing else.
     async fn restricted(&self, directory: &std::path::Path) -> AgentHandle {
         let bind_dirs = vec![directory.to_str().unwrap().to_owned()];
@@ -34,14 +34,14 @@ fn mounts(service: &str, path: &std::path::Path) -> Vec<Assignment> {
 
 #[actix::test]
 async fn mounts_that_lead_out_of_the_allowed_directories_are_never_made() {
-    let bench = Bench::new().await;
+    let site = Site::new().await;
     let allowed = tempfile::tempdir().unwrap();
     let data = allowed.path().join("data");
     std::fs::create_dir(&data).unwrap();
     symlink("/etc", allowed.path().join("link")).unwrap();
-    let agent = bench.restricted(allowed.path()).await;
+    let agent = site.restricted(allowed.path()).await;
     assert_eq!(
-        bench.master.received().registrations.last().unwrap().host.policy.as_ref().unwrap().bind_dirs,
+        site.master.received().registrations.last().unwrap().host.policy.as_ref().unwrap().bind_dirs,
         [allowed.path().to_str().unwrap()],
         "the master knows the policy"
     );
@@ -56,7 +56,7 @@ async fn mounts_that_lead_out_of_the_allowed_directories_are_never_made() {
         ),
         ..Default::default()
     };
-    bench.engine.client().create_volume(made).await.unwrap();
+    site.engine.client().create_volume(made).await.unwrap();
     let mut template = shell(BUSYBOX, OBEDIENT, 1);
     template.mounts = vec![Mount::Volume {
         source: "made".to_owned(),
@@ -71,43 +71,43 @@ async fn mounts_that_lead_out_of_the_allowed_directories_are_never_made() {
     let fine = mounts("fine", &data);
     let (named, linked) = (mounts("named", "/etc".as_ref()), mounts("linked", &allowed.path().join("link")));
     let all = [fine.clone(), named.clone(), linked.clone(), by_volume.clone()].concat();
-    bench.master.snapshot(1, &all).await.unwrap();
-    bench.master.until_all(&fine, ReplicaState::Running).await;
-    bench.master.until_all(&named, ReplicaState::Failed).await;
-    bench.master.until_all(&linked, ReplicaState::Failed).await;
-    bench.master.until_all(&by_volume, ReplicaState::Failed).await;
+    site.master.snapshot(1, &all).await.unwrap();
+    site.master.until_all(&fine, ReplicaState::Running).await;
+    site.master.until_all(&named, ReplicaState::Failed).await;
+    site.master.until_all(&linked, ReplicaState::Failed).await;
+    site.master.until_all(&by_volume, ReplicaState::Failed).await;
     for (refused, what) in [
         (&named[0], "refuses the mount of /etc; "),
         (&linked[0], "/link leads there)"),
         (&by_volume[0], "(the volume made was made so)"),
     ] {
-        assert!(bench.reason(refused).contains(what), "{}", bench.reason(refused));
+        assert!(site.reason(refused).contains(what), "{}", site.reason(refused));
     }
-    let made = bench.containers().await;
+    let made = site.containers().await;
     assert_eq!(made.len(), 1, "{made:?}");
 
     // What may be mounted now leads elsewhere: what runs goes on, and is not started again.
     std::fs::remove_dir(&data).unwrap();
     symlink("/etc", &data).unwrap();
-    assert_eq!(bench.containers().await, made);
-    bench.engine.client().stop_container("fine-000001", None).await.unwrap();
-    bench.master.until_all(&fine, ReplicaState::Failed).await;
-    assert!(bench.reason(&fine[0]).contains("refuses the mount of /etc; "), "{}", bench.reason(&fine[0]));
-    assert_eq!(bench.containers().await["fine-000001"].1, "exited");
+    assert_eq!(site.containers().await, made);
+    site.engine.client().stop_container("fine-000001", None).await.unwrap();
+    site.master.until_all(&fine, ReplicaState::Failed).await;
+    assert!(site.reason(&fine[0]).contains("refuses the mount of /etc; "), "{}", site.reason(&fine[0]));
+    assert_eq!(site.containers().await["fine-000001"].1, "exited");
     agent.stop().await;
 }
 
 #[actix::test]
 async fn what_runs_outlives_a_policy_that_would_refuse_it() {
-    let bench = Bench::new().await;
-    let agent = bench.agent().await;
+    let site = Site::new().await;
+    let agent = site.agent().await;
     let web = mounts("web", "/etc".as_ref());
-    bench.master.snapshot(1, &web).await.unwrap();
-    bench.master.until_all(&web, ReplicaState::Running).await;
-    let before = bench.containers().await;
+    site.master.snapshot(1, &web).await.unwrap();
+    site.master.until_all(&web, ReplicaState::Running).await;
+    let before = site.containers().await;
     agent.stop().await;
-    let agent = bench.restricted("/srv".as_ref()).await;
-    bench.master.until_all(&web, ReplicaState::Running).await;
-    assert_eq!(bench.containers().await, before);
+    let agent = site.restricted("/srv".as_ref()).await;
+    site.master.until_all(&web, ReplicaState::Running).await;
+    assert_eq!(site.containers().await, before);
     agent.stop().await;
 }

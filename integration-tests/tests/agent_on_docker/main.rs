@@ -56,13 +56,13 @@ fn config(master: &ScriptedMaster, docker_host: String, data_dir: &std::path::Pa
     }
 }
 
-struct Bench {
+struct Site {
     master: ScriptedMaster,
     engine: LabEngine,
     data: tempfile::TempDir,
 }
 
-impl Bench {
+impl Site {
     async fn new() -> Self {
         let engine = LabEngine::start().await;
         engine.import_busybox().await;
@@ -101,60 +101,60 @@ async fn running(engine: &LabEngine) -> Vec<String> {
 
 #[actix::test]
 async fn replicas_are_made_adopted_and_removed() {
-    let bench = Bench::new().await;
-    let agent = bench.agent().await;
+    let site = Site::new().await;
+    let agent = site.agent().await;
     let six = assignments("web", 1, 6, &shell(BUSYBOX, OBEDIENT, 5));
-    bench.master.snapshot(1, &six).await.unwrap();
-    bench.master.until_all(&six, ReplicaState::Running).await;
-    let before = bench.containers().await;
+    site.master.snapshot(1, &six).await.unwrap();
+    site.master.until_all(&six, ReplicaState::Running).await;
+    let before = site.containers().await;
     assert_eq!(before.len(), 6);
     assert!(before.values().all(|(_, state)| state == "running"), "{before:?}");
 
     agent.stop().await;
-    let agent = bench.agent().await;
-    bench.master.until_all(&six, ReplicaState::Running).await;
-    assert_eq!(bench.containers().await, before, "a restart of the agent restarts nothing");
-    let registration = bench.master.received().registrations.last().unwrap().clone();
+    let agent = site.agent().await;
+    site.master.until_all(&six, ReplicaState::Running).await;
+    assert_eq!(site.containers().await, before, "a restart of the agent restarts nothing");
+    let registration = site.master.received().registrations.last().unwrap().clone();
     assert_eq!(registration.holds.len(), 6);
     assert_eq!(registration.accepted.unwrap().revision.0, 1);
 
-    bench.master.delta(1, &[], &six).await.unwrap();
-    bench.master.until_all(&six, ReplicaState::Stopped).await;
-    assert!(bench.containers().await.is_empty());
-    assert!(bench.master.received().illegal.is_empty(), "{:?}", bench.master.received().illegal);
+    site.master.delta(1, &[], &six).await.unwrap();
+    site.master.until_all(&six, ReplicaState::Stopped).await;
+    assert!(site.containers().await.is_empty());
+    assert!(site.master.received().illegal.is_empty(), "{:?}", site.master.received().illegal);
     agent.stop().await;
 }
 
 #[actix::test]
 async fn an_agent_that_dies_in_the_middle_finishes_when_it_is_back() {
-    let bench = Bench::new().await;
-    let agent = bench.agent().await;
+    let site = Site::new().await;
+    let agent = site.agent().await;
     let first = assignments("web", 1, 4, &shell(BUSYBOX, OBEDIENT, 5));
-    bench.master.snapshot(1, &first).await.unwrap();
-    bench.master.until_all(&first, ReplicaState::Running).await;
+    site.master.snapshot(1, &first).await.unwrap();
+    site.master.until_all(&first, ReplicaState::Running).await;
     agent.stop().await;
-    let before = bench.containers().await;
+    let before = site.containers().await;
 
     // An agent on a thread of its own, which ends with everything under way.
     let arbiter = actix::Arbiter::new();
-    let config = config(&bench.master, bench.engine.url(), bench.data.path());
-    let registrations = bench.master.received().registrations.len();
+    let config = config(&site.master, site.engine.url(), site.data.path());
+    let registrations = site.master.received().registrations.len();
     arbiter.spawn_fn(move || {
         actix::spawn(async move {
             let _agent = start(config, EngineChoice::Docker).await.unwrap();
             std::future::pending::<()>().await;
         });
     });
-    bench.master.until("a registration", |received| received.registrations.len() > registrations).await;
+    site.master.until("a registration", |received| received.registrations.len() > registrations).await;
     let more = assignments("web", 5, 8, &shell(BUSYBOX, OBEDIENT, 5));
-    bench.master.delta(1, &more, &first[..1]).await.unwrap();
+    site.master.delta(1, &more, &first[..1]).await.unwrap();
     arbiter.stop();
     arbiter.join().unwrap();
 
-    let agent = bench.agent().await;
-    bench.master.until_all(&more, ReplicaState::Running).await;
-    bench.master.until_all(&first[..1], ReplicaState::Stopped).await;
-    let after = bench.containers().await;
+    let agent = site.agent().await;
+    site.master.until_all(&more, ReplicaState::Running).await;
+    site.master.until_all(&first[..1], ReplicaState::Stopped).await;
+    let after = site.containers().await;
     assert_eq!(after.len(), 11, "{after:?}");
     assert!(
         first[1..].iter().all(|a| after[a.replica.as_str()] == before[a.replica.as_str()]),
@@ -165,8 +165,8 @@ async fn an_agent_that_dies_in_the_middle_finishes_when_it_is_back() {
 
 #[actix::test]
 async fn what_cannot_start_says_why_and_holds_up_nothing_else() {
-    let bench = Bench::new().await;
-    let agent = bench.agent().await;
+    let site = Site::new().await;
+    let agent = site.agent().await;
     // A registry that takes connections and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let slow_image = format!("{}/x:1", silent.local_addr().unwrap());
@@ -179,22 +179,22 @@ async fn what_cannot_start_says_why_and_holds_up_nothing_else() {
     });
     let good = assignments("good", 1, 2, &shell(BUSYBOX, OBEDIENT, 5));
     let all = [slow.clone(), refusing.clone(), no_command.clone(), good.clone()].concat();
-    bench.master.snapshot(1, &all).await.unwrap();
-    bench.master.until_all(&good, ReplicaState::Running).await;
-    bench.master.until_all(&refusing, ReplicaState::Failed).await;
-    bench.master.until_all(&no_command, ReplicaState::Failed).await;
+    site.master.snapshot(1, &all).await.unwrap();
+    site.master.until_all(&good, ReplicaState::Running).await;
+    site.master.until_all(&refusing, ReplicaState::Failed).await;
+    site.master.until_all(&no_command, ReplicaState::Failed).await;
     {
-        let received = bench.master.received();
+        let received = site.master.received();
         let reason = |id: &str| received.statuses[id].reason.clone().unwrap_or_default();
         assert!(reason("refusing-000001").contains("connection refused"), "{}", reason("refusing-000001"));
         assert!(reason("nocmd-000001").contains("no such file"), "{}", reason("nocmd-000001"));
         assert_eq!(received.statuses["slow-000001"].state, ReplicaState::Pulling);
     }
     // Ordering it away ends the pull and the rest.
-    bench.master.delta(1, &[], &all).await.unwrap();
-    bench.master.until_all(&all, ReplicaState::Stopped).await;
-    assert!(bench.containers().await.is_empty());
-    assert!(bench.master.received().illegal.is_empty(), "{:?}", bench.master.received().illegal);
+    site.master.delta(1, &[], &all).await.unwrap();
+    site.master.until_all(&all, ReplicaState::Stopped).await;
+    assert!(site.containers().await.is_empty());
+    assert!(site.master.received().illegal.is_empty(), "{:?}", site.master.received().illegal);
     agent.stop().await;
 }
 

@@ -4,8 +4,8 @@ use super::*;
 
 #[actix::test]
 async fn what_others_do_to_containers_is_seen_and_mended() {
-    let bench = Bench::new().await;
-    let docker = bench.engine.client();
+    let site = Site::new().await;
+    let docker = site.engine.client();
     let foreign = CreateContainerOptions { name: Some("taken-000001".into()), ..Default::default() };
     let body = ContainerCreateBody {
         image: Some(BUSYBOX.into()),
@@ -13,14 +13,14 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
         ..Default::default()
     };
     docker.create_container(Some(foreign), body).await.unwrap();
-    let agent = bench.agent().await;
+    let agent = site.agent().await;
     let web = assignments("web", 1, 3, &shell(BUSYBOX, OBEDIENT, 5));
     let taken = assignments("taken", 1, 1, &shell(BUSYBOX, OBEDIENT, 5));
-    bench.master.snapshot(1, &[web.clone(), taken.clone()].concat()).await.unwrap();
-    bench.master.until_all(&web, ReplicaState::Running).await;
-    bench.master.until_all(&taken, ReplicaState::Failed).await;
-    let before = bench.containers().await;
-    let turns_of = |id: &str| bench.master.received().statuses[id].turns;
+    site.master.snapshot(1, &[web.clone(), taken.clone()].concat()).await.unwrap();
+    site.master.until_all(&web, ReplicaState::Running).await;
+    site.master.until_all(&taken, ReplicaState::Failed).await;
+    let before = site.containers().await;
+    let turns_of = |id: &str| site.master.received().statuses[id].turns;
     let turns = ["web-000001", "web-000002"].map(turns_of);
 
     // One is removed, one is stopped, and one's process is made to end.
@@ -38,8 +38,7 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
         .await
         .unwrap();
     docker.start_exec(&exec.id, None).await.unwrap();
-    bench
-        .master
+    site.master
         .until("all three are mended", |received| {
             let third = &received.statuses["web-000003"];
             let mended = |(id, turns): (&str, u32)| {
@@ -52,7 +51,7 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
         })
         .await;
     {
-        let received = bench.master.received();
+        let received = site.master.received();
         let third = &received.statuses["web-000003"];
         assert_eq!(third.health, Health::Unhealthy);
         assert_eq!(third.reason.as_deref(), Some("exited with code 0; the engine restarts it"));
@@ -62,11 +61,10 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
             assert_eq!((status.restarts, status.health), (0, Health::Healthy), "{status:?}");
         }
     }
-    bench
-        .master
+    site.master
         .until("it settles", |received| received.statuses["web-000003"].health == Health::Healthy)
         .await;
-    let after = bench.containers().await;
+    let after = site.containers().await;
     assert_ne!(after["web-000001"].0, before["web-000001"].0, "made anew");
     assert_eq!(after["web-000002"].0, before["web-000002"].0, "started again");
     assert!(
@@ -77,22 +75,21 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
     // `docker kill` ends it without a stop event, and the engine does not restart it.
     let turns = turns_of("web-000003");
     docker.kill_container("web-000003", None::<KillContainerOptions>).await.unwrap();
-    bench
-        .master
+    site.master
         .until("the killed one is started again", |received| {
             let status = &received.statuses["web-000003"];
             status.state == ReplicaState::Running && status.turns > turns && status.health == Health::Healthy
         })
         .await;
-    assert_eq!(bench.master.received().statuses["web-000003"].restarts, 1);
-    assert_eq!(bench.containers().await["web-000003"].1, "running");
+    assert_eq!(site.master.received().statuses["web-000003"].restarts, 1);
+    assert_eq!(site.containers().await["web-000003"].1, "running");
 
-    bench.master.snapshot(2, &[]).await.unwrap();
-    bench.master.until_all(&web, ReplicaState::Stopped).await;
-    bench.master.until_all(&taken, ReplicaState::Stopped).await;
-    let left = bench.containers().await;
+    site.master.snapshot(2, &[]).await.unwrap();
+    site.master.until_all(&web, ReplicaState::Stopped).await;
+    site.master.until_all(&taken, ReplicaState::Stopped).await;
+    let left = site.containers().await;
     assert_eq!(left.keys().collect::<Vec<_>>(), ["taken-000001"], "what is not ours stays");
-    assert!(bench.master.received().illegal.is_empty(), "{:?}", bench.master.received().illegal);
+    assert!(site.master.received().illegal.is_empty(), "{:?}", site.master.received().illegal);
     agent.stop().await;
 }
 
@@ -100,16 +97,16 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
 
 #[actix::test]
 async fn each_start_has_other_network_endpoints_which_lists_and_looks_show() {
-    let bench = Bench::new().await;
-    let agent = bench.agent().await;
+    let site = Site::new().await;
+    let agent = site.agent().await;
     let mut two = assignments("web", 1, 2, &shell(BUSYBOX, OBEDIENT, 1));
     let mut on_host = (*two[1].template).clone();
     on_host.networks = vec![Network::named("host")];
     two[1].template = on_host.into();
-    until("the push is taken", async || bench.master.snapshot(1, &two).await.ok()).await;
-    bench.master.until_all(&two, ReplicaState::Running).await;
+    until("the push is taken", async || site.master.snapshot(1, &two).await.ok()).await;
+    site.master.until_all(&two, ReplicaState::Running).await;
     agent.stop().await;
-    let engine = DockerEngine::new(&bench.engine.url(), &DockerTls::default()).unwrap();
+    let engine = DockerEngine::new(&site.engine.url(), &DockerTls::default()).unwrap();
     let endpoints = async || {
         let listed = engine.list().await.unwrap().containers;
         let mut shown: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -126,7 +123,7 @@ async fn each_start_has_other_network_endpoints_which_lists_and_looks_show() {
     assert_eq!(endpoints().await, before);
     for assignment in &two {
         let name = assignment.replica.as_str();
-        bench.engine.client().restart_container(name, None::<RestartContainerOptions>).await.unwrap();
+        site.engine.client().restart_container(name, None::<RestartContainerOptions>).await.unwrap();
     }
     let after = endpoints().await;
     assert!(before.iter().all(|(name, ends)| after[name].is_disjoint(ends)), "{before:?} {after:?}");
@@ -134,11 +131,11 @@ async fn each_start_has_other_network_endpoints_which_lists_and_looks_show() {
 
 #[actix::test]
 async fn a_crash_loop_changes_owner_and_a_new_agent_knows_whose_it_is() {
-    let bench = Bench::new().await;
-    let agent = bench.agent().await;
+    let site = Site::new().await;
+    let agent = site.agent().await;
     let broken = assignments("broken", 1, 2, &shell(BUSYBOX, "echo no configuration; exit 3", 1));
     let good = assignments("good", 1, 2, &shell(BUSYBOX, OBEDIENT, 5));
-    bench.master.snapshot(1, &[broken.clone(), good.clone()].concat()).await.unwrap();
+    site.master.snapshot(1, &[broken.clone(), good.clone()].concat()).await.unwrap();
     let crash_loops = |received: &shef_integration_tests::lab::scripted_master::Received| {
         broken.iter().all(|a| {
             received.statuses.get(&a.replica).is_some_and(|status| {
@@ -150,9 +147,9 @@ async fn a_crash_loop_changes_owner_and_a_new_agent_knows_whose_it_is() {
             })
         })
     };
-    bench.master.until("both are taken over and say why", crash_loops).await;
-    bench.master.until_all(&good, ReplicaState::Running).await;
-    let docker = bench.engine.client();
+    site.master.until("both are taken over and say why", crash_loops).await;
+    site.master.until_all(&good, ReplicaState::Running).await;
+    let docker = site.engine.client();
     let policy = async |name: &str| {
         let found = docker.inspect_container(name, None).await.unwrap();
         let restarts = found.restart_count.unwrap();
@@ -167,28 +164,28 @@ async fn a_crash_loop_changes_owner_and_a_new_agent_knows_whose_it_is() {
 
     // The policy is the record of who owns it.
     agent.stop().await;
-    bench.master.received().statuses.clear();
-    let agent = bench.agent().await;
-    bench.master.until("the new agent knows", crash_loops).await;
+    site.master.received().statuses.clear();
+    let agent = site.agent().await;
+    site.master.until("the new agent knows", crash_loops).await;
     assert_eq!(policy("broken-000001").await.0, "no");
-    assert_eq!(bench.containers().await["broken-000001"].1, "exited");
+    assert_eq!(site.containers().await["broken-000001"].1, "exited");
 
-    bench.master.delta(1, &[], &broken).await.unwrap();
-    bench.master.until_all(&broken, ReplicaState::Stopped).await;
-    assert_eq!(bench.containers().await.len(), 2);
-    assert!(bench.master.received().illegal.is_empty(), "{:?}", bench.master.received().illegal);
+    site.master.delta(1, &[], &broken).await.unwrap();
+    site.master.until_all(&broken, ReplicaState::Stopped).await;
+    assert_eq!(site.containers().await.len(), 2);
+    assert!(site.master.received().illegal.is_empty(), "{:?}", site.master.received().illegal);
     agent.stop().await;
 }
 
 #[actix::test]
 async fn a_container_renamed_by_hand_is_counted_and_its_copy_left_alone() {
-    let bench = Bench::new().await;
-    let agent = bench.agent().await;
+    let site = Site::new().await;
+    let agent = site.agent().await;
     let both = assignments("web", 1, 2, &shell(BUSYBOX, OBEDIENT, 5));
-    bench.master.snapshot(1, &both).await.unwrap();
-    bench.master.until_all(&both, ReplicaState::Running).await;
-    let docker = bench.engine.client();
-    let before = running(&bench.engine).await;
+    site.master.snapshot(1, &both).await.unwrap();
+    site.master.until_all(&both, ReplicaState::Running).await;
+    let docker = site.engine.client();
+    let before = running(&site.engine).await;
     let options = RenameContainerOptions { name: "mine".to_owned() };
     docker.rename_container("web-000001", options).await.unwrap();
     let options = CommitContainerOptions {
@@ -203,13 +200,13 @@ async fn a_container_renamed_by_hand_is_counted_and_its_copy_left_alone() {
 
     // A new agent looks at everything.
     agent.stop().await;
-    bench.master.received().statuses.clear();
-    let agent = bench.agent().await;
-    bench.master.until_all(&both, ReplicaState::Running).await;
-    assert_eq!(running(&bench.engine).await, before, "nothing is made beside it");
-    bench.master.delta(1, &[], &both).await.unwrap();
-    bench.master.until_all(&both, ReplicaState::Stopped).await;
-    assert_eq!(bench.containers().await.into_keys().collect::<Vec<_>>(), ["copy"]);
-    assert!(bench.master.received().illegal.is_empty(), "{:?}", bench.master.received().illegal);
+    site.master.received().statuses.clear();
+    let agent = site.agent().await;
+    site.master.until_all(&both, ReplicaState::Running).await;
+    assert_eq!(running(&site.engine).await, before, "nothing is made beside it");
+    site.master.delta(1, &[], &both).await.unwrap();
+    site.master.until_all(&both, ReplicaState::Stopped).await;
+    assert_eq!(site.containers().await.into_keys().collect::<Vec<_>>(), ["copy"]);
+    assert!(site.master.received().illegal.is_empty(), "{:?}", site.master.received().illegal);
     agent.stop().await;
 }

@@ -27,13 +27,13 @@ use shef_integration_tests::lab::{
     scripted_master::{ScriptedMaster, assignments},
 };
 
-struct Bench {
+struct Site {
     master: ScriptedMaster,
     engine: LabEngine,
     data: tempfile::TempDir,
 }
 
-impl Bench {
+impl Site {
     async fn new() -> Self {
         let engine = LabEngine::start().await;
         engine.import_busybox().await;

@@ -30,7 +30,7 @@ fn bounded(bounds: Bounds) -> CoreOptions {
 }
 
 /// A core and a fake store, with the calls between them delivered by hand.
-struct Rig {
+struct Bench {
     core: Core,
     store: FakeStore,
     led: LeadOutcome,
@@ -49,7 +49,7 @@ struct Rig {
     batches: Vec<usize>,
 }
 
-impl Rig {
+impl Bench {
     fn new(options: CoreOptions) -> Self {
         let store = FakeStore::new();
         let leader = LeaderId::parse("00000000000000aa").unwrap();
@@ -224,185 +224,185 @@ proptest! {
     #[test]
     fn what_is_acknowledged_is_durable_and_what_is_refused_is_not_there(ops in ops()) {
         let options = bounded(Bounds { max_queued_commits: 6, max_batch_writes: 4, ..Bounds::default() });
-        let mut rig = Rig::new(options);
+        let mut bench = Bench::new(options);
         for (at, op) in ops.into_iter().enumerate() {
             match op {
                 Op::Commit(keys, stale) => {
                     let write = |(n, delete): (u8, bool)| Write {
-                        expect: if stale { Some(Version(999)) } else { rig.believed(&key(n)) },
+                        expect: if stale { Some(Version(999)) } else { bench.believed(&key(n)) },
                         key: key(n),
                         value: (!delete).then(|| Bytes::from(format!("{at}-{n}"))),
                     };
                     let writes = keys.into_iter().map(write).collect();
-                    rig.commit(writes);
+                    bench.commit(writes);
                 }
-                Op::Deliver => rig.deliver(),
-                Op::Advance(ms) => rig.advance(ms),
-                Op::Fault(fault) => rig.store.inject([fault]),
-                Op::Away(away) => rig.store.set_away(away),
-                Op::Empty => rig.store.empty(),
+                Op::Deliver => bench.deliver(),
+                Op::Advance(ms) => bench.advance(ms),
+                Op::Fault(fault) => bench.store.inject([fault]),
+                Op::Away(away) => bench.store.set_away(away),
+                Op::Empty => bench.store.empty(),
                 Op::LoseTail(changes) => {
-                    rig.store.lose_tail(changes);
-                    rig.store.inject([Fault::Refuse]);
+                    bench.store.lose_tail(changes);
+                    bench.store.inject([Fault::Refuse]);
                 }
             }
         }
-        rig.drain();
-        prop_assert!(rig.open.is_empty(), "unanswered: {:?}", rig.open);
-        prop_assert_eq!(rig.stored(), rig.model.clone());
-        let mirror = rig.core.records().into_iter().map(|r| (r.key, (r.version, r.value)));
+        bench.drain();
+        prop_assert!(bench.open.is_empty(), "unanswered: {:?}", bench.open);
+        prop_assert_eq!(bench.stored(), bench.model.clone());
+        let mirror = bench.core.records().into_iter().map(|r| (r.key, (r.version, r.value)));
         let mirror: BTreeMap<_, _> = mirror.collect();
-        prop_assert_eq!(mirror, rig.model);
-        prop_assert_eq!(rig.lost, 0);
+        prop_assert_eq!(mirror, bench.model);
+        prop_assert_eq!(bench.lost, 0);
     }
 }
 
 #[test]
 fn what_arrives_during_a_commit_goes_into_the_next() {
-    let mut rig = Rig::new(CoreOptions::default());
+    let mut bench = Bench::new(CoreOptions::default());
     for n in 0..10 {
-        rig.commit(vec![set(n, None, "a")]);
+        bench.commit(vec![set(n, None, "a")]);
     }
-    rig.deliver();
-    rig.deliver();
-    assert_eq!(rig.batches, [1, 9]);
-    assert_eq!(rig.answers.len(), 10);
+    bench.deliver();
+    bench.deliver();
+    assert_eq!(bench.batches, [1, 9]);
+    assert_eq!(bench.answers.len(), 10);
 }
 
 #[test]
 fn a_commit_with_a_key_of_an_earlier_one_waits_and_others_overtake_it() {
-    let mut rig = Rig::new(CoreOptions::default());
-    rig.commit(vec![set(9, None, "x")]);
-    let first = rig.commit(vec![set(1, None, "a")]);
-    let second = rig.commit(vec![set(1, Some(1), "b"), set(2, None, "b")]);
-    let third = rig.commit(vec![set(2, Some(1), "c")]);
-    let free = rig.commit(vec![set(3, None, "d")]);
-    rig.deliver();
-    rig.deliver();
-    assert!(rig.answer(first).is_some() && rig.answer(free).is_some());
-    assert!(rig.answer(second).is_none() && rig.answer(third).is_none());
-    rig.deliver();
-    rig.deliver();
-    assert_eq!((rig.answer(second), rig.answer(third)), (Some(&Ok(())), Some(&Ok(()))));
-    assert_eq!(rig.batches, [1, 2, 2, 1]);
+    let mut bench = Bench::new(CoreOptions::default());
+    bench.commit(vec![set(9, None, "x")]);
+    let first = bench.commit(vec![set(1, None, "a")]);
+    let second = bench.commit(vec![set(1, Some(1), "b"), set(2, None, "b")]);
+    let third = bench.commit(vec![set(2, Some(1), "c")]);
+    let free = bench.commit(vec![set(3, None, "d")]);
+    bench.deliver();
+    bench.deliver();
+    assert!(bench.answer(first).is_some() && bench.answer(free).is_some());
+    assert!(bench.answer(second).is_none() && bench.answer(third).is_none());
+    bench.deliver();
+    bench.deliver();
+    assert_eq!((bench.answer(second), bench.answer(third)), (Some(&Ok(())), Some(&Ok(()))));
+    assert_eq!(bench.batches, [1, 2, 2, 1]);
 }
 
 #[test]
 fn a_full_queue_is_busy() {
-    let mut rig = Rig::new(bounded(Bounds { max_queued_commits: 1, ..Bounds::default() }));
-    rig.commit(vec![set(0, None, "in flight")]);
-    rig.commit(vec![set(1, None, "queued")]);
-    let third = rig.commit(vec![set(2, None, "too much")]);
-    assert_eq!(rig.answer(third), Some(&Err(CommitError::Busy)));
+    let mut bench = Bench::new(bounded(Bounds { max_queued_commits: 1, ..Bounds::default() }));
+    bench.commit(vec![set(0, None, "in flight")]);
+    bench.commit(vec![set(1, None, "queued")]);
+    let third = bench.commit(vec![set(2, None, "too much")]);
+    assert_eq!(bench.answer(third), Some(&Err(CommitError::Busy)));
 }
 
 #[test]
 fn what_can_never_be_committed_is_refused_at_once() {
-    let mut rig =
-        Rig::new(bounded(Bounds { max_batch_writes: 2, max_commit_bytes: 10, ..Bounds::default() }));
+    let mut bench =
+        Bench::new(bounded(Bounds { max_batch_writes: 2, max_commit_bytes: 10, ..Bounds::default() }));
     for writes in [
         vec![set(0, None, "a"), set(0, None, "b")],
         vec![set(0, None, "a"), set(1, None, "b"), set(2, None, "c")],
         vec![set(0, None, "more than ten bytes")],
     ] {
-        let ticket = rig.commit(writes);
-        assert!(matches!(rig.answer(ticket), Some(Err(CommitError::Invalid { .. }))));
+        let ticket = bench.commit(writes);
+        assert!(matches!(bench.answer(ticket), Some(Err(CommitError::Invalid { .. }))));
     }
-    let nothing = rig.commit(vec![]);
-    assert_eq!(rig.answer(nothing), Some(&Ok(())));
+    let nothing = bench.commit(vec![]);
+    assert_eq!(bench.answer(nothing), Some(&Ok(())));
 }
 
 /// A large record that nobody could write could never be deleted either.
 #[test]
 fn a_commit_that_is_larger_than_a_batch_goes_alone() {
-    let mut rig = Rig::new(bounded(Bounds { max_batch_bytes: 10, ..Bounds::default() }));
+    let mut bench = Bench::new(bounded(Bounds { max_batch_bytes: 10, ..Bounds::default() }));
     let tickets = [
-        rig.commit(vec![set(0, None, "a")]),
-        rig.commit(vec![set(1, None, "more than ten bytes")]),
-        rig.commit(vec![set(2, None, "c")]),
+        bench.commit(vec![set(0, None, "a")]),
+        bench.commit(vec![set(1, None, "more than ten bytes")]),
+        bench.commit(vec![set(2, None, "c")]),
     ];
     for _ in 0..3 {
-        rig.deliver();
+        bench.deliver();
     }
     for ticket in tickets {
-        assert_eq!(rig.answer(ticket), Some(&Ok(())));
+        assert_eq!(bench.answer(ticket), Some(&Ok(())));
     }
 }
 
 #[test]
 fn a_store_that_is_away_refuses_at_once_and_heals_by_a_check() {
-    let mut rig = Rig::new(CoreOptions::default());
-    rig.store.set_away(true);
-    let first = rig.commit(vec![set(0, None, "a")]);
-    rig.deliver();
-    assert!(matches!(rig.answer(first), Some(Err(CommitError::Unavailable { .. }))));
-    let second = rig.commit(vec![set(0, None, "a")]);
+    let mut bench = Bench::new(CoreOptions::default());
+    bench.store.set_away(true);
+    let first = bench.commit(vec![set(0, None, "a")]);
+    bench.deliver();
+    assert!(matches!(bench.answer(first), Some(Err(CommitError::Unavailable { .. }))));
+    let second = bench.commit(vec![set(0, None, "a")]);
     assert!(
-        matches!(rig.answer(second), Some(Err(CommitError::Unavailable { .. }))),
+        matches!(bench.answer(second), Some(Err(CommitError::Unavailable { .. }))),
         "without asking the store"
     );
-    rig.store.set_away(false);
-    rig.advance(499);
-    assert_eq!(rig.call, None);
-    rig.advance(1);
-    assert_eq!(rig.call, Some(Effect::Check));
-    rig.deliver();
-    assert!(rig.core.health().available);
-    let third = rig.commit(vec![set(0, None, "a")]);
-    rig.deliver();
-    assert_eq!(rig.answer(third), Some(&Ok(())));
+    bench.store.set_away(false);
+    bench.advance(499);
+    assert_eq!(bench.call, None);
+    bench.advance(1);
+    assert_eq!(bench.call, Some(Effect::Check));
+    bench.deliver();
+    assert!(bench.core.health().available);
+    let third = bench.commit(vec![set(0, None, "a")]);
+    bench.deliver();
+    assert_eq!(bench.answer(third), Some(&Ok(())));
 }
 
 #[test]
 fn an_unconfirmed_batch_waits_through_an_outage_and_is_resolved_once() {
     for fault in [Fault::UnconfirmedDone, Fault::UnconfirmedNotDone] {
-        let mut rig = Rig::new(CoreOptions::default());
-        rig.store.inject([fault]);
-        let first = rig.commit(vec![set(0, None, "a")]);
-        let queued = rig.commit(vec![set(1, None, "b")]);
-        rig.deliver();
-        assert_eq!(rig.answer(first), None);
-        assert!(matches!(rig.answer(queued), Some(Err(CommitError::Unavailable { .. }))));
-        rig.store.set_away(true);
+        let mut bench = Bench::new(CoreOptions::default());
+        bench.store.inject([fault]);
+        let first = bench.commit(vec![set(0, None, "a")]);
+        let queued = bench.commit(vec![set(1, None, "b")]);
+        bench.deliver();
+        assert_eq!(bench.answer(first), None);
+        assert!(matches!(bench.answer(queued), Some(Err(CommitError::Unavailable { .. }))));
+        bench.store.set_away(true);
         for _ in 0..20 {
-            rig.advance(500);
-            rig.deliver();
+            bench.advance(500);
+            bench.deliver();
         }
-        assert_eq!(rig.answer(first), None, "a refusal of the second try says nothing of the first");
-        rig.drain();
-        assert_eq!(rig.answer(first), Some(&Ok(())));
+        assert_eq!(bench.answer(first), None, "a refusal of the second try says nothing of the first");
+        bench.drain();
+        assert_eq!(bench.answer(first), Some(&Ok(())));
     }
 }
 
 #[test]
 fn an_emptied_store_is_given_back_what_was_durable() {
-    let mut rig = Rig::new(CoreOptions::default());
-    rig.commit(vec![set(0, None, "a"), set(1, None, "b")]);
-    rig.deliver();
-    rig.store.empty();
-    let next = rig.commit(vec![set(0, Some(1), "c")]);
-    rig.deliver();
-    assert!(matches!(rig.call, Some(Effect::Restore(_))));
-    rig.deliver();
-    rig.deliver();
-    assert_eq!(rig.answer(next), Some(&Ok(())));
-    assert_eq!(rig.stored().len(), 2);
+    let mut bench = Bench::new(CoreOptions::default());
+    bench.commit(vec![set(0, None, "a"), set(1, None, "b")]);
+    bench.deliver();
+    bench.store.empty();
+    let next = bench.commit(vec![set(0, Some(1), "c")]);
+    bench.deliver();
+    assert!(matches!(bench.call, Some(Effect::Restore(_))));
+    bench.deliver();
+    bench.deliver();
+    assert_eq!(bench.answer(next), Some(&Ok(())));
+    assert_eq!(bench.stored().len(), 2);
 }
 
 #[test]
 fn an_emptied_store_is_noticed_without_a_write() {
-    let mut rig = Rig::new(CoreOptions::default());
-    rig.commit(vec![set(0, None, "a")]);
-    rig.deliver();
-    rig.store.empty();
-    rig.advance(3_000);
-    rig.drain();
-    assert_eq!(rig.stored().len(), 1);
+    let mut bench = Bench::new(CoreOptions::default());
+    bench.commit(vec![set(0, None, "a")]);
+    bench.deliver();
+    bench.store.empty();
+    bench.advance(3_000);
+    bench.drain();
+    assert_eq!(bench.stored().len(), 1);
 }
 
 #[test]
 fn a_store_that_lost_its_tail_is_given_it_back() {
-    let mut rig = Rig::new(CoreOptions::default());
+    let mut bench = Bench::new(CoreOptions::default());
     let steps = [
         set(0, None, "a"),
         set(1, None, "a"),
@@ -412,78 +412,78 @@ fn a_store_that_lost_its_tail_is_given_it_back() {
         set(2, None, "a"),
     ];
     for write in steps {
-        rig.commit(vec![write]);
-        rig.deliver();
+        bench.commit(vec![write]);
+        bench.deliver();
     }
-    rig.store.lose_tail(4);
+    bench.store.lose_tail(4);
     // Felt or not: the next commit must go through, and nothing stays lost.
-    let next = rig.commit(vec![set(0, Some(3), "d")]);
-    while rig.call.is_some() {
-        rig.deliver();
+    let next = bench.commit(vec![set(0, Some(3), "d")]);
+    while bench.call.is_some() {
+        bench.deliver();
     }
-    assert_eq!(rig.answer(next), Some(&Ok(())));
-    assert_eq!(rig.stored(), rig.model);
+    assert_eq!(bench.answer(next), Some(&Ok(())));
+    assert_eq!(bench.stored(), bench.model);
 }
 
 #[test]
 fn a_fenced_leader_says_so_once_and_writes_nothing_more() {
-    let mut rig = Rig::new(CoreOptions::default());
+    let mut bench = Bench::new(CoreOptions::default());
     let other = LeaderId::parse("00000000000000bb").unwrap();
-    rig.store.lead(&other, Epoch(0), &rig.led.cluster).now_or_never().unwrap().unwrap();
-    let first = rig.commit(vec![set(0, None, "a")]);
-    let queued = rig.commit(vec![set(1, None, "a")]);
-    rig.deliver();
-    let later = rig.commit(vec![set(2, None, "a")]);
-    rig.advance(60_000);
+    bench.store.lead(&other, Epoch(0), &bench.led.cluster).now_or_never().unwrap().unwrap();
+    let first = bench.commit(vec![set(0, None, "a")]);
+    let queued = bench.commit(vec![set(1, None, "a")]);
+    bench.deliver();
+    let later = bench.commit(vec![set(2, None, "a")]);
+    bench.advance(60_000);
     for ticket in [first, queued, later] {
-        assert_eq!(rig.answer(ticket), Some(&Err(CommitError::Fenced)));
+        assert_eq!(bench.answer(ticket), Some(&Err(CommitError::Fenced)));
     }
-    assert_eq!((rig.lost, rig.call.take()), (1, None));
+    assert_eq!((bench.lost, bench.call.take()), (1, None));
 }
 
 #[test]
 fn a_deleted_record_starts_again_at_version_one() {
-    let mut rig = Rig::new(CoreOptions::default());
-    rig.commit(vec![set(0, None, "a")]);
-    rig.deliver();
-    rig.commit(vec![Write { key: key(0), expect: Some(Version(1)), value: None }]);
-    rig.deliver();
-    rig.commit(vec![set(0, None, "b")]);
-    rig.deliver();
-    assert_eq!(rig.stored()[&key(0)].0, Version(1));
+    let mut bench = Bench::new(CoreOptions::default());
+    bench.commit(vec![set(0, None, "a")]);
+    bench.deliver();
+    bench.commit(vec![Write { key: key(0), expect: Some(Version(1)), value: None }]);
+    bench.deliver();
+    bench.commit(vec![set(0, None, "b")]);
+    bench.deliver();
+    assert_eq!(bench.stored()[&key(0)].0, Version(1));
 }
 
 #[test]
 fn a_conflict_refuses_the_whole_commit() {
-    let mut rig = Rig::new(CoreOptions::default());
-    let wrong = rig.commit(vec![set(0, None, "a"), set(1, Some(7), "b")]);
-    assert_eq!(rig.answer(wrong), Some(&Err(CommitError::Conflict { key: key(1), found: None })));
-    assert!(rig.stored().is_empty());
+    let mut bench = Bench::new(CoreOptions::default());
+    let wrong = bench.commit(vec![set(0, None, "a"), set(1, Some(7), "b")]);
+    assert_eq!(bench.answer(wrong), Some(&Err(CommitError::Conflict { key: key(1), found: None })));
+    assert!(bench.stored().is_empty());
 }
 
 #[test]
 fn a_flush_is_answered_when_nothing_waits() {
-    let mut rig = Rig::new(CoreOptions::default());
-    rig.commit(vec![set(0, None, "a")]);
-    rig.step(Event::Flush { ticket: 7 });
-    assert!(rig.flushed.is_empty());
-    rig.deliver();
-    assert_eq!(rig.flushed, [7]);
+    let mut bench = Bench::new(CoreOptions::default());
+    bench.commit(vec![set(0, None, "a")]);
+    bench.step(Event::Flush { ticket: 7 });
+    assert!(bench.flushed.is_empty());
+    bench.deliver();
+    assert_eq!(bench.flushed, [7]);
 }
 
 #[test]
 fn a_raise_whose_answer_was_lost_is_done_if_the_store_says_so() {
-    let mut rig = Rig::new(CoreOptions::default());
-    let higher = Fence { epoch: Epoch(9), ..rig.led.fence.clone() };
+    let mut bench = Bench::new(CoreOptions::default());
+    let higher = Fence { epoch: Epoch(9), ..bench.led.fence.clone() };
     let fenced = || Err(StoreError::Fenced { stored: higher.clone() });
-    let effects = rig.core.handle(Event::LeadershipClaimed { ticket: 1, result: fenced() }, rig.now);
-    let led = Leadership { cluster: rig.led.cluster.clone(), fence: higher.clone() };
+    let effects = bench.core.handle(Event::LeadershipClaimed { ticket: 1, result: fenced() }, bench.now);
+    let led = Leadership { cluster: bench.led.cluster.clone(), fence: higher.clone() };
     assert_eq!(effects, [Effect::LeadershipClaimed { ticket: 1, result: Ok(led) }]);
     // Or a commit meets it first: the call is made again under that fence.
-    let mut rig = Rig::new(CoreOptions::default());
-    let ticket = rig.commit(vec![set(1, None, "a")]);
-    rig.call = None;
-    rig.step(Event::Committed(Err(StoreError::Fenced { stored: higher.clone() })));
-    assert_eq!((rig.lost, rig.answer(ticket)), (0, None));
-    assert_eq!(rig.core.leadership.fence, higher);
+    let mut bench = Bench::new(CoreOptions::default());
+    let ticket = bench.commit(vec![set(1, None, "a")]);
+    bench.call = None;
+    bench.step(Event::Committed(Err(StoreError::Fenced { stored: higher.clone() })));
+    assert_eq!((bench.lost, bench.answer(ticket)), (0, None));
+    assert_eq!(bench.core.leadership.fence, higher);
 }

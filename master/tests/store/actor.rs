@@ -37,14 +37,14 @@ impl Handler<LostLeadership> for Owner {
     }
 }
 
-struct Rig {
+struct Site {
     store: Arc<dyn Store>,
     actor: Addr<StoreActor>,
     health: watch::Receiver<StoreHealth>,
     lost: mpsc::UnboundedReceiver<LostLeadership>,
 }
 
-impl Rig {
+impl Site {
     async fn new(store: impl Store) -> Self {
         let store: Arc<dyn Store> = Arc::new(store);
         let led = lead(&*store, 1).await;
@@ -75,8 +75,8 @@ impl Rig {
     }
 }
 
-async fn on_redis(server: &RedisServer) -> Rig {
-    Rig::new(RedisStore::open(&server.options()).await.unwrap()).await
+async fn on_redis(server: &RedisServer) -> Site {
+    Site::new(RedisStore::open(&server.options()).await.unwrap()).await
 }
 
 fn unavailable(result: &Result<(), CommitError>) -> bool {
@@ -86,33 +86,33 @@ fn unavailable(result: &Result<(), CommitError>) -> bool {
 #[actix_rt::test]
 async fn a_killed_redis_refuses_writes_and_comes_back_with_everything() {
     let mut server = RedisServer::start(&[]);
-    let mut rig = on_redis(&server).await;
+    let mut site = on_redis(&server).await;
     for n in 1..=20 {
-        rig.commit(set(&service("web"), (n > 1).then_some(n - 1), &n.to_string())).await.unwrap();
+        site.commit(set(&service("web"), (n > 1).then_some(n - 1), &n.to_string())).await.unwrap();
     }
     server.kill();
-    rig.until(false).await;
-    let refused = rig.commit(set(&service("web"), Some(20), "x")).await;
+    site.until(false).await;
+    let refused = site.commit(set(&service("web"), Some(20), "x")).await;
     assert!(unavailable(&refused), "{refused:?}");
     server.restart();
-    rig.until(true).await;
-    rig.commit(set(&service("web"), Some(20), "21")).await.unwrap();
-    assert_eq!(rig.found().await, [record(&service("web"), 21, "21")]);
+    site.until(true).await;
+    site.commit(set(&service("web"), Some(20), "21")).await.unwrap();
+    assert_eq!(site.found().await, [record(&service("web"), 21, "21")]);
 }
 
 #[actix_rt::test]
 async fn a_redis_that_is_killed_under_load_loses_nothing_and_does_nothing_twice() {
     let mut server = RedisServer::start(&[]);
-    let rig = on_redis(&server).await;
+    let site = on_redis(&server).await;
     let writers = (0..16).map(async |writer: u32| {
         let (mut version, mut refused) = (0_u64, 0);
         let key = service(&format!("w-{writer}"));
         while version < 60 {
-            match rig.commit(set(&key, (version > 0).then_some(version), &version.to_string())).await {
+            match site.commit(set(&key, (version > 0).then_some(version), &version.to_string())).await {
                 Ok(()) => version += 1,
                 Err(CommitError::Unavailable { .. }) => {
                     refused += 1;
-                    rig.health.clone().wait_for(|health| health.available).await.unwrap();
+                    site.health.clone().wait_for(|health| health.available).await.unwrap();
                 }
                 Err(other) => panic!("{other}"),
             }
@@ -121,17 +121,17 @@ async fn a_redis_that_is_killed_under_load_loses_nothing_and_does_nothing_twice(
     });
     let killer = async {
         for _ in 0..3 {
-            rig.commit(set(&service("gate"), None, "x")).await.ok();
+            site.commit(set(&service("gate"), None, "x")).await.ok();
             server.kill();
-            rig.health.clone().wait_for(|health| !health.available).await.unwrap();
+            site.health.clone().wait_for(|health| !health.available).await.unwrap();
             server.restart();
-            rig.health.clone().wait_for(|health| health.available).await.unwrap();
+            site.health.clone().wait_for(|health| health.available).await.unwrap();
         }
     };
     let (refused, ()) =
         tokio::time::timeout(LIMIT, futures_util::future::join(join_all(writers), killer)).await.unwrap();
     assert!(refused.iter().sum::<u32>() > 0, "the kills were felt");
-    let found = rig.found().await;
+    let found = site.found().await;
     let counters: Vec<_> = found.iter().filter(|r| r.key != service("gate")).collect();
     assert_eq!(counters.len(), 16);
     for record in counters {
@@ -142,9 +142,9 @@ async fn a_redis_that_is_killed_under_load_loses_nothing_and_does_nothing_twice(
 #[actix_rt::test]
 async fn a_flushed_redis_is_given_everything_back_without_a_write() {
     let server = RedisServer::start(&[]);
-    let rig = on_redis(&server).await;
-    rig.commit(set(&service("web"), None, "1")).await.unwrap();
-    rig.commit(set(&service("web"), Some(1), "2")).await.unwrap();
+    let site = on_redis(&server).await;
+    site.commit(set(&service("web"), None, "1")).await.unwrap();
+    site.commit(set(&service("web"), Some(1), "2")).await.unwrap();
     server.run::<()>(&["FLUSHALL"]);
     let restored = async {
         while server.run::<i64>(&["EXISTS", "shef:store"]) == 0 {
@@ -152,24 +152,24 @@ async fn a_flushed_redis_is_given_everything_back_without_a_write() {
         }
     };
     tokio::time::timeout(LIMIT, restored).await.unwrap();
-    rig.commit(set(&service("web"), Some(2), "3")).await.unwrap();
-    assert_eq!(rig.found().await, [record(&service("web"), 3, "3")]);
+    site.commit(set(&service("web"), Some(2), "3")).await.unwrap();
+    assert_eq!(site.found().await, [record(&service("web"), 3, "3")]);
 }
 
 #[actix_rt::test]
 async fn a_frozen_redis_leaves_a_write_open_and_resolves_it_once() {
     let server = RedisServer::start(&[]);
-    let mut rig = Rig::new(RedisStore::open(&server.trusting_options()).await.unwrap()).await;
-    rig.commit(set(&service("web"), None, "1")).await.unwrap();
+    let mut site = Site::new(RedisStore::open(&server.trusting_options()).await.unwrap()).await;
+    site.commit(set(&service("web"), None, "1")).await.unwrap();
     server.signal("STOP");
-    let open = rig.actor.send(Commit { writes: vec![set(&service("web"), Some(1), "2")] });
+    let open = site.actor.send(Commit { writes: vec![set(&service("web"), Some(1), "2")] });
     let mut open = Box::pin(tokio::time::timeout(LIMIT, open));
     tokio::select! {
         answer = &mut open => panic!("nobody can know yet: {answer:?}"),
-        () = rig.until(false) => {}
+        () = site.until(false) => {}
     }
-    assert!(unavailable(&rig.commit(set(&service("other"), None, "1")).await), "refused at once meanwhile");
-    let mut flush = Box::pin(rig.actor.send(Flush));
+    assert!(unavailable(&site.commit(set(&service("other"), None, "1")).await), "refused at once meanwhile");
+    let mut flush = Box::pin(site.actor.send(Flush));
     tokio::select! {
         _ = &mut flush => panic!("something is open"),
         () = tokio::task::yield_now() => {}
@@ -177,28 +177,28 @@ async fn a_frozen_redis_leaves_a_write_open_and_resolves_it_once() {
     server.signal("CONT");
     open.await.unwrap().unwrap().unwrap();
     tokio::time::timeout(LIMIT, flush).await.unwrap().unwrap();
-    rig.until(true).await;
-    assert_eq!(rig.found().await, [record(&service("web"), 2, "2")]);
+    site.until(true).await;
+    assert_eq!(site.found().await, [record(&service("web"), 2, "2")]);
 }
 
 #[actix_rt::test]
 async fn a_redis_that_does_not_write_is_told_by_its_own_words() {
     let server = RedisServer::start(&[]);
-    let rig = on_redis(&server).await;
+    let site = on_redis(&server).await;
     server.run::<Value>(&["CONFIG", "SET", "maxmemory", "1"]);
-    let refused = rig.commit(set(&service("web"), None, "1")).await.unwrap_err().to_string();
+    let refused = site.commit(set(&service("web"), None, "1")).await.unwrap_err().to_string();
     assert!(refused.contains("OOM"), "{refused}");
     server.run::<Value>(&["CONFIG", "SET", "maxmemory", "0"]);
-    let mut health = rig.health.clone();
+    let mut health = site.health.clone();
     tokio::time::timeout(LIMIT, health.wait_for(|h| h.available)).await.unwrap().unwrap();
-    rig.commit(set(&service("web"), None, "1")).await.unwrap();
+    site.commit(set(&service("web"), None, "1")).await.unwrap();
 }
 
 #[actix_rt::test]
 async fn the_owner_hears_that_another_leads() {
-    let mut rig = Rig::new(FakeStore::new()).await;
-    let other = lead(&*rig.store, 2).await.fence;
-    assert_eq!(rig.commit(set(&service("web"), None, "1")).await, Err(CommitError::Fenced));
-    let lost = tokio::time::timeout(LIMIT, rig.lost.recv()).await.unwrap().unwrap();
+    let mut site = Site::new(FakeStore::new()).await;
+    let other = lead(&*site.store, 2).await.fence;
+    assert_eq!(site.commit(set(&service("web"), None, "1")).await, Err(CommitError::Fenced));
+    let lost = tokio::time::timeout(LIMIT, site.lost.recv()).await.unwrap().unwrap();
     assert_eq!(lost.stored, other);
 }

@@ -7,9 +7,9 @@ use shef_common::{
     spec::Template,
 };
 
-use super::world::{World, assignment};
+use super::bench::{Bench, assignment};
 
-fn order(world: &mut World, set: &[(u32, &str)], remove: &[u32], password: Option<&str>) {
+fn order(bench: &mut Bench, set: &[(u32, &str)], remove: &[u32], password: Option<&str>) {
     let set = set.iter().map(|&(number, image)| {
         let mut assignment = assignment(number);
         assignment.template = Template::of(ImageRef::parse(image).unwrap()).into();
@@ -18,47 +18,47 @@ fn order(world: &mut World, set: &[(u32, &str)], remove: &[u32], password: Optio
     let credentials =
         password.map(|password| Credentials { username: "me".into(), password: password.into() });
     let credentials = credentials.map(|known| (RegistryHost::parse("a.b:5000").unwrap(), known));
-    let base = (world.revision > 0).then_some(Revision(world.revision));
-    world.order(base, set.collect(), remove, credentials.into_iter().collect());
-    world.settle();
+    let base = (bench.revision > 0).then_some(Revision(bench.revision));
+    bench.order(base, set.collect(), remove, credentials.into_iter().collect());
+    bench.settle();
 }
 
-fn shown(world: &World, image: &str) -> Option<String> {
-    world.core.credentials(&ImageRef::parse(image).unwrap()).map(|shown| shown.password.clone())
+fn shown(bench: &Bench, image: &str) -> Option<String> {
+    bench.core.credentials(&ImageRef::parse(image).unwrap()).map(|shown| shown.password.clone())
 }
 
 #[test]
 fn a_registry_is_shown_what_the_latest_push_of_its_images_brought() {
-    let mut world = World::new();
-    order(&mut world, &[(0, "a.b:5000/app:1")], &[], Some("first"));
-    assert_eq!(shown(&world, "a.b:5000/other").as_deref(), Some("first"));
-    assert_eq!(shown(&world, "app:1"), None, "of another registry");
-    order(&mut world, &[(1, "a.b:5000/app:1")], &[], Some("second"));
-    assert_eq!(shown(&world, "a.b:5000/app:1").as_deref(), Some("second"));
-    order(&mut world, &[(2, "elsewhere")], &[], None);
+    let mut bench = Bench::new();
+    order(&mut bench, &[(0, "a.b:5000/app:1")], &[], Some("first"));
+    assert_eq!(shown(&bench, "a.b:5000/other").as_deref(), Some("first"));
+    assert_eq!(shown(&bench, "app:1"), None, "of another registry");
+    order(&mut bench, &[(1, "a.b:5000/app:1")], &[], Some("second"));
+    assert_eq!(shown(&bench, "a.b:5000/app:1").as_deref(), Some("second"));
+    order(&mut bench, &[(2, "elsewhere")], &[], None);
     assert_eq!(
-        shown(&world, "a.b:5000/app:1").as_deref(),
+        shown(&bench, "a.b:5000/app:1").as_deref(),
         Some("second"),
         "nothing of that registry was pushed"
     );
-    order(&mut world, &[(3, "a.b:5000/app:1")], &[], None);
-    assert_eq!(shown(&world, "a.b:5000/app:1"), None, "the master has none any more");
+    order(&mut bench, &[(3, "a.b:5000/app:1")], &[], None);
+    assert_eq!(shown(&bench, "a.b:5000/app:1"), None, "the master has none any more");
 }
 
 #[test]
 fn credentials_go_with_the_last_replica_of_their_registry() {
-    let mut world = World::new();
-    order(&mut world, &[(0, "a.b:5000/app:1"), (1, "elsewhere")], &[], Some("word"));
-    order(&mut world, &[], &[0], None);
-    order(&mut world, &[], &[], None);
-    assert_eq!(shown(&world, "a.b:5000/app:1"), None);
+    let mut bench = Bench::new();
+    order(&mut bench, &[(0, "a.b:5000/app:1"), (1, "elsewhere")], &[], Some("word"));
+    order(&mut bench, &[], &[0], None);
+    order(&mut bench, &[], &[], None);
+    assert_eq!(shown(&bench, "a.b:5000/app:1"), None);
 }
 
 #[test]
 fn credentials_are_neither_in_the_ledger_nor_in_what_is_printed() {
-    let mut world = World::new();
-    order(&mut world, &[(0, "a.b:5000/app:1")], &[], Some("unprintable"));
-    assert_eq!(shown(&world, "a.b:5000/app:1").as_deref(), Some("unprintable"));
-    assert!(!format!("{:?}", world.disk).contains("unprintable"));
-    assert!(!format!("{:?}", world.core).contains("unprintable"));
+    let mut bench = Bench::new();
+    order(&mut bench, &[(0, "a.b:5000/app:1")], &[], Some("unprintable"));
+    assert_eq!(shown(&bench, "a.b:5000/app:1").as_deref(), Some("unprintable"));
+    assert!(!format!("{:?}", bench.disk).contains("unprintable"));
+    assert!(!format!("{:?}", bench.core).contains("unprintable"));
 }

@@ -9,7 +9,7 @@ use shef_common::{
     status::{Health, PublishedPort, ReplicaState, ReplicaStatus},
 };
 
-use super::world::{End, Pending, World, assignment};
+use super::bench::{Bench, End, Pending, assignment};
 use crate::{
     engine::{Check, Container, ContainerState, EngineError, EventKind},
     supervisor::core::{Event, Operation, Outcome},
@@ -17,8 +17,8 @@ use crate::{
 
 const ID: &str = "web-000000";
 
-fn status(world: &World) -> &ReplicaStatus {
-    &world.reported.statuses[ID]
+fn status(bench: &Bench) -> &ReplicaStatus {
+    &bench.reported.statuses[ID]
 }
 
 fn ordered(change: impl FnOnce(&mut shef_common::spec::Template)) -> Assignment {
@@ -29,28 +29,28 @@ fn ordered(change: impl FnOnce(&mut shef_common::spec::Template)) -> Assignment 
     assignment
 }
 
-fn running(change: impl FnOnce(&mut shef_common::spec::Template)) -> World {
-    let mut world = World::new();
-    world.change(&[ordered(change)], &[]);
-    world.carry_out();
-    assert_eq!(status(&world).state, ReplicaState::Running);
-    world
+fn running(change: impl FnOnce(&mut shef_common::spec::Template)) -> Bench {
+    let mut bench = Bench::new();
+    bench.change(&[ordered(change)], &[]);
+    bench.carry_out();
+    assert_eq!(status(&bench).state, ReplicaState::Running);
+    bench
 }
 
 /// The container's process is killed, and the engine emits `events` in this order.
-fn emit_after_kill(world: &mut World, events: &[EventKind]) {
-    let container = world.containers[ID].clone();
+fn emit_after_kill(bench: &mut Bench, events: &[EventKind]) {
+    let container = bench.containers[ID].clone();
     for event in events {
-        world.event(&container, *event);
+        bench.event(&container, *event);
     }
-    world.deliver_events(true);
+    bench.deliver_events(true);
 }
 
 /// A restarted engine has started its containers again, and the agent has missed the events of their ends.
 #[test]
 fn after_a_missed_start_the_present_ports_are_reported() {
     let port = Port { target: 80, published: None, protocol: Protocol::Tcp, host_ip: None };
-    let mut world = running(|template| template.ports = vec![port]);
+    let mut bench = running(|template| template.ports = vec![port]);
     let chosen = |published| PublishedPort {
         target: 80,
         protocol: Protocol::Tcp,
@@ -58,65 +58,65 @@ fn after_a_missed_start_the_present_ports_are_reported() {
         published,
     };
     for published in [32_768, 32_769] {
-        world.containers.get_mut(ID).unwrap().ports = vec![chosen(published)];
-        emit_after_kill(&mut world, &[EventKind::Started]);
-        world.carry_out();
-        assert_eq!(status(&world).ports, [chosen(published)]);
+        bench.containers.get_mut(ID).unwrap().ports = vec![chosen(published)];
+        emit_after_kill(&mut bench, &[EventKind::Started]);
+        bench.carry_out();
+        assert_eq!(status(&bench).ports, [chosen(published)]);
     }
 }
 
 /// The container has run with this end of its network since then. Returns how many looks the next list leads
 /// to.
-fn runs_as(world: &mut World, endpoint: &str, since: WallMs) -> usize {
-    let container = world.containers.get_mut(ID).unwrap();
+fn runs_as(bench: &mut Bench, endpoint: &str, since: WallMs) -> usize {
+    let container = bench.containers.get_mut(ID).unwrap();
     (container.endpoints, container.started_at) = ([endpoint.to_owned()].into(), Some(since));
-    world.advance(61_000);
-    assert!(matches!(world.pending[0], Pending::List(_)), "{:?}", world.pending);
-    world.finish(0, End::Well);
+    bench.advance(61_000);
+    assert!(matches!(bench.pending[0], Pending::List(_)), "{:?}", bench.pending);
+    bench.finish(0, End::Well);
     let is_look = |pending: &&Pending| matches!(pending, Pending::Run(_, Operation::Inspect { .. }));
-    let looks = world.pending.iter().filter(is_look).count();
-    world.carry_out();
+    let looks = bench.pending.iter().filter(is_look).count();
+    bench.carry_out();
     looks
 }
 
 #[test]
 fn a_missed_start_counts_as_a_restart_and_costs_one_inspection() {
-    let mut world = running(|_| {});
-    let began = status(&world).since;
-    assert_eq!(runs_as(&mut world, "a", began), 0, "nothing was known of its run");
-    assert_eq!(runs_as(&mut world, "a", began), 0);
-    assert_eq!((status(&world).since, status(&world).restarts), (began, 0));
-    let again = world.now.wall;
-    assert_eq!(runs_as(&mut world, "b", again), 1);
-    assert_eq!((status(&world).since, status(&world).restarts), (again, 1));
-    assert_eq!((status(&world).state, status(&world).health), (ReplicaState::Running, Health::Healthy));
-    assert_eq!(runs_as(&mut world, "b", again), 0);
+    let mut bench = running(|_| {});
+    let began = status(&bench).since;
+    assert_eq!(runs_as(&mut bench, "a", began), 0, "nothing was known of its run");
+    assert_eq!(runs_as(&mut bench, "a", began), 0);
+    assert_eq!((status(&bench).since, status(&bench).restarts), (began, 0));
+    let again = bench.now.wall;
+    assert_eq!(runs_as(&mut bench, "b", again), 1);
+    assert_eq!((status(&bench).since, status(&bench).restarts), (again, 1));
+    assert_eq!((status(&bench).state, status(&bench).health), (ReplicaState::Running, Health::Healthy));
+    assert_eq!(runs_as(&mut bench, "b", again), 0);
     // Somebody has taken it from a network and joined it again.
-    assert_eq!(runs_as(&mut world, "c", again), 1);
-    assert_eq!((status(&world).since, status(&world).restarts), (again, 1));
+    assert_eq!(runs_as(&mut bench, "c", again), 1);
+    assert_eq!((status(&bench).since, status(&bench).restarts), (again, 1));
     // An end and a start that were heard count once.
-    emit_after_kill(&mut world, &[EventKind::Died { exit_code: 1 }, EventKind::Started]);
-    world.carry_out();
-    let since = world.now.wall;
-    assert_eq!((runs_as(&mut world, "d", since), status(&world).restarts), (0, 2));
+    emit_after_kill(&mut bench, &[EventKind::Died { exit_code: 1 }, EventKind::Started]);
+    bench.carry_out();
+    let since = bench.now.wall;
+    assert_eq!((runs_as(&mut bench, "d", since), status(&bench).restarts), (0, 2));
 }
 
 /// A list shows another end of its network. Returns the index of the look that follows.
-fn asks_whether_it_was_started_anew() -> (World, usize) {
-    let mut world = running(|_| {});
-    let began = status(&world).since;
-    runs_as(&mut world, "a", began);
-    world.containers.get_mut(ID).unwrap().endpoints = ["b".to_owned()].into();
-    world.advance(61_000);
-    assert!(matches!(world.pending[0], Pending::List(_)), "{:?}", world.pending);
-    world.finish(0, End::Well);
-    let look = look(&world).unwrap();
-    (world, look)
+fn asks_whether_it_was_started_anew() -> (Bench, usize) {
+    let mut bench = running(|_| {});
+    let began = status(&bench).since;
+    runs_as(&mut bench, "a", began);
+    bench.containers.get_mut(ID).unwrap().endpoints = ["b".to_owned()].into();
+    bench.advance(61_000);
+    assert!(matches!(bench.pending[0], Pending::List(_)), "{:?}", bench.pending);
+    bench.finish(0, End::Well);
+    let look = look(&bench).unwrap();
+    (bench, look)
 }
 
-fn look(world: &World) -> Option<usize> {
+fn look(bench: &Bench) -> Option<usize> {
     let is_look = |pending: &Pending| matches!(pending, Pending::Run(_, Operation::Inspect { .. }));
-    world.pending.iter().position(is_look)
+    bench.pending.iter().position(is_look)
 }
 
 #[test]
@@ -128,27 +128,27 @@ fn one_look_is_enough_whatever_it_shows_of_a_start_that_was_missed() {
         |container| container.state = ContainerState::Other,
     ];
     for show in shows {
-        let (mut world, at) = asks_whether_it_was_started_anew();
-        show(world.containers.get_mut(ID).unwrap());
-        world.finish(at, End::Well);
-        assert_eq!(look(&world), None, "{:?}", world.containers[ID]);
-        assert_eq!((status(&world).state, status(&world).restarts), (ReplicaState::Running, 0));
+        let (mut bench, at) = asks_whether_it_was_started_anew();
+        show(bench.containers.get_mut(ID).unwrap());
+        bench.finish(at, End::Well);
+        assert_eq!(look(&bench), None, "{:?}", bench.containers[ID]);
+        assert_eq!((status(&bench).state, status(&bench).restarts), (ReplicaState::Running, 0));
     }
 }
 
 #[test]
 fn inspections_for_a_missed_start_back_off_while_the_engine_refuses() {
-    let (mut world, _) = asks_whether_it_was_started_anew();
+    let (mut bench, _) = asks_whether_it_was_started_anew();
     let mut looks = 0;
     for _ in 0..600 {
-        while let Some(at) = look(&world) {
-            world.pending.remove(at);
+        while let Some(at) = look(&bench) {
+            bench.pending.remove(at);
             let refused = EngineError::Refused("no".to_owned());
             let replica = assignment(0).replica;
-            world.feed(Event::Done { replica, outcome: Outcome::Inspect(Err(refused)) });
+            bench.feed(Event::Done { replica, outcome: Outcome::Inspect(Err(refused)) });
             looks += 1;
         }
-        world.advance(100);
+        bench.advance(100);
     }
     assert!((10..20).contains(&looks), "{looks} looks in a minute");
 }
@@ -157,41 +157,41 @@ fn inspections_for_a_missed_start_back_off_while_the_engine_refuses() {
 fn an_end_for_want_of_memory_is_named_whichever_comes_first() {
     let died = EventKind::Died { exit_code: 137 };
     for events in [[EventKind::OutOfMemory, died], [died, EventKind::OutOfMemory]] {
-        let mut world = running(|_| {});
-        emit_after_kill(&mut world, &events);
-        let why = status(&world).reason.clone().unwrap();
+        let mut bench = running(|_| {});
+        emit_after_kill(&mut bench, &events);
+        let why = status(&bench).reason.clone().unwrap();
         assert!(why.starts_with("ran out of memory and was killed (exited with code 137)"), "{why}");
         // The next end has its own cause.
-        emit_after_kill(&mut world, &[EventKind::Started, died]);
-        let why = status(&world).reason.clone().unwrap();
+        emit_after_kill(&mut bench, &[EventKind::Started, died]);
+        let why = status(&bench).reason.clone().unwrap();
         assert!(!why.contains("memory") && why.contains("exited with code 137"), "{why}");
     }
 }
 
 #[test]
 fn a_failed_replica_is_not_healthy_and_a_failed_pull_names_its_image() {
-    let mut world = World::new();
-    world.push(None, &[1], &[]);
+    let mut bench = Bench::new();
+    bench.push(None, &[1], &[]);
     // Everything but the pull goes well.
-    while !world.pending.iter().any(|pending| matches!(pending, Pending::Pull(_))) {
-        world.finish(0, End::Well);
+    while !bench.pending.iter().any(|pending| matches!(pending, Pending::Pull(_))) {
+        bench.finish(0, End::Well);
     }
-    let Some(Pending::Pull(wanted)) = world.pending.pop() else { panic!("{:?}", world.pending) };
+    let Some(Pending::Pull(wanted)) = bench.pending.pop() else { panic!("{:?}", bench.pending) };
     let outcome = Err(EngineError::Refused("connection refused".into()));
-    world.feed(Event::Pulled { wanted, before: Ok(None), outcome });
-    let failed = &world.reported.statuses["web-000001"];
+    bench.feed(Event::Pulled { wanted, before: Ok(None), outcome });
+    let failed = &bench.reported.statuses["web-000001"];
     assert_eq!((failed.state, failed.health), (ReplicaState::Failed, Health::Unhealthy));
     assert_eq!(failed.reason.as_deref(), Some("pulling absent failed: connection refused"));
 }
 
 #[test]
 fn a_replica_that_lacks_a_network_is_unhealthy_until_it_joins_it() {
-    let mut world = running(|template| template.networks = vec![Network::named("front")]);
+    let mut bench = running(|template| template.networks = vec![Network::named("front")]);
     let mut look = |joined: &[&str]| {
         let networks = joined.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-        world.containers.get_mut(ID).unwrap().networks = Some(networks);
-        world.pass(60_000);
-        (status(&world).health, status(&world).reason.clone())
+        bench.containers.get_mut(ID).unwrap().networks = Some(networks);
+        bench.pass(60_000);
+        (status(&bench).health, status(&bench).reason.clone())
     };
     assert_eq!(look(&["front"]), (Health::Healthy, None));
     let (health, why) = look(&[]);
@@ -216,27 +216,27 @@ fn a_failing_check_of_the_engine_is_looked_at_once_and_says_what_it_wrote() {
         start_period_ms: 0,
         on_unhealthy: OnUnhealthy::Report,
     };
-    let mut world = running(|template| template.health = Some(check));
-    let container = world.containers.get_mut(ID).unwrap();
+    let mut bench = running(|template| template.health = Some(check));
+    let container = bench.containers.get_mut(ID).unwrap();
     (container.check, container.check_output) = (Check::Unhealthy, Some("no database".into()));
-    emit_after_kill(&mut world, &[EventKind::Health { healthy: false }]);
-    assert_eq!(status(&world).reason.as_deref(), Some("its health check fails"));
-    world.carry_out();
-    assert_eq!(status(&world).reason.as_deref(), Some("its health check fails: no database"));
-    assert_eq!(world.containers[ID].state, ContainerState::Running);
-    world.pass(60_000);
+    emit_after_kill(&mut bench, &[EventKind::Health { healthy: false }]);
+    assert_eq!(status(&bench).reason.as_deref(), Some("its health check fails"));
+    bench.carry_out();
+    assert_eq!(status(&bench).reason.as_deref(), Some("its health check fails: no database"));
+    assert_eq!(bench.containers[ID].state, ContainerState::Running);
+    bench.pass(60_000);
     assert_eq!(
-        status(&world).reason.as_deref(),
+        status(&bench).reason.as_deref(),
         Some("its health check fails: no database"),
         "a list does not contain it"
     );
-    assert!(world.pending.is_empty(), "it is not looked at again: {:?}", world.pending);
-    emit_after_kill(&mut world, &[EventKind::Health { healthy: true }]);
-    assert_eq!((status(&world).health, status(&world).reason.as_deref()), (Health::Healthy, None));
+    assert!(bench.pending.is_empty(), "it is not looked at again: {:?}", bench.pending);
+    emit_after_kill(&mut bench, &[EventKind::Health { healthy: true }]);
+    assert_eq!((status(&bench).health, status(&bench).reason.as_deref()), (Health::Healthy, None));
 }
 
 /// A replica whose engine's check calls for `on_unhealthy` when it fails.
-fn checked(on_unhealthy: OnUnhealthy, condition: RestartCondition) -> World {
+fn checked(on_unhealthy: OnUnhealthy, condition: RestartCondition) -> Bench {
     let test = HealthTest::Shell("check".into());
     let check = HealthCheck {
         test,
@@ -246,22 +246,22 @@ fn checked(on_unhealthy: OnUnhealthy, condition: RestartCondition) -> World {
         start_period_ms: 0,
         on_unhealthy,
     };
-    let mut world = running(|template| {
+    let mut bench = running(|template| {
         template.health = Some(check);
         template.restart = Restart { condition, ..Restart::default() };
     });
     // Its stop is ordered by its spec.
-    world.rests.insert(status(&world).replica.clone());
-    world
+    bench.rests.insert(status(&bench).replica.clone());
+    bench
 }
 
 /// The engine's check of its container passes, or fails and has put something out.
-fn checks(world: &mut World, passes: bool) {
-    let container = world.containers.get_mut(ID).unwrap();
+fn checks(bench: &mut Bench, passes: bool) {
+    let container = bench.containers.get_mut(ID).unwrap();
     (container.check, container.check_output) =
         if passes { (Check::Healthy, None) } else { (Check::Unhealthy, Some("no database".into())) };
-    emit_after_kill(world, &[EventKind::Health { healthy: passes }]);
-    world.carry_out();
+    emit_after_kill(bench, &[EventKind::Health { healthy: passes }]);
+    bench.carry_out();
 }
 
 const CONDITIONS: [RestartCondition; 2] = [RestartCondition::Always, RestartCondition::OnFailure];
@@ -269,48 +269,48 @@ const CONDITIONS: [RestartCondition; 2] = [RestartCondition::Always, RestartCond
 #[test]
 fn an_unhealthy_replica_is_restarted_soon_the_first_time() {
     for condition in CONDITIONS {
-        let mut world = checked(OnUnhealthy::Restart, condition);
-        checks(&mut world, true);
-        let container = world.containers[ID].id.clone();
-        checks(&mut world, false);
-        world.pass(1_000);
-        let reported = status(&world);
+        let mut bench = checked(OnUnhealthy::Restart, condition);
+        checks(&mut bench, true);
+        let container = bench.containers[ID].id.clone();
+        checks(&mut bench, false);
+        bench.pass(1_000);
+        let reported = status(&bench);
         assert_eq!(
             (reported.state, reported.health, reported.restarts),
             (ReplicaState::Running, Health::Starting, 1)
         );
         assert_eq!(
-            (&world.containers[ID].id, world.containers[ID].state),
+            (&bench.containers[ID].id, bench.containers[ID].state),
             (&container, ContainerState::Running)
         );
-        checks(&mut world, true);
-        assert_eq!((status(&world).health, status(&world).reason.as_deref()), (Health::Healthy, None));
-        checks(&mut world, false);
-        let reported = status(&world);
+        checks(&mut bench, true);
+        assert_eq!((status(&bench).health, status(&bench).reason.as_deref()), (Health::Healthy, None));
+        checks(&mut bench, false);
+        let reported = status(&bench);
         assert_eq!((reported.state, reported.restarts), (ReplicaState::Starting, 2), "{condition:?}");
         assert_eq!(
             reported.reason.as_deref(),
             Some("its health check fails: no database; restart 2 in 10 s"),
             "the second time it waits"
         );
-        world.pass(9_000);
-        assert_eq!(world.containers[ID].state, ContainerState::Exited, "also after a look at it");
-        world.pass(1_000);
-        assert_eq!(status(&world).state, ReplicaState::Running);
+        bench.pass(9_000);
+        assert_eq!(bench.containers[ID].state, ContainerState::Exited, "also after a look at it");
+        bench.pass(1_000);
+        assert_eq!(status(&bench).state, ReplicaState::Running);
     }
 }
 
 #[test]
 fn a_replica_that_is_never_well_is_started_again_ever_more_slowly() {
     for condition in CONDITIONS {
-        let mut world = checked(OnUnhealthy::Restart, condition);
+        let mut bench = checked(OnUnhealthy::Restart, condition);
         let mut starts = 0;
         for _ in 0..3_600 {
-            if status(&world).state == ReplicaState::Running {
+            if status(&bench).state == ReplicaState::Running {
                 starts += 1;
-                checks(&mut world, false);
+                checks(&mut bench, false);
             }
-            world.pass(1_000);
+            bench.pass(1_000);
         }
         assert!((10..=17).contains(&starts), "{starts} starts within an hour");
     }
@@ -319,29 +319,29 @@ fn a_replica_that_is_never_well_is_started_again_ever_more_slowly() {
 #[test]
 fn an_unhealthy_replica_is_stopped_and_fails_if_its_spec_says_replace() {
     for condition in CONDITIONS {
-        let mut world = checked(OnUnhealthy::Replace, condition);
-        checks(&mut world, false);
+        let mut bench = checked(OnUnhealthy::Replace, condition);
+        checks(&mut bench, false);
         for _ in 0..10 {
-            let reported = status(&world);
+            let reported = status(&bench);
             assert_eq!((reported.state, reported.health), (ReplicaState::Failed, Health::Unhealthy));
             assert_eq!(
                 reported.reason.as_deref(),
                 Some("its health check fails: no database; it is to be replaced")
             );
-            assert_eq!(world.containers[ID].state, ContainerState::Exited, "the master decides what follows");
+            assert_eq!(bench.containers[ID].state, ContainerState::Exited, "the master decides what follows");
             // To the master an end with a code is one that a restart policy of its own leaves at that.
             assert_eq!(reported.exit_code.is_some(), condition == RestartCondition::Always);
-            world.pass(60_000);
+            bench.pass(60_000);
         }
     }
 }
 
 #[test]
 fn an_unhealthy_replica_runs_on_if_its_spec_says_nothing() {
-    let mut world = checked(OnUnhealthy::Report, RestartCondition::Always);
-    checks(&mut world, false);
-    world.pass(60_000);
-    let reported = status(&world);
+    let mut bench = checked(OnUnhealthy::Report, RestartCondition::Always);
+    checks(&mut bench, false);
+    bench.pass(60_000);
+    let reported = status(&bench);
     assert_eq!(
         (reported.state, reported.health, reported.restarts),
         (ReplicaState::Running, Health::Unhealthy, 0)
@@ -350,9 +350,9 @@ fn an_unhealthy_replica_runs_on_if_its_spec_says_nothing() {
 
 #[test]
 fn a_crash_is_its_restart_policys_whatever_the_check_calls_for() {
-    let mut world = checked(OnUnhealthy::Replace, RestartCondition::Always);
-    emit_after_kill(&mut world, &[EventKind::Died { exit_code: 1 }, EventKind::Started]);
-    world.carry_out();
-    assert_eq!((status(&world).state, status(&world).health), (ReplicaState::Running, Health::Unhealthy));
-    assert!(status(&world).reason.as_ref().unwrap().contains("exited with code 1"));
+    let mut bench = checked(OnUnhealthy::Replace, RestartCondition::Always);
+    emit_after_kill(&mut bench, &[EventKind::Died { exit_code: 1 }, EventKind::Started]);
+    bench.carry_out();
+    assert_eq!((status(&bench).state, status(&bench).health), (ReplicaState::Running, Health::Unhealthy));
+    assert!(status(&bench).reason.as_ref().unwrap().contains("exited with code 1"));
 }

@@ -2,23 +2,23 @@
 
 use shef_common::image::ImageRef;
 
-use super::world::{Pending, World};
+use super::bench::{Bench, Pending};
 use crate::{engine::EngineError, supervisor::core::Event};
 
 /// What is noted when the pull of an image that is not on the host ends so.
 fn noted(before: Result<Option<u64>, EngineError>, refused: bool) -> bool {
-    let mut world = World::new();
-    world.push(None, &[1], &[]);
-    while !world.pending.iter().any(|pending| matches!(pending, Pending::Pull(_))) {
-        world.finish(0, super::world::End::Well);
+    let mut bench = Bench::new();
+    bench.push(None, &[1], &[]);
+    while !bench.pending.iter().any(|pending| matches!(pending, Pending::Pull(_))) {
+        bench.finish(0, super::bench::End::Well);
     }
-    let Some(Pending::Pull(wanted)) = world.pending.pop() else { panic!("{:?}", world.pending) };
+    let Some(Pending::Pull(wanted)) = bench.pending.pop() else { panic!("{:?}", bench.pending) };
     let outcome = if refused { Err(EngineError::Refused("denied".into())) } else { Ok(None) };
-    world.images.insert(wanted.image.pinned());
-    world.feed(Event::Pulled { wanted, before, outcome });
+    bench.images.insert(wanted.image.pinned());
+    bench.feed(Event::Pulled { wanted, before, outcome });
     let image = ImageRef::parse("absent").unwrap();
-    assert!(world.noted.iter().all(|noted| *noted == image));
-    !world.noted.is_empty()
+    assert!(bench.noted.iter().all(|noted| *noted == image));
+    !bench.noted.is_empty()
 }
 
 #[test]

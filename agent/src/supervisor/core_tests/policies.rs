@@ -13,7 +13,7 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
-use super::world::{End, Pending, World, assignment};
+use super::bench::{Bench, End, Pending, assignment};
 use crate::{
     engine::{ContainerState, EventKind, Listing, RestartPolicy},
     supervisor::{
@@ -24,12 +24,12 @@ use crate::{
 
 const ID: &str = "web-000000";
 
-fn order(world: &mut World, template: Template) {
-    assign(world, Assignment { template: template.into(), ..assignment(0) });
+fn order(bench: &mut Bench, template: Template) {
+    assign(bench, Assignment { template: template.into(), ..assignment(0) });
 }
 
-fn assign(world: &mut World, assignment: Assignment) {
-    world.order(None, vec![assignment], &[], BTreeMap::new());
+fn assign(bench: &mut Bench, assignment: Assignment) {
+    bench.order(None, vec![assignment], &[], BTreeMap::new());
 }
 
 fn restarting(condition: RestartCondition, delay_ms: u32, max_attempts: u32, window_ms: u32) -> Template {
@@ -38,107 +38,107 @@ fn restarting(condition: RestartCondition, delay_ms: u32, max_attempts: u32, win
     template
 }
 
-fn running(template: Template) -> World {
-    let mut world = World::new();
-    order(&mut world, template);
-    world.carry_out();
-    assert_eq!(status(&world).state, ReplicaState::Running);
-    world
+fn running(template: Template) -> Bench {
+    let mut bench = Bench::new();
+    order(&mut bench, template);
+    bench.carry_out();
+    assert_eq!(status(&bench).state, ReplicaState::Running);
+    bench
 }
 
 /// Its process ends; `notified`: the engine's event arrives.
-fn ends(world: &mut World, exit_code: i64, notified: bool) {
-    let container = world.containers.get_mut(ID).unwrap();
+fn ends(bench: &mut Bench, exit_code: i64, notified: bool) {
+    let container = bench.containers.get_mut(ID).unwrap();
     container.state = ContainerState::Exited;
     container.exit_code = Some(exit_code);
     let container = container.clone();
     if notified {
-        world.event(&container, EventKind::Died { exit_code });
+        bench.event(&container, EventKind::Died { exit_code });
     }
-    world.carry_out();
+    bench.carry_out();
 }
 
-fn status(world: &World) -> &ReplicaStatus {
-    &world.reported.statuses[ID]
+fn status(bench: &Bench) -> &ReplicaStatus {
+    &bench.reported.statuses[ID]
 }
 
-fn look(world: &mut World) {
-    world.feed(Event::Listed(Ok(Listing { containers: world.containers_of_ours(), complete: true })));
-    world.advance(61_000);
-    world.carry_out();
+fn look(bench: &mut Bench) {
+    bench.feed(Event::Listed(Ok(Listing { containers: bench.containers_of_ours(), complete: true })));
+    bench.advance(61_000);
+    bench.carry_out();
 }
 
 #[test]
 fn the_engine_restarts_nothing_whose_spec_has_a_rule_of_its_own() {
-    let world = running(restarting(RestartCondition::OnFailure, 0, 0, 0));
-    assert_eq!(world.containers[ID].policy, RestartPolicy::Never);
-    let world = running(restarting(RestartCondition::Always, 0, 0, 0));
-    assert_eq!(world.containers[ID].policy, RestartPolicy::UnlessStopped);
+    let bench = running(restarting(RestartCondition::OnFailure, 0, 0, 0));
+    assert_eq!(bench.containers[ID].policy, RestartPolicy::Never);
+    let bench = running(restarting(RestartCondition::Always, 0, 0, 0));
+    assert_eq!(bench.containers[ID].policy, RestartPolicy::UnlessStopped);
 }
 
 #[test]
 fn a_replica_that_ended_with_0_is_complete_and_stays_so() {
     for condition in [RestartCondition::OnFailure, RestartCondition::Never] {
-        let mut world = running(restarting(condition, 0, 0, 0));
-        ends(&mut world, 0, true);
-        look(&mut world);
-        let reported = status(&world);
+        let mut bench = running(restarting(condition, 0, 0, 0));
+        ends(&mut bench, 0, true);
+        look(&mut bench);
+        let reported = status(&bench);
         assert_eq!((reported.state, reported.exit_code), (ReplicaState::Complete, Some(0)), "{reported:?}");
         assert_eq!(reported.last_log_lines, ["last words"]);
         // Nor does an agent start it that finds it so.
-        world.crash(true);
-        world.carry_out();
-        look(&mut world);
-        assert_eq!(status(&world).state, ReplicaState::Complete);
-        assert_eq!(world.containers[ID].state, ContainerState::Exited);
+        bench.crash(true);
+        bench.carry_out();
+        look(&mut bench);
+        assert_eq!(status(&bench).state, ReplicaState::Complete);
+        assert_eq!(bench.containers[ID].state, ContainerState::Exited);
         // It goes when it is ordered away.
-        world.push(Some(Revision(1)), &[], &[0]);
-        world.carry_out();
-        assert!(!world.containers.contains_key(ID));
+        bench.push(Some(Revision(1)), &[], &[0]);
+        bench.carry_out();
+        assert!(!bench.containers.contains_key(ID));
     }
 }
 
 #[test]
 fn a_replica_that_exits_badly_and_is_never_restarted_has_failed() {
-    let mut world = running(restarting(RestartCondition::Never, 0, 0, 0));
-    ends(&mut world, 7, false);
-    look(&mut world);
-    let reported = status(&world);
+    let mut bench = running(restarting(RestartCondition::Never, 0, 0, 0));
+    ends(&mut bench, 7, false);
+    look(&mut bench);
+    let reported = status(&bench);
     assert_eq!((reported.state, reported.exit_code), (ReplicaState::Failed, Some(7)));
     assert_eq!(reported.reason.as_deref(), Some("exited with code 7; its restart condition is never"));
 }
 
 #[test]
 fn restarts_keep_the_delay_and_the_number_allowed_within_the_window() {
-    let mut world = running(restarting(RestartCondition::OnFailure, 2_000, 2, 60_000));
+    let mut bench = running(restarting(RestartCondition::OnFailure, 2_000, 2, 60_000));
     for n in 1..=2 {
-        world.advance(15_000);
-        ends(&mut world, 1, true);
-        let reported = status(&world);
+        bench.advance(15_000);
+        ends(&mut bench, 1, true);
+        let reported = status(&bench);
         let reason = format!("exited with code 1; restart {n} in 2 s");
         assert_eq!(
             (reported.state, reported.reason.as_deref()),
             (ReplicaState::Starting, Some(reason.as_str()))
         );
-        world.advance(1_900);
-        world.carry_out();
-        assert_eq!(world.containers[ID].state, ContainerState::Exited);
-        world.advance(100);
-        world.carry_out();
+        bench.advance(1_900);
+        bench.carry_out();
+        assert_eq!(bench.containers[ID].state, ContainerState::Exited);
+        bench.advance(100);
+        bench.carry_out();
         assert_eq!(
-            (world.containers[ID].state, status(&world).state),
+            (bench.containers[ID].state, status(&bench).state),
             (ContainerState::Running, ReplicaState::Running)
         );
     }
     // The first has left the window.
-    world.advance(45_000);
-    ends(&mut world, 1, true);
-    world.advance(2_000);
-    world.carry_out();
-    assert_eq!(status(&world).state, ReplicaState::Running);
-    world.advance(1_000);
-    ends(&mut world, 1, true);
-    let reported = status(&world);
+    bench.advance(45_000);
+    ends(&mut bench, 1, true);
+    bench.advance(2_000);
+    bench.carry_out();
+    assert_eq!(status(&bench).state, ReplicaState::Running);
+    bench.advance(1_000);
+    ends(&mut bench, 1, true);
+    let reported = status(&bench);
     assert_eq!(reported.state, ReplicaState::Failed, "{reported:?}");
     assert_eq!(
         reported.reason.as_deref(),
@@ -148,28 +148,28 @@ fn restarts_keep_the_delay_and_the_number_allowed_within_the_window() {
 
 #[test]
 fn an_image_with_pull_always_is_pulled_though_it_is_there() {
-    let mut world = World::new();
+    let mut bench = Bench::new();
     let mut template = Template::of(ImageRef::parse("present").unwrap());
     template.pull = Pull::Always;
-    order(&mut world, template);
-    while !world.pending.iter().any(|pending| matches!(pending, Pending::Pull(_))) {
+    order(&mut bench, template);
+    while !bench.pending.iter().any(|pending| matches!(pending, Pending::Pull(_))) {
         let create = |p: &Pending| matches!(p, Pending::Run(_, Operation::Create(_)));
-        assert!(!world.pending.iter().any(create), "nothing is made before");
-        world.finish(0, End::Well);
+        assert!(!bench.pending.iter().any(create), "nothing is made before");
+        bench.finish(0, End::Well);
     }
-    assert_eq!(status(&world).state, ReplicaState::Pulling);
-    world.carry_out();
-    assert_eq!(status(&world).state, ReplicaState::Running);
+    assert_eq!(status(&bench).state, ReplicaState::Pulling);
+    bench.carry_out();
+    assert_eq!(status(&bench).state, ReplicaState::Running);
 }
 
 #[test]
 fn an_image_that_is_never_pulled_fails_the_replica_if_it_is_missing() {
-    let mut world = World::new();
+    let mut bench = Bench::new();
     let mut template = Template::of(ImageRef::parse("absent").unwrap());
     template.pull = Pull::Never;
-    order(&mut world, template);
-    world.carry_out();
-    let reported = status(&world);
+    order(&mut bench, template);
+    bench.carry_out();
+    let reported = status(&bench);
     assert_eq!(
         (reported.state, reported.reason.as_deref()),
         (ReplicaState::Failed, Some("No such image (pull is never)"))
@@ -179,18 +179,18 @@ fn an_image_that_is_never_pulled_fails_the_replica_if_it_is_missing() {
 #[test]
 fn what_is_only_made_ready_is_made_and_not_started() {
     for image in ["present", "absent"] {
-        let mut world = World::new();
+        let mut bench = Bench::new();
         let template = Template::of(ImageRef::parse(image).unwrap());
-        assign(&mut world, Assignment { prepare: true, template: template.into(), ..assignment(0) });
+        assign(&mut bench, Assignment { prepare: true, template: template.into(), ..assignment(0) });
         for _ in 0..3 {
-            world.carry_out();
+            bench.carry_out();
             assert_eq!(
-                (status(&world).state, status(&world).restarts),
+                (status(&bench).state, status(&bench).restarts),
                 (ReplicaState::Prepared, 0),
                 "{image}"
             );
-            assert_eq!(world.ours(), BTreeMap::from([(ID, ContainerState::Created)]), "{image}");
-            world.advance(120_000);
+            assert_eq!(bench.ours(), BTreeMap::from([(ID, ContainerState::Created)]), "{image}");
+            bench.advance(120_000);
         }
     }
 }
@@ -249,7 +249,7 @@ proptest! {
 
 #[test]
 fn a_newer_template_fails_its_replica_alone_until_it_is_understood() {
-    let mut world = World::new();
+    let mut bench = Bench::new();
     let newer = |text: &str| {
         fields::not_understood(&Template::of(ImageRef::parse("present").unwrap()), &[text.to_owned()])
     };
@@ -258,30 +258,30 @@ fn a_newer_template_fails_its_replica_alone_until_it_is_understood() {
         Assignment { template: newer("platform").into(), ..assignment(0) },
         Assignment { template: other.clone().into(), ..assignment(2) },
     ];
-    world.order(None, set, &[], BTreeMap::new());
-    world.carry_out();
-    let failed = status(&world);
+    bench.order(None, set, &[], BTreeMap::new());
+    bench.carry_out();
+    let failed = status(&bench);
     assert_eq!(failed.state, ReplicaState::Failed);
     let reason = failed.reason.clone().unwrap();
     assert_eq!(
         reason,
         "this host's agent is of an older version and does not understand platform: upgrade it"
     );
-    assert!(!world.containers.contains_key(ID), "nothing is made of it");
-    assert_eq!(world.containers["web-000002"].state, ContainerState::Running);
+    assert!(!bench.containers.contains_key(ID), "nothing is made of it");
+    assert_eq!(bench.containers["web-000002"].state, ContainerState::Running);
     // One that runs already runs on, and goes when it is ordered away.
-    world.order(
+    bench.order(
         Some(Revision(1)),
         vec![Assignment { template: newer("x").into(), ..assignment(2) }],
         &[],
         BTreeMap::new(),
     );
-    world.carry_out();
-    look(&mut world);
-    assert_eq!(world.containers["web-000002"].state, ContainerState::Running);
-    world.push(Some(Revision(2)), &[], &[0, 2]);
-    world.carry_out();
-    assert!(world.ours().is_empty(), "{:?}", world.containers);
+    bench.carry_out();
+    look(&mut bench);
+    assert_eq!(bench.containers["web-000002"].state, ContainerState::Running);
+    bench.push(Some(Revision(2)), &[], &[0, 2]);
+    bench.carry_out();
+    assert!(bench.ours().is_empty(), "{:?}", bench.containers);
 }
 
 /// What a master of this version would refuse: a label of the control plane's, and a request in a path.
@@ -299,37 +299,37 @@ fn breaking_rules() -> [Template; 2] {
 #[test]
 fn a_template_that_breaks_a_rule_fails_its_replica_alone() {
     for breaks in breaking_rules() {
-        let mut world = World::new();
+        let mut bench = Bench::new();
         let fits = Template::of(ImageRef::parse("present").unwrap());
         let set = vec![
             Assignment { template: breaks.clone().into(), ..assignment(0) },
             Assignment { template: fits.into(), ..assignment(2) },
         ];
-        world.order(None, set, &[], BTreeMap::new());
-        world.carry_out();
-        let failed = status(&world);
+        bench.order(None, set, &[], BTreeMap::new());
+        bench.carry_out();
+        let failed = status(&bench);
         assert_eq!(failed.state, ReplicaState::Failed);
         let reason = failed.reason.clone().unwrap();
         assert!(reason.starts_with("this host's agent refuses its spec: "), "{reason}");
-        assert!(!world.containers.contains_key(ID), "nothing is made of it");
-        assert_eq!(world.containers["web-000002"].state, ContainerState::Running);
+        assert!(!bench.containers.contains_key(ID), "nothing is made of it");
+        assert_eq!(bench.containers["web-000002"].state, ContainerState::Running);
         // One that runs already, by an earlier version's rules, runs on.
         let again = Assignment { template: breaks.into(), ..assignment(2) };
-        world.order(Some(Revision(1)), vec![again], &[], BTreeMap::new());
-        world.carry_out();
-        look(&mut world);
-        assert_eq!(world.containers["web-000002"].state, ContainerState::Running);
+        bench.order(Some(Revision(1)), vec![again], &[], BTreeMap::new());
+        bench.carry_out();
+        look(&mut bench);
+        assert_eq!(bench.containers["web-000002"].state, ContainerState::Running);
     }
 }
 
 #[test]
 fn a_status_contains_what_its_container_was_made_of_once_a_list_shows_it() {
-    let mut world = running(restarting(RestartCondition::Always, 0, 0, 0));
-    assert_eq!(status(&world).made_of, None);
+    let mut bench = running(restarting(RestartCondition::Always, 0, 0, 0));
+    assert_eq!(status(&bench).made_of, None);
     let image = ImageRef::parse("present").unwrap();
     let digest = format!("sha256:{:064x}", 7);
     let known = format!("{}@{digest}", image.name_and_version().0);
-    world.containers.get_mut(ID).unwrap().digests = vec![known].into();
-    look(&mut world);
-    assert_eq!(status(&world).made_of.as_ref().unwrap().as_str(), digest);
+    bench.containers.get_mut(ID).unwrap().digests = vec![known].into();
+    look(&mut bench);
+    assert_eq!(status(&bench).made_of.as_ref().unwrap().as_str(), digest);
 }

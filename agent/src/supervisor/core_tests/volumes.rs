@@ -2,7 +2,7 @@
 
 use shef_common::{protocol::Assignment, spec::Mount, status::ReplicaState};
 
-use super::world::{End, Pending, World, assignment};
+use super::bench::{Bench, End, Pending, assignment};
 use crate::{
     engine::{Created, NamedVolume},
     supervisor::core::{Event, Operation, Outcome},
@@ -33,53 +33,53 @@ fn made_by_hand() -> Vec<NamedVolume> {
     vec![NamedVolume { name: "data".to_owned(), driver: "local".to_owned(), options }]
 }
 
-/// A world in which the container with the volume is being created, and the index of that operation.
-fn about_to_create() -> (World, usize) {
-    let mut world = World::new();
-    world.change(&[with_a_volume()], &[]);
+/// A bench in which the container with the volume is being created, and the index of that operation.
+fn about_to_create() -> (Bench, usize) {
+    let mut bench = Bench::new();
+    bench.change(&[with_a_volume()], &[]);
     loop {
         let is_create = |pending: &Pending| matches!(pending, Pending::Run(_, Operation::Create(_)));
-        match world.pending.iter().position(is_create) {
-            Some(index) => return (world, index),
-            None => world.finish(0, End::Well),
+        match bench.pending.iter().position(is_create) {
+            Some(index) => return (bench, index),
+            None => bench.finish(0, End::Well),
         }
     }
 }
 
-fn warning(world: &World) -> Option<&str> {
-    world.reported.statuses[ID].warning.as_deref()
+fn warning(bench: &Bench) -> Option<&str> {
+    bench.reported.statuses[ID].warning.as_deref()
 }
 
 #[test]
 fn a_volume_that_was_there_is_told_as_soon_as_the_container_is_made() {
-    let (mut world, index) = about_to_create();
-    let Pending::Run(replica, operation) = world.pending.remove(index) else { unreachable!() };
-    let Outcome::Create(Ok(created)) = world.act(&replica, &operation) else { unreachable!() };
+    let (mut bench, index) = about_to_create();
+    let Pending::Run(replica, operation) = bench.pending.remove(index) else { unreachable!() };
+    let Outcome::Create(Ok(created)) = bench.act(&replica, &operation) else { unreachable!() };
     let created = Created { volumes: Some(made_by_hand()), ..created };
-    world.feed(Event::Done { replica, outcome: Outcome::Create(Ok(created)) });
-    assert_eq!(warning(&world), Some(WARNING));
+    bench.feed(Event::Done { replica, outcome: Outcome::Create(Ok(created)) });
+    assert_eq!(warning(&bench), Some(WARNING));
 }
 
 #[test]
 fn an_agent_that_starts_again_finds_the_warning_again() {
-    let mut world = World::new();
-    world.change(&[with_a_volume()], &[]);
-    world.carry_out();
-    assert_eq!((world.reported.statuses[ID].state, warning(&world)), (ReplicaState::Running, None));
-    world.containers.get_mut(ID).unwrap().volumes = Some(made_by_hand());
-    world.crash(false);
-    world.carry_out();
-    assert_eq!(warning(&world), Some(WARNING));
+    let mut bench = Bench::new();
+    bench.change(&[with_a_volume()], &[]);
+    bench.carry_out();
+    assert_eq!((bench.reported.statuses[ID].state, warning(&bench)), (ReplicaState::Running, None));
+    bench.containers.get_mut(ID).unwrap().volumes = Some(made_by_hand());
+    bench.crash(false);
+    bench.carry_out();
+    assert_eq!(warning(&bench), Some(WARNING));
     // A list says nothing of volumes, and takes nothing back.
-    world.pass(61_000);
-    assert_eq!(warning(&world), Some(WARNING));
+    bench.pass(61_000);
+    assert_eq!(warning(&bench), Some(WARNING));
 }
 
 #[test]
 fn a_container_whose_creation_was_not_answered_shows_its_volumes_too() {
-    let (mut world, index) = about_to_create();
-    world.finish(index, End::AnswerLost);
-    world.containers.get_mut(ID).unwrap().volumes = Some(made_by_hand());
-    world.pass(10_000);
-    assert_eq!(warning(&world), Some(WARNING));
+    let (mut bench, index) = about_to_create();
+    bench.finish(index, End::AnswerLost);
+    bench.containers.get_mut(ID).unwrap().volumes = Some(made_by_hand());
+    bench.pass(10_000);
+    assert_eq!(warning(&bench), Some(WARNING));
 }

@@ -45,7 +45,7 @@ type Records<K, T> = BTreeMap<K, (Version, T)>;
 
 /// The core with a store, and the laws that hold for both.
 #[derive(Default)]
-pub(super) struct Site {
+pub(super) struct Bench {
     pub(super) core: AccessCore,
     pub(super) tokens: Records<TokenName, TokenRecord>,
     pub(super) identities: Records<NodeUid, IdentityRecord>,
@@ -84,7 +84,7 @@ fn write<K: Ord + Clone, T: Clone>(
     }
 }
 
-impl Site {
+impl Bench {
     pub(super) fn event(&mut self, event: Event) {
         let effects = self.core.handle(event);
         self.carry_out(effects);
@@ -305,149 +305,149 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 }
 
 proptest! {
-    /// [`Site`] holds the laws: above all that no use of a token counts twice.
+    /// [`Bench`] holds the laws: above all that no use of a token counts twice.
     #[test]
     fn no_token_is_used_twice_and_who_is_let_in_is_durable(acts in acts()) {
-        let mut site = Site::default();
+        let mut bench = Bench::default();
         let mut forgotten_for_good = BTreeSet::new();
         for act in acts {
             match act {
-                Act::Create(name, uses) => site.create(name, uses, WallMs(NOW.0 + 1)),
-                Act::Join(token, host, key) => site.join(token, host, key),
-                Act::Readmit(host, name, key) => site.readmit(host, name, key),
+                Act::Create(name, uses) => bench.create(name, uses, WallMs(NOW.0 + 1)),
+                Act::Join(token, host, key) => bench.join(token, host, key),
+                Act::Readmit(host, name, key) => bench.readmit(host, name, key),
                 Act::RevokeToken(name) => {
-                    site.tickets += 1;
-                    site.event(Event::Revoke { ticket: site.tickets, name: token_name(name) });
+                    bench.tickets += 1;
+                    bench.event(Event::Revoke { ticket: bench.tickets, name: token_name(name) });
                 }
                 Act::Forget(host) => {
-                    let was_in = site.table.member(&uid(host)).is_some();
-                    site.forget(host);
-                    prop_assert!(site.table.member(&uid(host)).is_none());
+                    let was_in = bench.table.member(&uid(host)).is_some();
+                    bench.forget(host);
+                    prop_assert!(bench.table.member(&uid(host)).is_none());
                     if was_in {
-                        prop_assert!(!site.renew(host, 0) && !site.renew(host, 1));
+                        prop_assert!(!bench.renew(host, 0) && !bench.renew(host, 1));
                         forgotten_for_good.insert(uid(host));
                     }
                 }
-                Act::Finish(at, outcome) => site.finish(at, outcome),
-                Act::Wake => site.event(Event::Wake),
+                Act::Finish(at, outcome) => bench.finish(at, outcome),
+                Act::Wake => bench.event(Event::Wake),
                 Act::Restart(are_done, forgotten) => {
-                    while are_done && !site.pending.is_empty() {
-                        site.finish(0, Outcome::Done);
+                    while are_done && !bench.pending.is_empty() {
+                        bench.finish(0, Outcome::Done);
                     }
                     // The cluster knows whom it has forgotten, whatever became of the revocation.
                     let forgotten = forgotten.into_iter().map(uid);
-                    site.restart(forgotten.chain(forgotten_for_good.clone()).collect(), NOW);
+                    bench.restart(forgotten.chain(forgotten_for_good.clone()).collect(), NOW);
                 }
             }
             for host in &forgotten_for_good {
-                prop_assert!(site.table.member(host).is_none(), "{host} was forgotten");
+                prop_assert!(bench.table.member(host).is_none(), "{host} was forgotten");
             }
         }
-        if site.fenced {
-            site.restart(forgotten_for_good.clone(), NOW);
+        if bench.fenced {
+            bench.restart(forgotten_for_good.clone(), NOW);
         }
-        site.event(Event::Wake);
-        site.finish_all();
-        site.event(Event::Wake);
-        site.finish_all();
-        prop_assert!(site.asked.is_empty() && site.revoking.is_empty(), "everybody is answered");
-        let is_revoked = |uid| site.identities.get(uid).is_none_or(|(_, record)| record.revoked.is_some());
+        bench.event(Event::Wake);
+        bench.finish_all();
+        bench.event(Event::Wake);
+        bench.finish_all();
+        prop_assert!(bench.asked.is_empty() && bench.revoking.is_empty(), "everybody is answered");
+        let is_revoked = |uid| bench.identities.get(uid).is_none_or(|(_, record)| record.revoked.is_some());
         prop_assert!(forgotten_for_good.iter().all(is_revoked), "what is forgotten is revoked in the store");
     }
 }
 
 #[test]
 fn of_two_hosts_with_one_use_the_first_wins_and_may_repeat_itself() {
-    let mut site = Site::default();
-    site.create(0, 1, WallMs(NOW.0 + 1));
-    site.finish_all();
-    site.join(0, 1, 1);
-    site.join(0, 2, 2);
-    assert!(site.answers.is_empty(), "nobody is answered before it is durable");
-    site.finish_all();
-    assert_eq!(site.answers, [Ok("h1".parse().unwrap()), Err(JoinRefused::Token)]);
-    assert!(site.tokens.is_empty(), "it is used up");
-    site.answers.clear();
-    site.join(0, 1, 1);
-    site.finish_all();
-    assert_eq!(site.answers, [Ok("h1".parse().unwrap())], "the answer got lost");
-    assert!(site.renew(1, 1) && !site.renew(1, 2) && !site.renew(2, 2));
+    let mut bench = Bench::default();
+    bench.create(0, 1, WallMs(NOW.0 + 1));
+    bench.finish_all();
+    bench.join(0, 1, 1);
+    bench.join(0, 2, 2);
+    assert!(bench.answers.is_empty(), "nobody is answered before it is durable");
+    bench.finish_all();
+    assert_eq!(bench.answers, [Ok("h1".parse().unwrap()), Err(JoinRefused::Token)]);
+    assert!(bench.tokens.is_empty(), "it is used up");
+    bench.answers.clear();
+    bench.join(0, 1, 1);
+    bench.finish_all();
+    assert_eq!(bench.answers, [Ok("h1".parse().unwrap())], "the answer got lost");
+    assert!(bench.renew(1, 1) && !bench.renew(1, 2) && !bench.renew(2, 2));
 }
 
 #[test]
 fn a_failed_commit_uses_nothing_up_and_who_waits_is_tried() {
-    let mut site = Site::default();
-    site.create(0, 1, WallMs(NOW.0 + 1));
-    site.finish_all();
-    site.join(0, 1, 1);
-    site.join(0, 2, 2);
-    site.finish(0, Outcome::NotDone);
-    assert_eq!(site.answers, [Err(JoinRefused::Store(away()))]);
-    site.finish_all();
-    assert_eq!(site.answers[1], Ok("h2".parse().unwrap()));
+    let mut bench = Bench::default();
+    bench.create(0, 1, WallMs(NOW.0 + 1));
+    bench.finish_all();
+    bench.join(0, 1, 1);
+    bench.join(0, 2, 2);
+    bench.finish(0, Outcome::NotDone);
+    assert_eq!(bench.answers, [Err(JoinRefused::Store(away()))]);
+    bench.finish_all();
+    assert_eq!(bench.answers[1], Ok("h2".parse().unwrap()));
 }
 
 #[test]
 fn another_key_a_revoked_host_and_a_token_that_has_expired_let_nobody_in() {
-    let mut site = Site::default();
-    site.create(0, 9, WallMs(NOW.0 + 10));
-    site.finish_all();
-    site.join(0, 1, 1);
-    site.finish_all();
-    site.answers.clear();
-    site.join(0, 1, 2);
-    site.forget(1);
-    assert_eq!(site.table.revoked().len(), 0, "in the past of the real clock");
-    site.join(0, 1, 1);
-    site.finish_all();
-    site.join(0, 1, 1);
-    site.join_at(0, 2, 2, WallMs(NOW.0 + 10));
+    let mut bench = Bench::default();
+    bench.create(0, 9, WallMs(NOW.0 + 10));
+    bench.finish_all();
+    bench.join(0, 1, 1);
+    bench.finish_all();
+    bench.answers.clear();
+    bench.join(0, 1, 2);
+    bench.forget(1);
+    assert_eq!(bench.table.revoked().len(), 0, "in the past of the real clock");
+    bench.join(0, 1, 1);
+    bench.finish_all();
+    bench.join(0, 1, 1);
+    bench.join_at(0, 2, 2, WallMs(NOW.0 + 10));
     let revoked = Err(JoinRefused::Revoked(uid(1)));
     let expected = [Err(JoinRefused::OtherKey(uid(1))), revoked.clone(), revoked, Err(JoinRefused::Token)];
-    assert_eq!(site.answers, expected);
+    assert_eq!(bench.answers, expected);
 }
 
 #[test]
 fn a_revocation_counts_at_once_and_the_store_is_told_until_it_takes_it() {
-    let mut site = Site::default();
-    site.create(0, 1, WallMs(NOW.0 + 1));
-    site.finish_all();
-    site.join(0, 1, 1);
-    site.finish_all();
-    site.forget(1);
-    assert!(site.table.member(&uid(1)).is_none() && !site.renew(1, 1));
-    assert!(site.revoked.is_empty(), "nobody is answered before it is durable");
-    assert_eq!(site.table.named(&"h1".parse().unwrap()), [uid(1)], "who asks again finds it");
-    site.finish(0, Outcome::NotDone);
-    assert_eq!(site.revoked, [Err(RevokeRefused::Store(away()))]);
-    assert_eq!(site.retries, 1);
-    assert_eq!(site.identities[&uid(1)].1.revoked, None);
-    site.event(Event::Wake);
-    site.finish_all();
-    assert_eq!(site.identities[&uid(1)].1.revoked, Some(NOW));
-    site.forget(1);
-    assert_eq!(site.revoked.pop(), Some(Ok(())));
-    assert!(site.table.named(&"h1".parse().unwrap()).is_empty());
+    let mut bench = Bench::default();
+    bench.create(0, 1, WallMs(NOW.0 + 1));
+    bench.finish_all();
+    bench.join(0, 1, 1);
+    bench.finish_all();
+    bench.forget(1);
+    assert!(bench.table.member(&uid(1)).is_none() && !bench.renew(1, 1));
+    assert!(bench.revoked.is_empty(), "nobody is answered before it is durable");
+    assert_eq!(bench.table.named(&"h1".parse().unwrap()), [uid(1)], "who asks again finds it");
+    bench.finish(0, Outcome::NotDone);
+    assert_eq!(bench.revoked, [Err(RevokeRefused::Store(away()))]);
+    assert_eq!(bench.retries, 1);
+    assert_eq!(bench.identities[&uid(1)].1.revoked, None);
+    bench.event(Event::Wake);
+    bench.finish_all();
+    assert_eq!(bench.identities[&uid(1)].1.revoked, Some(NOW));
+    bench.forget(1);
+    assert_eq!(bench.revoked.pop(), Some(Ok(())));
+    assert!(bench.table.named(&"h1".parse().unwrap()).is_empty());
     let later = |ms: u64| WallMs(NOW.0 + REVOKED_KEPT.0 + ms);
-    site.restart(BTreeSet::new(), later(0));
-    assert!(site.pending.is_empty(), "a certificate of it may count");
-    site.restart(BTreeSet::new(), later(1));
-    site.finish_all();
-    assert!(site.identities.is_empty());
+    bench.restart(BTreeSet::new(), later(0));
+    assert!(bench.pending.is_empty(), "a certificate of it may count");
+    bench.restart(BTreeSet::new(), later(1));
+    bench.finish_all();
+    assert!(bench.identities.is_empty());
 }
 
 #[test]
 fn a_start_revokes_who_was_forgotten_and_deletes_tokens_that_have_expired() {
-    let mut site = Site::default();
-    site.create(0, 3, WallMs(NOW.0 + 1));
-    site.finish_all();
-    site.join(0, 1, 1);
-    site.join(0, 2, 2);
-    site.finish_all();
-    site.restart(BTreeSet::from([uid(1), uid(3)]), WallMs(NOW.0 + 1));
-    assert!(site.table.member(&uid(1)).is_none() && site.table.member(&uid(2)).is_some());
-    site.finish_all();
-    assert!(site.identities[&uid(1)].1.revoked.is_some() && site.tokens.is_empty());
+    let mut bench = Bench::default();
+    bench.create(0, 3, WallMs(NOW.0 + 1));
+    bench.finish_all();
+    bench.join(0, 1, 1);
+    bench.join(0, 2, 2);
+    bench.finish_all();
+    bench.restart(BTreeSet::from([uid(1), uid(3)]), WallMs(NOW.0 + 1));
+    assert!(bench.table.member(&uid(1)).is_none() && bench.table.member(&uid(2)).is_some());
+    bench.finish_all();
+    assert!(bench.identities[&uid(1)].1.revoked.is_some() && bench.tokens.is_empty());
 }
 
 #[test]
@@ -467,33 +467,33 @@ fn records_of_tokens_of_versions_without_join_tokens_are_read() {
 
 #[test]
 fn a_master_that_leads_no_more_gives_no_certificate() {
-    let mut site = Site::default();
-    site.create(0, 1, WallMs(NOW.0 + 1_000));
-    site.finish_all();
-    site.join(0, 1, 1);
-    site.finish_all();
-    assert!(site.answers.pop().unwrap().is_ok() && site.renew(1, 1));
+    let mut bench = Bench::default();
+    bench.create(0, 1, WallMs(NOW.0 + 1_000));
+    bench.finish_all();
+    bench.join(0, 1, 1);
+    bench.finish_all();
+    assert!(bench.answers.pop().unwrap().is_ok() && bench.renew(1, 1));
     // Another master leads from now on, and nothing of it has come here yet.
-    site.fenced = true;
-    assert!(!site.renew(1, 1), "the other one may have forgotten the host");
-    site.join(0, 1, 1);
-    assert!(site.answers.is_empty(), "also one that asks to join once more has to be confirmed");
-    site.finish(0, Outcome::Done);
-    assert_eq!(site.answers.pop(), Some(Err(JoinRefused::Store(CommitError::Fenced))));
+    bench.fenced = true;
+    assert!(!bench.renew(1, 1), "the other one may have forgotten the host");
+    bench.join(0, 1, 1);
+    assert!(bench.answers.is_empty(), "also one that asks to join once more has to be confirmed");
+    bench.finish(0, Outcome::Done);
+    assert_eq!(bench.answers.pop(), Some(Err(JoinRefused::Store(CommitError::Fenced))));
 }
 
 #[test]
 fn a_host_that_is_forgotten_while_it_renews_gets_no_certificate() {
-    let mut site = Site::default();
-    site.create(0, 1, WallMs(NOW.0 + 1_000));
-    site.finish_all();
-    site.join(0, 1, 1);
-    site.finish_all();
-    site.event(Event::Renew { ticket: 0, uid: uid(1), key: format!("{:064x}", 1) });
-    site.event(Event::Renew { ticket: 0, uid: uid(1), key: format!("{:064x}", 1) });
-    assert_eq!(site.renewals.pop(), Some(Err(RenewRefused::Busy)), "one at a time");
-    site.forget(1);
-    site.finish_all();
-    assert_eq!(site.renewals, [Err(RenewRefused::Unknown(uid(1)))]);
-    assert!(site.identities[&uid(1)].1.revoked.is_some(), "and its revocation is durable");
+    let mut bench = Bench::default();
+    bench.create(0, 1, WallMs(NOW.0 + 1_000));
+    bench.finish_all();
+    bench.join(0, 1, 1);
+    bench.finish_all();
+    bench.event(Event::Renew { ticket: 0, uid: uid(1), key: format!("{:064x}", 1) });
+    bench.event(Event::Renew { ticket: 0, uid: uid(1), key: format!("{:064x}", 1) });
+    assert_eq!(bench.renewals.pop(), Some(Err(RenewRefused::Busy)), "one at a time");
+    bench.forget(1);
+    bench.finish_all();
+    assert_eq!(bench.renewals, [Err(RenewRefused::Unknown(uid(1)))]);
+    assert!(bench.identities[&uid(1)].1.revoked.is_some(), "and its revocation is durable");
 }

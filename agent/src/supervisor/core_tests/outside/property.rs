@@ -29,40 +29,40 @@ proptest! {
 
     #[test]
     fn each_end_counts_once_and_what_somebody_stopped_does_not(test in 0..2_usize, acts in acts()) {
-        let mut world = checked(health_tests()[test].clone(), OnUnhealthy::Report);
+        let mut bench = checked(health_tests()[test].clone(), OnUnhealthy::Report);
         let mut crashed = 0;
         let mut excused_until = None;
         for act in acts {
-            comes_back(&mut world);
-            checks(&mut world, true);
-            if let Act::Drains(_, ms) = act && status(&world).health == Health::Healthy {
-                signals(&mut world, 15);
-                drains(&mut world, ms.into());
+            comes_back(&mut bench);
+            checks(&mut bench, true);
+            if let Act::Drains(_, ms) = act && status(&bench).health == Health::Healthy {
+                signals(&mut bench, 15);
+                drains(&mut bench, ms.into());
             }
             match act {
                 Act::Stopped(way) | Act::Drains(way, _) => {
-                    [is_killed, is_stopped, is_removed, is_restarted][usize::from(way)](&mut world);
+                    [is_killed, is_stopped, is_removed, is_restarted][usize::from(way)](&mut bench);
                     excused_until = None;
-                    let after = status(&world);
+                    let after = status(&bench);
                     prop_assert!(after.state == ReplicaState::Starting || after.health != Health::Unhealthy);
                 }
                 Act::Crashes => {
-                    crashes(&mut world);
-                    crashed += u32::from(excused_until.take().is_none_or(|until| until < world.now.mono.0));
+                    crashes(&mut bench);
+                    crashed += u32::from(excused_until.take().is_none_or(|until| until < bench.now.mono.0));
                 }
                 Act::Handles => {
-                    signals(&mut world, 15);
-                    excused_until = Some(world.now.mono.0 + WITHIN_MS);
+                    signals(&mut bench, 15);
+                    excused_until = Some(bench.now.mono.0 + WITHIN_MS);
                 }
-                Act::Waits(ms) => world.pass(u64::from(ms)),
+                Act::Waits(ms) => bench.pass(u64::from(ms)),
             }
-            prop_assert_eq!(status(&world).restarts, crashed, "{:?}", status(&world));
+            prop_assert_eq!(status(&bench).restarts, crashed, "{:?}", status(&bench));
         }
-        comes_back(&mut world);
-        world.pass(60_000);
-        checks(&mut world, true);
-        prop_assert!(runs(&world));
-        let after = status(&world);
+        comes_back(&mut bench);
+        bench.pass(60_000);
+        checks(&mut bench, true);
+        prop_assert!(runs(&bench));
+        let after = status(&bench);
         prop_assert_eq!((after.state, after.health), (ReplicaState::Running, Health::Healthy));
     }
 }

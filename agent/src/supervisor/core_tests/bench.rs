@@ -79,7 +79,7 @@ pub enum End {
     Lost,
 }
 
-pub struct World {
+pub struct Bench {
     pub core: Core,
     pub now: Now,
     /// The ledger that the core knows is durable.
@@ -119,7 +119,7 @@ pub struct World {
     pub lacks_contents: bool,
 }
 
-impl EffectHandler for World {
+impl EffectHandler for Bench {
     fn write_ledger(&mut self, write: LedgerWrite) {
         assert!(
             !self.pending.iter().any(|p| matches!(p, Pending::Ledger(_))),
@@ -207,11 +207,11 @@ impl EffectHandler for World {
     }
 }
 
-impl World {
+impl Bench {
     pub fn new() -> Self {
         let mut disk = Ledger::new(NodeUid::parse("0000000000000001").unwrap());
         disk.cluster = Some(cluster());
-        let mut world = Self {
+        let mut bench = Self {
             core: Core::new(disk.clone(), Self::limits(), Now::default()),
             now: Now { mono: MonoMs(1_000), wall: WallMs(1_000) },
             log: Disk::with(&disk),
@@ -237,9 +237,9 @@ impl World {
             rests: BTreeSet::new(),
             lacks_contents: false,
         };
-        world.containers.insert("foreign".into(), Self::foreign("foreign"));
-        world.feed(Event::Begin);
-        world
+        bench.containers.insert("foreign".into(), Self::foreign("foreign"));
+        bench.feed(Event::Begin);
+        bench
     }
 
     pub fn limits() -> Limits {

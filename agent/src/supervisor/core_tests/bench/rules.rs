@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{ids::ReplicaId, labels, status::ReplicaState};
 
-use super::{BOUND, End, Pending, World, assignment, cluster};
+use super::{BOUND, Bench, End, Pending, assignment, cluster};
 use crate::{
     engine::{Container, ContainerState, Listing, fake::listed},
     supervisor::core::*,
 };
 
-impl World {
+impl Bench {
     pub fn check_operation(&self, replica: &ReplicaId, operation: &Operation) {
         let (id, ending) = match operation {
             Operation::Create(_) => {

@@ -2,7 +2,7 @@
 
 use shef_common::{ids::ReplicaId, labels, spec::Template};
 
-use super::{End, Pending, World};
+use super::{Bench, End, Pending};
 use crate::{
     engine::{
         Container, ContainerState, Created, EngineError, EngineEvent, EventKind, Listing, RestartPolicy,
@@ -11,7 +11,7 @@ use crate::{
     supervisor::{core::*, ledger::NotWritten},
 };
 
-impl World {
+impl Bench {
     pub fn foreign(name: &str) -> Container {
         let id = format!("foreign-{name}");
         Container::new(id, name, foreign_labels(), ContainerState::Running, RestartPolicy::Unknown)
@@ -85,7 +85,7 @@ impl World {
 
     pub fn act(&mut self, replica: &ReplicaId, operation: &Operation) -> Outcome {
         let missing = || EngineError::NoSuchContainer("No such container".into());
-        let by_id = |world: &Self, id: &str| world.containers.values().find(|c| c.id == id).cloned();
+        let by_id = |bench: &Self, id: &str| bench.containers.values().find(|c| c.id == id).cloned();
         let not_yet = || EngineError::NotYet("waiting for secret db: no master answers".into());
         let lacks = |template: &Template| self.lacks_contents && template.has_contents();
         match operation {
