@@ -316,11 +316,10 @@ fn masters(configured: &[String]) -> Result<Vec<String>, StartError> {
         .map(|url| {
             let base = url.trim_end_matches('/');
             let host = base.strip_prefix("http://").or_else(|| base.strip_prefix("https://"));
-            let fits = host.is_some_and(|host| {
-                !host.is_empty()
-                    && !host.contains(['/', '?', '#', '@', ' '])
-                    && base.parse::<actix_web::http::Uri>().is_ok()
-            });
+            let host = host.unwrap_or_default();
+            let fits = !host.is_empty()
+                && !host.contains(['/', '?', '#', '@', ' '])
+                && base.parse::<actix_web::http::Uri>().is_ok();
             if fits { Ok(base.to_owned()) } else { Err(StartError::Master(url.chars().take(200).collect())) }
         })
         .collect()

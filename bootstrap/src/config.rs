@@ -256,7 +256,9 @@ impl BootstrapConfig {
         }
         let port = |key| u16::try_from(effective.integer(key)).unwrap_or(u16::MAX);
         let redis = effective.non_empty("redis_host").map(|host| (host, port("redis_port")));
-        if redis.as_ref().is_some_and(|(host, _)| !is_host(host) || host.contains(':')) {
+        if let Some((host, _)) = &redis
+            && (!is_host(host) || host.contains(':'))
+        {
             return Err(effective.refuse("redis_host", "a host's name or address"));
         }
         let docker_host = effective.text("docker_host").to_owned();
@@ -329,11 +331,12 @@ fn join_token(effective: &Effective) -> Result<Option<Secret>, ConfigError> {
 
 /// `HOST` or `HOST:PORT` of plain characters.
 fn is_host(text: &str) -> bool {
-    let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
+    let (host, is_port) = match text.split_once(':') {
+        Some((host, port)) => (host, port.parse::<std::num::NonZeroU16>().is_ok()),
+        None => (text, true),
+    };
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    !host.is_empty()
-        && host.chars().all(plain)
-        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+    !host.is_empty() && host.chars().all(plain) && is_port
 }
 
 #[cfg(test)]

@@ -114,7 +114,8 @@ pub async fn belongs(engine: &Engine) -> Result<Belongs, EngineError> {
 /// [`BootstrapError::Another`] with the other's name.
 pub async fn refuse_another(engine: &Engine, own: Option<&Own>) -> Result<(), BootstrapError> {
     let running = engine.bootstraps(false).await?;
-    match running.iter().find(|(id, _)| own.is_none_or(|own| own.id != *id)) {
+    let own = own.map(|own| &own.id);
+    match running.iter().find(|(id, _)| own != Some(id)) {
         Some((_, name)) => Err(BootstrapError::Another(name.clone())),
         None => Ok(()),
     }

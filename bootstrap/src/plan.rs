@@ -125,8 +125,8 @@ pub fn plan(wanted: &[Wanted], seen: &[Seen]) -> Plan {
             }
         }
     }
-    let unasked =
-        seen.iter().filter(|seen| seen.part.is_some_and(|part| !wanted.iter().any(|want| want.part == part)));
+    let is_wanted = |part| wanted.iter().any(|want| want.part == part);
+    let unasked = seen.iter().filter(|seen| seen.part.is_some_and(|part| !is_wanted(part)));
     plan.noticed.extend(unasked.map(|seen| {
         format!("{} is of an earlier start and is let be; `shef bootstrap --uninstall` removes it", seen.name)
     }));

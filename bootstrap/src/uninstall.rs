@@ -190,7 +190,10 @@ impl Left {
 const MAX_NAMED: usize = 20;
 
 async fn left(engine: &Engine, cluster: Option<&ClusterId>) -> Result<Left, EngineError> {
-    let is_ours = |replica: &Replica| cluster.map_or(replica.is_named, |own| replica.cluster == *own);
+    let is_ours = |replica: &Replica| match cluster {
+        Some(own) => replica.cluster == *own,
+        None => replica.is_named,
+    };
     let replicas = engine.replicas().await?.into_iter().filter(is_ours);
     let networks = engine.networks(&[NETWORKS]).await?.into_iter();
     Ok(Left {

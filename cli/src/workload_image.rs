@@ -70,10 +70,8 @@ pub async fn workload_image_of(
     }
     let source = source_of(binary, env)?;
     if let Ok(found) = docker.inspect_image(&image.never_an_id()).await
-        && found
-            .config
-            .and_then(|config| config.labels)
-            .is_some_and(|labels| labels.get(SOURCE_LABEL) == Some(&source))
+        && let Some(labels) = found.config.and_then(|config| config.labels)
+        && labels.get(SOURCE_LABEL) == Some(&source)
     {
         return Ok(());
     }

@@ -145,9 +145,10 @@ impl NotUnderstood {
 
 /// `template`, of an `assignment` with `fields` beside it which are not understood.
 pub(crate) fn of_a_newer_assignment(template: &Template, assignment: &str, fields: &[String]) -> Template {
-    let known = template.not_understood.as_ref();
-    let raw = known
-        .map_or_else(|| serde_json::to_string(template).unwrap_or_default(), |known| known.raw.to_string());
+    let raw = match &template.not_understood {
+        Some(known) => known.raw.to_string(),
+        None => serde_json::to_string(template).unwrap_or_default(),
+    };
     let mut marked = mark(template.clone(), &raw, fields);
     if let Some(newer) = marked.not_understood.as_mut().map(Arc::make_mut) {
         newer.assignment = Some(assignment.into());

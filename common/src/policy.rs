@@ -86,10 +86,12 @@ impl Refusal {
     /// What allows it on this host, to follow another host's message; empty: nothing does.
     #[must_use]
     pub fn remedy_on(&self, node: &NodeName) -> String {
-        let line = self.line.as_ref();
-        line.map_or_else(String::new, |line| {
-            format!("; the operator of host {node} can allow it: {line} below [policy] in the agent's file")
-        })
+        match &self.line {
+            Some(line) => format!(
+                "; the operator of host {node} can allow it: {line} below [policy] in the agent's file"
+            ),
+            None => String::new(),
+        }
     }
 }
 

@@ -19,12 +19,9 @@ impl Container {
         let assignment = labels::read(cluster, &self.name, &self.labels, self.env.as_deref())?;
         let image = assignment.image();
         let has_its_name = self.name == assignment.replica.as_str();
-        let has_its_image = || {
-            self.image
-                .as_deref()
-                .is_some_and(|made_of| made_of == image.never_an_id() || made_of == image.as_str())
-        };
-        (has_its_name || has_its_image()).then_some(assignment)
+        let made_of = self.image.as_deref();
+        let has_its_image = made_of == Some(&*image.never_an_id()) || made_of == Some(image.as_str());
+        (has_its_name || has_its_image).then_some(assignment)
     }
 
     /// Whether its assignment's `env` is unknown: a list does not contain it, an inspection does.

@@ -86,7 +86,7 @@ impl IdentityFile {
     /// CA is of a cluster that has begun anew since.
     #[must_use]
     pub fn is_of(ca: &CaDigest, data_dir: &Path) -> bool {
-        Self::read(data_dir).is_ok_and(|file| file.is_some_and(|file| file.credential().cas().contains(ca)))
+        matches!(Self::read(data_dir), Ok(Some(file)) if file.credential().cas().contains(ca))
     }
 
     /// `None`: the host has none yet.

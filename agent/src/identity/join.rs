@@ -230,8 +230,10 @@ async fn join(
             match client.post::<_, Joined>(&url, &request, JOIN_LIMIT).await {
                 Ok(joined) => return Ok(IdentityFile::of(asked.uid.clone(), key.serialize_pem(), joined)),
                 Err(CallError::Refused { status, body, .. }) if status.is_client_error() => {
-                    let problem = serde_json::from_slice::<Problem>(&body);
-                    let why = problem.map_or_else(|_| format!("it answered {status}"), |said| said.detail);
+                    let why = match serde_json::from_slice::<Problem>(&body) {
+                        Ok(problem) => problem.detail,
+                        Err(_) => format!("it answered {status}"),
+                    };
                     return Err(IdentityError::Refused(why));
                 }
                 Err(error) => log::warn!(why:% = error; "this host is not let in yet; asking again"),

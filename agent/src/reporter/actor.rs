@@ -144,8 +144,10 @@ fn failure_of(error: &CallError) -> Failure {
 /// Why, in the master's own words if these are known.
 fn reason(error: &CallError) -> String {
     match error {
-        CallError::Refused { body, .. } => serde_json::from_slice::<Problem>(body)
-            .map_or_else(|_| error.to_string(), |problem| problem.detail),
+        CallError::Refused { body, .. } => match serde_json::from_slice::<Problem>(body) {
+            Ok(problem) => problem.detail,
+            Err(_) => error.to_string(),
+        },
         CallError::Unexpected { why, .. } => why.clone(),
         CallError::Unreachable { .. } | CallError::NoSocket { .. } => error.to_string(),
     }

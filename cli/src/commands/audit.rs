@@ -97,7 +97,10 @@ fn request(line: &Value) -> (String, String, String) {
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     });
     let kind = by["kind"].as_str().unwrap_or_default();
-    let who = name.map_or_else(|| kind.to_owned(), |name| format!("{kind} {name}"));
+    let who = match name {
+        Some(name) => format!("{kind} {name}"),
+        None => kind.to_owned(),
+    };
     let mut call = line["call"].as_str().unwrap_or_default().to_owned();
     let mut more = Vec::new();
     for (part, name) in line["object"].as_object().into_iter().flatten() {

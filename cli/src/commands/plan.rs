@@ -26,9 +26,10 @@ fn shown(plan: &Preview) -> String {
         _ = writeln!(text, "{}: nothing would change; kept as they are: {kept}", plan.name);
         return text;
     }
-    let version = plan
-        .version
-        .map_or_else(|| "does not exist yet".to_owned(), |version| format!("has version {version}"));
+    let version = match plan.version {
+        Some(version) => format!("has version {version}"),
+        None => "does not exist yet".to_owned(),
+    };
     let order = match plan.order {
         Order::StopFirst => "stop-first",
         Order::StartFirst | Order::Auto => "start-first",

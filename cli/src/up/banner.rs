@@ -25,15 +25,13 @@ pub(super) fn banner(
     let api = &running.api;
     let place = data_dir_flag(data_dir);
     let shef = own_name();
-    let up = not_ready.map_or_else(
-        || format!("shef is up. API: http://{api}"),
-        |why| {
-            format!(
-                "the master is up, and no host is ready to run anything: {why} (`{shef} node ls` shows it). \
-                 API: http://{api}"
-            )
-        },
-    );
+    let up = match not_ready {
+        None => format!("shef is up. API: http://{api}"),
+        Some(why) => format!(
+            "the master is up, and no host is ready to run anything: {why} (`{shef} node ls` shows it). API: \
+             http://{api}"
+        ),
+    };
     let mut lines = vec![String::new(), up, String::new(), "Try next:".into()];
     let (at, curl) = reached(running);
     let service = if replicas.is_some() { demo::SERVICE } else { "my-nginx" };

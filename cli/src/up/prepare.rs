@@ -124,8 +124,8 @@ fn situation(engines: Vec<(Candidate, Probe)>, env: &BTreeMap<String, String>) -
 /// Whether `/etc/group` lists `user` in `group`.
 fn is_member(groups: &str, group: &str, user: &str) -> bool {
     let line = groups.lines().find(|line| line.split(':').next() == Some(group));
-    line.and_then(|line| line.split(':').nth(3))
-        .is_some_and(|members| members.split(',').any(|member| member == user))
+    let members = line.and_then(|line| line.split(':').nth(3)).unwrap_or_default();
+    members.split(',').any(|member| member == user)
 }
 
 fn find(program: &str, env: &BTreeMap<String, String>) -> Option<PathBuf> {

@@ -124,8 +124,10 @@ fn items(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn is_listen(text: &str) -> bool {
-    text.strip_prefix(':')
-        .map_or_else(|| text.parse::<SocketAddr>().is_ok(), |port| port.parse::<u16>().is_ok())
+    match text.strip_prefix(':') {
+        Some(port) => port.parse::<u16>().is_ok(),
+        None => text.parse::<SocketAddr>().is_ok(),
+    }
 }
 
 impl Value {

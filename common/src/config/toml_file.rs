@@ -94,7 +94,10 @@ fn outside_table(key: String, origin: Origin, program: &Program, others: &[&Prog
 fn first_and_last_line(error: &str) -> String {
     let mut lines = error.lines().filter(|line| !line.trim().is_empty());
     let first = lines.next().unwrap_or_default();
-    lines.next_back().map_or_else(|| first.to_owned(), |last| format!("{first}: {last}"))
+    match lines.next_back() {
+        Some(last) => format!("{first}: {last}"),
+        None => first.to_owned(),
+    }
 }
 
 /// The line where `name` is set under `[header]`, for people to look at.

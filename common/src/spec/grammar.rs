@@ -146,8 +146,10 @@ pub(super) fn is_signal(text: &str) -> bool {
 
 /// `user[:group]`, by name or number.
 pub(super) fn is_user(text: &str) -> bool {
-    text.split_once(':')
-        .map_or_else(|| is_account(text), |(user, group)| is_account(user) && is_account(group))
+    match text.split_once(':') {
+        Some((user, group)) => is_account(user) && is_account(group),
+        None => is_account(text),
+    }
 }
 
 /// A user or a group, by name or number; numbers as engines take them.

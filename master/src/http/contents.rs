@@ -11,7 +11,7 @@ use shef_common::{
     contents::{Content, ContentId, ContentKind},
     ids::{ContentName, ContentVersion, Generation, ServiceName},
     problem::{Code, Problem},
-    spec::Fields,
+    spec::{ContentMount, Fields},
 };
 use tokio::sync::RwLockReadGuard;
 
@@ -202,14 +202,12 @@ async fn roll_out(request: &HttpRequest, api: &Api, content: ContentId) -> Vec<C
     let mut changed = Vec::new();
     let named = uses(api, content.kind).remove(&content.name);
     for name in named.into_iter().flat_map(|(services, _)| services) {
-        let mounts_another = api.view.service(&name).is_some_and(|service| {
-            let mut mounts = service.spec.template.contents();
-            mounts.any(|(kind, mount)| {
-                (kind, &mount.source) == (content.kind, &content.name)
-                    && mount.version.as_ref() != Some(&content.version)
-            })
-        });
-        if !mounts_another {
+        let Some(service) = api.view.service(&name) else { continue };
+        let is_another = |(kind, mount): (ContentKind, &ContentMount)| {
+            (kind, &mount.source) == (content.kind, &content.name)
+                && mount.version.as_ref() != Some(&content.version)
+        };
+        if !service.spec.template.contents().any(is_another) {
             continue;
         }
         let asked = access::ask(api, request, &name, Request::Remount(content.clone())).await;

@@ -89,9 +89,8 @@ async fn measure(
 ) -> Result<ServiceUsage, ApiError> {
     let view = services::find(api, &name)?;
     let mut by_host: BTreeMap<NodeName, Vec<ReplicaId>> = BTreeMap::new();
-    for replica in
-        view.replica_states.iter().filter(|replica| only.as_ref().is_none_or(|only| *only == replica.id))
-    {
+    let is_asked_for = |id: &ReplicaId| only.as_ref().is_none_or(|only| only == id);
+    for replica in view.replica_states.iter().filter(|replica| is_asked_for(&replica.id)) {
         by_host.entry(replica.node.clone()).or_default().push(replica.id.clone());
     }
     if let Some(id) = only.filter(|_| by_host.is_empty()) {
@@ -140,7 +139,8 @@ async fn ask(api: &Api, client: &HostClient, host: NodeName, replicas: Vec<Repli
             let known = |replica: ReplicaId| {
                 let known = match usages.remove(&replica) {
                     Some((Some(usage), _)) => Ok(usage),
-                    Some((None, why)) => Err(why.map_or(AgentError::NoReason, AgentError::Told)),
+                    Some((None, Some(why))) => Err(AgentError::Told(why)),
+                    Some((None, None)) => Err(AgentError::NoReason),
                     None => Err(AgentError::NothingOfIt),
                 };
                 (host.clone(), replica, known)

@@ -141,8 +141,7 @@ impl CaView {
                     PhaseWord::Certificates
                 }
             };
-            let is_done =
-                |host: &&HostSays| host.cas.as_deref().is_some_and(|said| said == record.cas().as_slice());
+            let is_done = |host: &&HostSays| host.cas.as_deref() == Some(record.cas().as_slice());
             RotationView {
                 phase,
                 begun: rotation.begun,
@@ -152,12 +151,10 @@ impl CaView {
             }
         });
         for former in &record.former {
-            let until = record
-                .vouching(wall)
-                .find(|(vouching, _)| *vouching == former)
-                .and_then(|(_, cross)| validity_of(cross))
-                .map_or(wall, |(_, ends)| ends);
-            if until > wall {
+            let vouching = record.vouching(wall).find(|(vouching, _)| *vouching == former);
+            if let Some((_, until)) = vouching.and_then(|(_, cross)| validity_of(cross))
+                && until > wall
+            {
                 cas.push(some(&former.certificate, CaState::Former, Some(until)));
             }
         }

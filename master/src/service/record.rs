@@ -323,14 +323,14 @@ pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Chan
         (old.map_or(&none, |record| &record.replicas), new.map_or(&none, |record| &record.replicas));
     // Of a replica's assignment only this can change. Neither touches a container that is there.
     let amended = |generation: Generation| {
-        old.zip(new).is_some_and(|(old, new)| {
-            old.spec.on_disconnect != new.spec.on_disconnect
-                || old.image_digest(generation) != new.image_digest(generation)
-        })
+        let (Some(old), Some(new)) = (old, new) else { return false };
+        old.spec.on_disconnect != new.spec.on_disconnect
+            || old.image_digest(generation) != new.image_digest(generation)
     };
-    let all_may_be = old.zip(new).is_some_and(|(old, new)| {
-        old.spec.on_disconnect != new.spec.on_disconnect || old.digests != new.digests
-    });
+    let all_may_be = match old.zip(new) {
+        Some((old, new)) => old.spec.on_disconnect != new.spec.on_disconnect || old.digests != new.digests,
+        None => false,
+    };
     let (before, after) =
         if all_may_be { (before.iter().collect(), after.iter().collect()) } else { before.differing(after) };
     let (before, after) = (by_id(before), by_id(after));

@@ -163,7 +163,8 @@ pub fn waits_for_capacity(
     slots: &Slots<'_>,
     observed: &Observations,
 ) -> bool {
-    let is_lost = slots.get(slot).is_none_or(|all| all.iter().all(|(_, class)| *class == ReplicaClass::Lost));
+    let replicas = slots.get(slot).unwrap_or_default();
+    let is_lost = replicas.iter().all(|(_, class)| *class == ReplicaClass::Lost);
     let has_no_host = || observed.unplaced.contains(&slot) || !observed.may_be_placed(record, slot);
     !record.emptied.contains(slot) && is_lost && has_no_host()
 }

@@ -282,8 +282,8 @@ fn count(slots: usize) -> u32 {
 
 /// Whether a replica that is as wanted runs in `slot`.
 fn serves(slots: &Slots<'_>, slot: Slot) -> bool {
-    let serves = |class: ReplicaClass| matches!(class, ReplicaClass::Ready | ReplicaClass::OnTrial);
-    slots.get(slot).is_some_and(|replicas| replicas.iter().any(|(_, class)| serves(*class)))
+    let replicas = slots.get(slot).unwrap_or_default();
+    replicas.iter().any(|(_, class)| matches!(class, ReplicaClass::Ready | ReplicaClass::OnTrial))
 }
 
 const fn observed_generation(record: &ServiceRecord) -> Option<Generation> {

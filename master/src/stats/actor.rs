@@ -44,8 +44,8 @@ impl Handler<SaveNow> for StatsActor {
     type Result = AtomicResponse<Self, ()>;
     fn handle(&mut self, _: SaveNow, _: &mut Self::Context) -> Self::Result {
         let counts = self.stats.counts();
-        let version = self.saved.map(|(version, _)| version);
-        if self.saved.is_some_and(|(_, saved)| saved == counts) || counts == Counts::default() {
+        let (version, saved) = self.saved.unzip();
+        if saved == Some(counts) || counts == Counts::default() {
             return AtomicResponse::new(Box::pin(actix::fut::ready(())));
         }
         let saved = commit_one(&self.store, Key::Stats, version, Some(&counts));

@@ -40,13 +40,14 @@ impl Console for DockerEngine {
             Ok(client) => client,
             Err(error) => return stream::iter([Err(error)]).boxed_local(),
         };
+        let since = query.since.map(|since| i32::try_from(since.seconds()).unwrap_or(i32::MAX));
         let options = LogsOptions {
             follow: query.follow,
             stdout: true,
             stderr: true,
             timestamps: true,
             // The engine counts in seconds here; the rest is done with the lines.
-            since: query.since.map_or(0, |since| i32::try_from(since.seconds()).unwrap_or(i32::MAX)),
+            since: since.unwrap_or_default(),
             until: 0,
             tail: query.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
         };

@@ -126,10 +126,10 @@ impl Ledger {
     pub fn bytes_of<'a>(&self, replicas: impl IntoIterator<Item = &'a ReplicaId>) -> u64 {
         let bytes_of = |id: &ReplicaId| {
             let assignment = self.assignments.get(id).map_or(0, |assignment| json_bytes(assignment) + 1);
-            let removal = self
-                .removals
-                .get(id)
-                .map_or(0, |&grace_s| json_bytes(&Removal { replica: id.clone(), grace_s }) + 1);
+            let removal = match self.removals.get(id) {
+                Some(&grace_s) => json_bytes(&Removal { replica: id.clone(), grace_s }) + 1,
+                None => 0,
+            };
             let unlisted = if self.unlisted.contains(id) { id.as_str().len() as u64 + 3 } else { 0 };
             assignment + removal + unlisted
         };

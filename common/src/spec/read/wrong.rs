@@ -269,8 +269,8 @@ fn fits(schema: &Value, value: &Value) -> bool {
         Value::Bool(_) => is(schema, "boolean"),
         Value::Number(number) if is(schema, "integer") => {
             let (least, most) = bounds(schema);
-            let number = number.as_i128();
-            number.is_some_and(|n| least.is_none_or(|least| n >= least) && most.is_none_or(|most| n <= most))
+            let (least, most) = (least.unwrap_or(i128::MIN), most.unwrap_or(i128::MAX));
+            number.as_i128().is_some_and(|number| (least..=most).contains(&number))
         }
         Value::Number(_) => is(schema, "number"),
         Value::String(text) if is(schema, "string") => {

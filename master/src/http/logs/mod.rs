@@ -137,9 +137,8 @@ impl Sources {
     /// Begins to read what `view` shows and is not read yet.
     fn attach(&mut self, view: &ServiceView) {
         for replica in &view.replica_states {
-            if self.open.contains_key(&replica.id)
-                || self.only.as_ref().is_some_and(|only| *only != replica.id)
-            {
+            let is_asked_for = self.only.as_ref().is_none_or(|only| *only == replica.id);
+            if !is_asked_for || self.open.contains_key(&replica.id) {
                 continue;
             }
             if self.open.len() >= MAX_REPLICAS {

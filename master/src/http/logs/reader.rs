@@ -104,8 +104,8 @@ impl Reader {
     }
 
     fn is_there(&self) -> bool {
-        let view = self.api.view.service(&self.service);
-        view.is_some_and(|view| view.replica_states.iter().any(|replica| replica.id == self.replica))
+        let Some(view) = self.api.view.service(&self.service) else { return false };
+        view.replica_states.iter().any(|replica| replica.id == self.replica)
     }
 
     async fn read_once(&mut self, missing: &mut Option<AgentError>) -> Ended {

@@ -63,6 +63,7 @@ fn is_held_up_by_its_host(
 ) -> bool {
     let is_away = |replica: &ReplicaRecord| observed.condition(&replica.node).standing != Standing::Ready;
     let is_new = |replica: &ReplicaRecord| replica.generation == record.generation;
-    slots.get(slot).is_some_and(|all| all.iter().any(|(replica, _)| is_new(replica) && is_away(replica)))
+    let replicas = slots.get(slot).unwrap_or_default();
+    replicas.iter().any(|(replica, _)| is_new(replica) && is_away(replica))
         || !observed.may_be_updated(record, slot)
 }
