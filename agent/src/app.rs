@@ -49,7 +49,7 @@ use crate::{
 /// How long a write of the ledger may take when the agent stops.
 const LEDGER_RELEASE_LIMIT_MS: u32 = 5_000;
 
-/// Which engine the agent drives.
+/// The engine that the agent drives.
 #[derive(Debug, Clone)]
 pub enum EngineChoice {
     /// Docker, at the configured address.
@@ -91,7 +91,7 @@ pub enum StartError {
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// Which address.
+        /// The address.
         address: SocketAddr,
         /// Why.
         source: std::io::Error,

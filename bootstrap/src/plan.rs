@@ -18,7 +18,7 @@ pub struct Seen {
     pub id: String,
     /// Its name, without a slash.
     pub name: String,
-    /// Which part of ours it is by its label; `None`: it is not ours.
+    /// The part of ours that it is by its label; `None`: it is not ours.
     pub part: Option<Part>,
     /// What it was made of, by its label.
     pub made_of: String,

@@ -49,7 +49,7 @@ pub struct Findings {
     pub is_own_address: bool,
     /// Addresses of this host, for people.
     pub own_addresses: Vec<Ipv4Addr>,
-    /// Which parts' addresses are taken, and where.
+    /// The parts whose addresses are taken, and where.
     pub taken: Vec<(String, Ipv4Addr, u16)>,
     /// The Redis that was looked at, or why it could not be.
     pub redis: Option<Result<RedisFacts, String>>,

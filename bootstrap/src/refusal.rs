@@ -17,7 +17,7 @@ pub enum Refusal {
     NotOwnAddress {
         /// The address.
         ip: Ipv4Addr,
-        /// Which ones it could be.
+        /// The ones that it could be.
         offer: String,
     },
     /// `HOST_IP` is this host's alone.
@@ -27,7 +27,7 @@ pub enum Refusal {
         ip: Ipv4Addr,
         /// Why nobody else reaches it.
         why: Unreachable,
-        /// Which ones it could be.
+        /// The ones that it could be.
         offer: String,
     },
     /// The host has a master elsewhere.

@@ -126,7 +126,7 @@ pub struct Evidence {
 /// What one system container is made of. All of them use the host's network.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Wanted {
-    /// Which part.
+    /// The part.
     #[serde(skip)]
     pub part: Part,
     /// The image's id.

@@ -31,7 +31,7 @@ pub enum ImageError {
     /// A file that cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// The system's own words.
         source: io::Error,

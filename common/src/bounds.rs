@@ -22,7 +22,7 @@ pub const MOST_ADOPTED: u64 = MAX / 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{what} must be at most {most}, but is {value}")]
 pub struct OutOfBounds {
-    /// Which number, as in "epoch".
+    /// The number, as in "epoch".
     pub what: &'static str,
     /// The number as it was given.
     pub value: u64,

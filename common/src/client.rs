@@ -38,7 +38,7 @@ pub enum CallError {
     /// The other side could not be reached or did not answer in time.
     #[error("{url} does not answer: {why}")]
     Unreachable {
-        /// Which address.
+        /// The address.
         url: String,
         /// The client's own words.
         why: String,
@@ -46,7 +46,7 @@ pub enum CallError {
     /// This side has no socket left for the call: it says nothing of the other side.
     #[error("{url} was not asked: this host has no socket left ({why})")]
     NoSocket {
-        /// Which address.
+        /// The address.
         url: String,
         /// The client's own words.
         why: String,
@@ -54,7 +54,7 @@ pub enum CallError {
     /// The other side answered with an error status.
     #[error("{url} answered {status}: {}", shown(body))]
     Refused {
-        /// Which address.
+        /// The address.
         url: String,
         /// The status.
         status: StatusCode,
@@ -66,7 +66,7 @@ pub enum CallError {
     /// The answer is not what was expected.
     #[error("{url} answered something else than expected: {why}")]
     Unexpected {
-        /// Which address.
+        /// The address.
         url: String,
         /// What is wrong with it.
         why: String,

@@ -61,7 +61,7 @@ pub struct ContentId {
     pub kind: ContentKind,
     /// The name that it is kept under.
     pub name: ContentName,
-    /// Which of the contents of that name.
+    /// The version of the content of that name.
     pub version: ContentVersion,
 }
 
@@ -138,7 +138,7 @@ impl schemars::JsonSchema for Content {
 pub struct ContentQuery {
     /// The host that asks.
     pub node: NodeName,
-    /// Which content.
+    /// The content.
     pub content: ContentId,
 }
 

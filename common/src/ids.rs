@@ -267,7 +267,7 @@ number_id! {
 pub struct Fence {
     /// The leadership's number.
     pub epoch: Epoch,
-    /// Who leads.
+    /// The leader.
     pub leader: LeaderId,
 }
 

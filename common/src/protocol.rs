@@ -154,7 +154,7 @@ pub struct HostInfo {
 pub struct Registered {
     /// The cluster, to be kept by a host that had none.
     pub cluster: ClusterId,
-    /// Who leads.
+    /// The fence of the leader.
     pub fence: Fence,
     /// How often to report when nothing changes, in milliseconds.
     #[serde(deserialize_with = "crate::bounds::number")]
@@ -205,7 +205,7 @@ pub struct Report {
 /// Master → agent: the answer to a report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReportAck {
-    /// Who leads.
+    /// The fence of the leader.
     pub fence: Fence,
     /// Whether the master asks for a full report.
     pub want_full: bool,

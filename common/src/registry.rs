@@ -212,7 +212,7 @@ impl schemars::JsonSchema for RegistryHost {
 /// What a registry is shown to let images be fetched. Never printed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Credentials {
-    /// Who.
+    /// The user's name.
     pub username: String,
     /// The password, or a token in its place.
     pub password: String,
@@ -224,7 +224,7 @@ pub const LOGIN_PATH: &str = "/v1/registry-login";
 /// Master → agent: does the registry take this?
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginQuery {
-    /// Which registry.
+    /// The registry.
     pub host: RegistryHost,
     /// User and password.
     pub credentials: Credentials,

@@ -139,7 +139,7 @@ impl PublishedPort {
 /// What an agent observed of one replica. Only agents write it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReplicaStatus {
-    /// Which replica.
+    /// The replica.
     pub replica: ReplicaId,
     /// Where it stands.
     pub state: ReplicaState,

@@ -72,7 +72,7 @@ pub struct Usages {
 /// What one replica uses, or why that is not known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReplicaUsage {
-    /// Which one.
+    /// The replica.
     pub replica: ReplicaId,
     /// What it uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]

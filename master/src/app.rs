@@ -87,7 +87,7 @@ pub enum StartError {
          (or --api)"
     )]
     Listen {
-        /// Which address.
+        /// The address.
         listen: SocketAddr,
         /// What the system says.
         source: std::io::Error,

@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[error("{key}, which this version cannot read: {source}")]
 pub struct Unreadable {
-    /// Which record.
+    /// The record.
     pub key: Key,
     /// What is wrong with it.
     pub source: serde_json::Error,

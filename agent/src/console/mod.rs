@@ -109,7 +109,7 @@ pub trait CommandControl {
 /// A part of a log as the engine hands it out: one entry, which is a line or a part of a long one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogPiece {
-    /// Which output it came by.
+    /// The output that it came by.
     pub stream: Output,
     /// The time in RFC 3339, a space, and what was written.
     pub bytes: Bytes,

@@ -37,7 +37,7 @@ pub enum Event {
     Registered(Result<Registered, Failure>),
     /// A report was answered.
     Reported {
-        /// Which.
+        /// The number of the report.
         seq: u64,
         /// With what.
         outcome: Result<ReportAck, Failure>,
@@ -67,7 +67,7 @@ pub enum Failure {
 pub enum Effect {
     /// Register with this master.
     Register {
-        /// Which of the masters.
+        /// The one of the masters.
         master: usize,
         /// What is known of the engine.
         facts: Option<EngineFacts>,

@@ -16,7 +16,7 @@ pub(crate) struct Written {
     pub name: String,
     /// What its replicas are to run.
     pub generation: u64,
-    /// Which version says so.
+    /// The version that says so.
     pub version: u64,
     /// Whether that was so already.
     #[serde(default)]

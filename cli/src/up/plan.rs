@@ -10,7 +10,7 @@ pub struct Situation {
     pub engines: Vec<(Candidate, Probe)>,
     /// The text of `/etc/os-release`; empty where there is none.
     pub os_release: String,
-    /// Who asks.
+    /// The rights of the one who asks.
     pub rights: Rights,
     /// Whether `dockerd` is installed.
     pub dockerd: bool,

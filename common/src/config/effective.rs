@@ -11,7 +11,7 @@ use super::{ConfigError, Key, Origin, Secret, Value};
 /// One key in force.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Which key.
+    /// The key.
     pub key: &'static Key,
     /// Its value, within its bounds.
     pub value: Value,

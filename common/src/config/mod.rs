@@ -83,7 +83,7 @@ pub enum ConfigError {
     /// A value of the wrong type or out of its bounds.
     #[error("{key} must be {rule}, but {origin} says {value}")]
     Invalid {
-        /// Which key.
+        /// The key.
         key: String,
         /// What it must be.
         rule: String,
@@ -95,7 +95,7 @@ pub enum ConfigError {
     /// A value that has no default is missing.
     #[error("{key} is not set: {hint}")]
     Missing {
-        /// Which key.
+        /// The key.
         key: String,
         /// What to do.
         hint: String,
@@ -111,7 +111,7 @@ pub enum ConfigError {
     /// A file that cannot be read.
     #[error("{} cannot be read: {why}", path.display())]
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// The system's own words.
         why: String,
@@ -119,7 +119,7 @@ pub enum ConfigError {
     /// A file that is not TOML.
     #[error("{} is not valid TOML: {why}", path.display())]
     Syntax {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Where and what.
         why: String,

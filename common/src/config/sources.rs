@@ -35,7 +35,7 @@ impl fmt::Display for Origin {
 /// A value that is set by name: by a preset or a flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preset {
-    /// Which key.
+    /// The key.
     pub key: &'static str,
     /// The value, written as an environment variable would be.
     pub value: String,

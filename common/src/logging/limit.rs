@@ -23,7 +23,7 @@ struct Window {
     left_out: u32,
 }
 
-/// Which lines are left out.
+/// The lines that are left out.
 #[derive(Debug, Default)]
 pub(super) struct Limit {
     places: HashMap<Place, Window>,

@@ -38,7 +38,7 @@ pub enum Output {
 /// One line that a replica wrote, without its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
-    /// Which output it came by.
+    /// The output that it came by.
     pub stream: Output,
     /// When the engine read it, by the host's clock.
     pub time: LogTime,

@@ -135,7 +135,7 @@ pub struct Host {
     pub form: PushForm,
 }
 
-/// Which pushes an agent understands.
+/// The pushes that an agent understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushForm {
     /// Each assignment has its template; a change builds on a revision.
@@ -160,7 +160,7 @@ pub enum Release {
 /// A run of an agent's process.
 #[derive(Debug)]
 pub struct Agent {
-    /// Which run.
+    /// The run.
     pub inc: u64,
     /// Its identity, which it tells everybody.
     pub boot: BootId,
@@ -180,7 +180,7 @@ pub struct Agent {
     /// With which facts of the engine the reporter registers once the supervisor has described the host.
     describing: BTreeMap<u64, Option<EngineFacts>>,
     next_ticket: u64,
-    /// Which of its masters it registers with.
+    /// The one of its masters that it registers with.
     calls: usize,
     timers: [Option<MonoMs>; 2],
     /// The event stream that is open.

@@ -36,7 +36,7 @@ pub enum Body {
     Join(Joins),
     /// Agent to master: another certificate for my key.
     Renew {
-        /// Whose.
+        /// The host.
         uid: NodeUid,
         /// The digest of its key.
         key: String,
@@ -80,18 +80,18 @@ pub enum Reply {
 pub enum Caller {
     /// The master's membership.
     Prober {
-        /// Which run of the master.
+        /// The run of the master.
         inc: u64,
         /// Of which host.
         node: NodeName,
-        /// Which round.
+        /// The round.
         round: u64,
         /// Through which other.
         via: Option<NodeName>,
     },
     /// The master's cluster, of the first life of a host.
     FirstLife {
-        /// Which run of the master.
+        /// The run of the master.
         inc: u64,
         /// For which admission.
         number: AdmissionNumber,
@@ -107,27 +107,27 @@ pub enum Caller {
     },
     /// A runner of the master.
     Runner {
-        /// Which run of the master.
+        /// The run of the master.
         inc: u64,
-        /// Which actor.
+        /// The actor.
         actor: u64,
         /// Of which push.
         revision: Revision,
     },
     /// An agent's reporter.
     Reporter {
-        /// Which run of the agent.
+        /// The run of the agent.
         inc: u64,
-        /// Which report it is; `None`: it registers.
+        /// The report; `None`: it registers.
         report: Option<u64>,
-        /// Which of its masters it calls.
+        /// The one of its masters that it calls.
         master: usize,
     },
     /// A host that has to join before its agent begins.
     Joiner,
     /// An agent that renews its certificate.
     Renewer {
-        /// Which run of the agent.
+        /// The run of the agent.
         inc: u64,
     },
 }

@@ -12,11 +12,11 @@ const LINES: usize = 120;
 /// A run that broke a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Which run.
+    /// The run.
     pub seed: u64,
-    /// Which faults it had.
+    /// The faults that it had.
     pub profile: &'static str,
-    /// Which rule it broke, and how.
+    /// The rule that it broke, and how.
     pub rule: String,
 }
 

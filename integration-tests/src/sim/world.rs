@@ -124,7 +124,7 @@ pub enum Heal {
     Sockets(Option<usize>),
 }
 
-/// Which of an agent's actors.
+/// One of an agent's actors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// The supervisor.
@@ -141,7 +141,7 @@ pub struct World {
     pub now: u64,
     seq: u64,
     queue: BTreeMap<(u64, u64), Ev>,
-    /// Which faults there are.
+    /// The faults that there are.
     pub profile: Profile,
     /// The bug that was put in.
     pub seeded_bug: Option<SeededBug>,
@@ -177,7 +177,7 @@ pub struct World {
     pub hosts: Vec<Host>,
     /// Calls between hosts that wait for their answer.
     pub calls: BTreeMap<u64, Call>,
-    /// Which host a call was with, once it no longer waits.
+    /// The host that a call was with, once it no longer waits.
     pub late: BTreeMap<u64, usize>,
     /// The user.
     pub user: User,

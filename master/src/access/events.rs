@@ -133,7 +133,7 @@ pub enum Effect {
     },
     /// Commit the records, all in one; comes back as [`Event::IdentitiesCommitted`].
     CommitIdentities {
-        /// Which commit.
+        /// The commit.
         number: BatchNumber,
         /// The token that hosts join with.
         token: Option<TokenWrite>,
@@ -161,7 +161,7 @@ pub enum Effect {
 /// One change of an identity's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityWrite {
-    /// Whose.
+    /// The host.
     pub uid: NodeUid,
     /// The version it builds on.
     pub expect: Option<Version>,

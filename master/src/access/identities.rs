@@ -51,7 +51,7 @@ impl Revocation {
     }
 }
 
-/// Who waits for a commit.
+/// The caller that waits for a commit.
 #[derive(Debug)]
 pub(super) enum Whose {
     /// Hosts that join by this token.

@@ -59,7 +59,7 @@ pub struct ClusterOutlets {
     pub store: Recipient<Commit>,
     /// Takes the leadership anew.
     pub leadership: Recipient<LeadershipClaim>,
-    /// What readers see.
+    /// The view that readers are shown.
     pub view: Arc<ClusterView>,
     /// What is counted.
     pub stats: Arc<Stats>,

@@ -107,7 +107,7 @@ pub enum Event {
     },
     /// A host holds replicas without an order.
     Unknown {
-        /// Which host.
+        /// The host.
         node: NodeName,
         /// What it holds.
         replicas: Vec<ReplicaId>,
@@ -132,16 +132,16 @@ pub enum Event {
     TakeOver,
     /// A service answers a request.
     Answered {
-        /// Which service.
+        /// The service.
         name: ServiceName,
-        /// Which request.
+        /// The request.
         ticket: Ticket,
         /// What.
         answer: Result<Accepted, Refused>,
     },
     /// A service has data on these hosts that its replicas are to find again, and on no others.
     KeepsData {
-        /// Which service.
+        /// The service.
         name: ServiceName,
         /// All of these hosts.
         nodes: BTreeSet<NodeName>,
@@ -150,14 +150,14 @@ pub enum Event {
     Retired(ServiceName),
     /// What became of [`Effect::ClaimLeadership`].
     LeadershipClaimed {
-        /// Which.
+        /// The claim.
         number: ClaimNumber,
         /// The leadership from now on, or why it was not taken.
         result: Result<Leadership, StoreError>,
     },
     /// The outcome of [`Effect::AskFirstLife`]: it comes back exactly once.
     FirstLifeAnswered {
-        /// Which admission.
+        /// The admission.
         number: AdmissionNumber,
         /// What the agent has answered.
         answer: Answer,
@@ -188,7 +188,7 @@ pub enum Effect {
     ShowLeadership(Leadership),
     /// Make a service's actor, which begins with `initial`.
     SpawnService {
-        /// Which service.
+        /// The service.
         name: ServiceName,
         /// Its core.
         core: Box<ServiceCore>,
@@ -199,7 +199,7 @@ pub enum Effect {
     EndService(ServiceName),
     /// Make a host's runner, which begins with `initial`.
     SpawnRunner {
-        /// Which host.
+        /// The host.
         node: NodeName,
         /// Its core.
         core: Box<RunnerCore>,
@@ -232,7 +232,7 @@ pub enum Effect {
     /// See whether the agent of a host answers at the address where it was known so far; comes back as
     /// [`Event::FirstLifeAnswered`] in any case.
     AskFirstLife {
-        /// Which admission asks.
+        /// The admission that asks.
         number: AdmissionNumber,
         /// Where, and who has to answer.
         endpoint: Endpoint,

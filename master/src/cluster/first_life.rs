@@ -26,7 +26,7 @@ pub struct Life {
 /// The answer of the agent at the address of a first life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// Which address was asked.
+    /// The address that was asked.
     pub asked: SocketAddr,
     /// What came of it.
     pub outcome: ProbeOutcome,

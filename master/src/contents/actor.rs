@@ -27,7 +27,7 @@ use crate::{
 pub struct ContentsOutlets {
     /// Makes records durable.
     pub store: Recipient<Commit>,
-    /// What readers see.
+    /// The view that readers are shown.
     pub view: Arc<ClusterView>,
 }
 

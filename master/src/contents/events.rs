@@ -31,7 +31,7 @@ pub struct ContentRecord {
 /// What the store remembers of a content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoveredContent {
-    /// Which content.
+    /// The content.
     pub id: ContentId,
     /// The record's version.
     pub version: Version,
@@ -64,7 +64,7 @@ pub enum Event {
     Delete {
         /// To be answered.
         ticket: Ticket,
-        /// Which name.
+        /// The name.
         name: Name,
         /// The services of which a kept generation mounts it.
         users: Vec<ServiceName>,
@@ -76,7 +76,7 @@ pub enum Event {
 /// A record to be written over the version `expect`; without a record it is deleted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ContentWrite {
-    /// Which content.
+    /// The content.
     pub id: ContentId,
     /// The version that it builds on.
     pub expect: Option<Version>,

@@ -189,7 +189,7 @@ pub fn service_changes(old: Option<&ServiceView>, new: Option<&ServiceView>) -> 
     changes
 }
 
-/// Which hosts run which bytes of the image.
+/// The hosts by the bytes of the image that they run.
 fn differing(view: &ServiceView) -> String {
     let hosts = |hosts: &[NodeName]| hosts.iter().map(NodeName::as_str).collect::<Vec<_>>().join(", ");
     let lines = view

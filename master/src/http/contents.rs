@@ -30,7 +30,7 @@ const PAGE: usize = 1_000;
 
 /// Secrets or configs, for the table of routes.
 pub trait Kind: 'static {
-    /// Which of the two.
+    /// The kind of content.
     const KIND: ContentKind;
 }
 

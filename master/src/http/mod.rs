@@ -139,7 +139,7 @@ pub struct Api {
     pub renew: Recipient<RenewRequest>,
     /// Gives what is durable.
     pub backup: Recipient<TakeBackup>,
-    /// What readers see.
+    /// The view that readers are shown.
     pub view: Arc<ClusterView>,
     /// What is counted.
     pub stats: Arc<Stats>,

@@ -61,7 +61,7 @@ impl Issuing {
 pub struct Authority {
     issuing: ArcSwap<Issuing>,
     changed: watch::Sender<()>,
-    /// Which CAs hosts have said that they trust, since this master has started.
+    /// The CAs that hosts have said that they trust, since this master has started.
     said: RwLock<BTreeMap<NodeUid, Vec<CaDigest>>>,
     /// The version of the record with which this master has started.
     pub version: Version,
@@ -112,7 +112,7 @@ impl Authority {
         }
     }
 
-    /// Which CAs a host has said that it trusts, since this master has started.
+    /// The CAs that a host has said that it trusts, since this master has started.
     #[must_use]
     pub fn said(&self, host: &NodeUid) -> Option<Vec<CaDigest>> {
         self.said.read().unwrap_or_else(PoisonError::into_inner).get(host).cloned()

@@ -88,7 +88,7 @@ pub struct IdentityRecord {
 /// What the store remembers of a host's identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoveredIdentity {
-    /// Whose.
+    /// The host.
     pub uid: NodeUid,
     /// The record's version.
     pub version: Version,

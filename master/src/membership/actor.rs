@@ -37,7 +37,7 @@ const HELPER_GRACE: DurationMs = DurationMs(50);
 pub struct MembershipOutlets {
     /// The cluster.
     pub cluster: Recipient<ToCluster>,
-    /// What readers see.
+    /// The view that readers are shown.
     pub view: Arc<ClusterView>,
     /// How agents are called.
     pub security: Security,

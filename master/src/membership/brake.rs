@@ -123,7 +123,7 @@ impl Brake {
         self.on.take().is_some()
     }
 
-    /// What readers are to see, with the hosts that are `down` now.
+    /// The view that readers are shown, with the hosts that are `down` now.
     pub fn state(&self, down: impl Iterator<Item = NodeName>) -> Option<BrakeState> {
         let on = self.on.as_ref()?;
         Some(BrakeState {

@@ -21,7 +21,7 @@ pub enum Event {
     ProbeDone {
         /// The host that was probed.
         node: NodeName,
-        /// Which round of probes.
+        /// The round of probes.
         round: u64,
         /// The host that probed for us; `None`: we did.
         via: Option<NodeName>,
@@ -30,7 +30,7 @@ pub enum Event {
     },
     /// Where the replicas of a host take connections, by its last word.
     Published {
-        /// Which host.
+        /// The host.
         node: NodeName,
         /// TCP ports, at most [`MAX_PROBED_PORTS`](shef_common::protocol::MAX_PROBED_PORTS).
         addresses: Vec<SocketAddrV4>,
@@ -39,7 +39,7 @@ pub enum Event {
     PortsProbed {
         /// The host.
         node: NodeName,
-        /// Which round.
+        /// The round.
         round: u64,
         /// Whether the master itself has looked.
         by_us: bool,
@@ -57,7 +57,7 @@ pub enum Event {
 /// A host that probes another for us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Helper {
-    /// Which host.
+    /// The host.
     pub node: NodeName,
     /// Where its agent listens.
     pub agent_url: String,
@@ -80,7 +80,7 @@ pub enum Effect {
         via: Option<Helper>,
         /// How long it may take.
         limit: DurationMs,
-        /// Which round of probes.
+        /// The round of probes.
         round: u64,
     },
     /// See whether anything listens at a host's ports; comes back as [`Event::PortsProbed`] in any case.
@@ -93,7 +93,7 @@ pub enum Effect {
         via: Option<Helper>,
         /// How long each port may take.
         limit: DurationMs,
-        /// Which round.
+        /// The round.
         round: u64,
     },
     /// An agent that does not report answers a probe, and says whom it follows.

@@ -20,7 +20,7 @@ pub struct HostFacts {
     pub arch: String,
     /// The operator's labels.
     pub labels: BTreeMap<String, String>,
-    /// Which fields of templates its agent understands beyond those of the first version.
+    /// The fields of templates that its agent understands beyond those of the first version.
     pub understands: BTreeSet<String>,
     /// Whether its agent is called over TLS, and proves who it is.
     pub speaks_tls: bool,

@@ -14,7 +14,7 @@ use super::{HostCondition, HostFacts, Intent, events::Event};
 /// A host is in another condition than before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostChanged {
-    /// Which host.
+    /// The host.
     pub node: NodeName,
     /// What is true of it now.
     pub condition: HostCondition,
@@ -25,7 +25,7 @@ pub struct HostChanged {
 /// The store knows this of a host: it is new, or something of it has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostKnown {
-    /// Which host.
+    /// The host.
     pub node: NodeName,
     /// Its lasting identity: a probe that another one answers says nothing of it.
     pub uid: NodeUid,
@@ -40,7 +40,7 @@ pub struct HostKnown {
 /// A host that the store knows has registered or reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostReported {
-    /// Which host.
+    /// The host.
     pub node: NodeName,
     /// Whether its engine answers.
     pub engine_ok: bool,

@@ -28,7 +28,7 @@ pub struct RegistriesOutlets {
     pub store: Recipient<Commit>,
     /// Gets the credentials whenever they change.
     pub changed: Recipient<CredentialsChanged>,
-    /// What readers see.
+    /// The view that readers are shown.
     pub view: Arc<ClusterView>,
 }
 

@@ -29,7 +29,7 @@ pub struct RegistryRecord {
 /// What the store remembers of a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoveredRegistry {
-    /// Which.
+    /// The registry.
     pub host: RegistryHost,
     /// The record's version.
     pub version: Version,

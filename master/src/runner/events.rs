@@ -39,7 +39,7 @@ pub enum Event {
     },
     /// The outcome of the push of `revision`.
     PushDone {
-        /// Which push.
+        /// The push.
         revision: Revision,
         /// What the agent answered.
         outcome: Result<Accepted, PushFailure>,

@@ -20,7 +20,7 @@ pub struct NodeRecord {
     pub uid: NodeUid,
     /// What it is.
     pub host: HostInfo,
-    /// Which fields of templates its agent understands beyond those of the first version.
+    /// The fields of templates that its agent understands beyond those of the first version.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub understands: BTreeSet<String>,
     /// When it joined.

@@ -37,7 +37,7 @@ pub enum IntentWord {
 }
 
 impl IntentView {
-    /// What readers see of `intent`.
+    /// The intent as readers are shown it.
     pub const fn of(intent: Intent, overdue: bool) -> Self {
         match intent {
             Intent::Active => Self { intent: IntentWord::Active, deadline: None, overdue },

@@ -29,7 +29,7 @@ use crate::membership::{HostCondition, HostKnown, Standing};
 /// A slot that wants a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Which slot.
+    /// The slot.
     pub slot: Slot,
     /// A host to avoid if another will do: the last try failed there.
     pub avoid: Option<NodeName>,

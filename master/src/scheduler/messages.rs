@@ -45,7 +45,7 @@ pub struct PlacementRequest {
 /// A slot that wants a host for a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Demand {
-    /// Which slot.
+    /// The slot.
     pub place: Place,
     /// The only host that will do, if the slot is bound to one.
     pub bound_node: Option<NodeName>,
@@ -89,7 +89,7 @@ impl Mover {
 pub struct PlacementResult {
     /// Where the slots go; the load is counted already.
     pub placed: Placed,
-    /// Which candidates go.
+    /// The candidates that go.
     pub give_up: Vec<Slot>,
     /// Which candidate moves, and where to; its place there is counted already.
     pub moved: Option<(Slot, NodeName)>,

@@ -122,7 +122,7 @@ pub enum LoadChange {
 }
 
 impl LoadChange {
-    /// Which host's.
+    /// The host of which it tells.
     #[must_use]
     pub const fn node(&self) -> &NodeName {
         match self {

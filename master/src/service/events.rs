@@ -47,14 +47,14 @@ pub enum Event {
     },
     /// A host holds these replicas, and no order names them.
     Unknown {
-        /// Which host.
+        /// The host.
         node: NodeName,
         /// What it holds.
         replicas: Vec<ReplicaId>,
     },
     /// The condition of a host has changed.
     HostChanged {
-        /// Which host.
+        /// The host.
         node: NodeName,
         /// What is true of it now.
         condition: HostCondition,
@@ -63,7 +63,7 @@ pub enum Event {
     HostsDescribed(Hosts),
     /// An operator says that a host is gone for good, with all that it holds.
     HostForgotten {
-        /// Which host.
+        /// The host.
         node: NodeName,
     },
     /// The time that was asked for has come.
@@ -82,7 +82,7 @@ pub enum Effect {
     Reply(Ticket, Result<Accepted, Refused>),
     /// Tell a host what to run and what to remove.
     Order {
-        /// Which host.
+        /// The host.
         node: NodeName,
         /// To run.
         set: Vec<Assignment>,

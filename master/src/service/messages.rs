@@ -11,7 +11,7 @@ use super::{core::ServiceCore, request::Refused};
 /// What a host is to run and to remove.
 #[derive(Debug)]
 pub struct Orders {
-    /// Which host.
+    /// The host.
     pub node: NodeName,
     /// To run.
     pub set: Vec<Assignment>,

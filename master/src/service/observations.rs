@@ -91,7 +91,7 @@ pub struct Observations {
     /// policy.
     with_earlier_policy: BTreeSet<NodeName>,
     now: MonoMs,
-    /// Which slots are settled, and the classes of the replicas in the others.
+    /// The slots that are settled, and the classes of the replicas in the others.
     slot_cache: SlotCache,
     /// The same for a record that is not durable yet, if it changes what all slots are judged by.
     draft_cache: SlotCache,

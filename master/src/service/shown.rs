@@ -1,4 +1,4 @@
-//! What readers see of a service's replicas, made anew page by page where something changed.
+//! The view of a service's replicas that readers are shown, made anew page by page where something changed.
 
 use std::collections::BTreeMap;
 

@@ -52,7 +52,7 @@ pub enum BackupError {
          the version that made it"
     )]
     Newer {
-        /// Which of the two formats.
+        /// The one of the two formats.
         what: &'static str,
         /// What it has.
         found: u32,

@@ -123,7 +123,7 @@ pub enum CommitError {
     /// It can never be committed as it is. Nothing has happened.
     #[error("the commit is not valid: {why}")]
     Invalid {
-        /// Which bound or rule it breaks.
+        /// The bound or rule that it breaks.
         why: String,
     },
 }

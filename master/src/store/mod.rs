@@ -161,7 +161,7 @@ pub enum StoreError {
     /// What is stored cannot be read.
     #[error("the store holds what this version cannot read: {why}")]
     Unreadable {
-        /// Which record, and what is wrong with it.
+        /// The record, and what is wrong with it.
         why: String,
     },
 }
@@ -201,7 +201,7 @@ impl StoreError {
     }
 }
 
-/// Which store, and where.
+/// The store, and where it is.
 #[derive(Debug, Clone)]
 pub enum StoreOptions {
     /// One file, no server.
@@ -242,7 +242,7 @@ pub enum OpenError {
          that wrote it"
     )]
     NewerFormat {
-        /// Which store.
+        /// The store.
         store: String,
         /// The format it has.
         found: String,
@@ -252,7 +252,7 @@ pub enum OpenError {
     /// The contents are not a store of ours, or are damaged.
     #[error("{store} cannot be read: {why}; restore it from a copy, or move it away to start empty")]
     Damaged {
-        /// Which store.
+        /// The store.
         store: String,
         /// The fault of the stored data, as the library says it.
         why: String,
@@ -266,7 +266,7 @@ pub enum OpenError {
     /// The store does not answer. Trying again later may help.
     #[error("{store} does not answer: {why}; check that it runs and can be reached from here")]
     Unreachable {
-        /// Which store.
+        /// The store.
         store: String,
         /// What happened.
         why: String,
@@ -280,13 +280,13 @@ pub enum OpenError {
          or SHEF_REDIS_ALLOW_OPEN=true"
     )]
     Open {
-        /// Which store.
+        /// The store.
         store: String,
     },
     /// It answers, and does not let us in.
     #[error("{store} refuses us: {why}; check user, password, database and access rules")]
     Refused {
-        /// Which store.
+        /// The store.
         store: String,
         /// In its own words.
         why: String,

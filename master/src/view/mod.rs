@@ -58,7 +58,7 @@ impl Host {
 /// The cluster as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterState {
-    /// Which cluster, and under which fence we lead it.
+    /// The cluster, and the fence under which we lead it.
     pub leads: Option<(ClusterId, Fence)>,
     /// How often hosts report.
     pub report_interval: DurationMs,
@@ -146,7 +146,7 @@ impl ClusterView {
         self.version.fetch_add(1, Relaxed);
     }
 
-    /// Which addresses belong to hosts.
+    /// The addresses that belong to hosts.
     #[must_use]
     pub fn addresses(&self) -> BTreeSet<Ipv4Addr> {
         read(&self.hosts).values().map(|host| host.view.host.address).collect()
@@ -206,7 +206,7 @@ impl ClusterView {
         *write(&self.identities) = table;
     }
 
-    /// Which hosts are members by their identities.
+    /// The hosts that are members by their identities.
     #[must_use]
     pub fn identities(&self) -> Arc<IdentityTable> {
         read(&self.identities).clone()
@@ -228,7 +228,7 @@ impl ClusterView {
         *write(&self.contents) = table;
     }
 
-    /// Which contents of secrets and configs are kept.
+    /// The contents of secrets and configs that are kept.
     #[must_use]
     pub fn contents(&self) -> Arc<ContentTable> {
         read(&self.contents).clone()

@@ -28,7 +28,7 @@ pub enum Event {
     Joined(ClusterId),
     /// A master orders; the answer goes to `ticket`.
     Pushed {
-        /// Who waits for the answer.
+        /// The caller that waits for the answer.
         ticket: u64,
         /// The order.
         push: Push,
@@ -49,7 +49,7 @@ pub enum Event {
     Identified(Result<EngineFacts, EngineError>),
     /// The reporter asks what a registration contains.
     Describe {
-        /// Who waits for the answer.
+        /// The caller that waits for the answer.
         ticket: u64,
     },
     /// An operation was answered.
@@ -79,7 +79,7 @@ pub enum Event {
     },
     /// An image was fetched, or could not be.
     Pulled {
-        /// Which.
+        /// The image.
         wanted: WantedImage,
         /// How many bytes it had on the engine before the pull; `None`: it was not there.
         before: Result<Option<u64>, EngineError>,
@@ -260,14 +260,14 @@ pub enum Operation {
     Create(Box<CreateOrder>),
     /// Start it.
     Start {
-        /// Which container.
+        /// The container.
         id: String,
         /// What it is made of, if that is known.
         template: Option<Arc<Template>>,
     },
     /// Stop it.
     Stop {
-        /// Which container.
+        /// The container.
         id: String,
         /// Seconds between the signal and the kill.
         grace_s: u32,
@@ -276,9 +276,9 @@ pub enum Operation {
     Remove(String),
     /// Say who starts it again when its process ends.
     SetPolicy {
-        /// Which container.
+        /// The container.
         id: String,
-        /// Who.
+        /// The one who starts it again.
         policy: RestartPolicy,
     },
     /// Look at it.

@@ -70,7 +70,7 @@ pub(super) enum Actor {
 
 /// A run of the master's process.
 pub struct Master {
-    /// Which run.
+    /// The run.
     pub inc: u64,
     pub(super) started: u64,
     pub(super) dead: bool,
@@ -95,9 +95,9 @@ pub struct Master {
     boxes: BTreeMap<u64, Mailbox>,
     /// Services that have still to say what follows from their stored records.
     pub unsaid: BTreeSet<ServiceName>,
-    /// What readers see of services.
+    /// The views of services that readers are shown.
     pub services_shown: BTreeMap<ServiceName, ServiceView>,
-    /// What readers see of hosts, and since when each is ready.
+    /// The views of hosts that readers are shown, and since when each is ready.
     pub hosts_shown: BTreeMap<NodeName, NodeView>,
     /// Since when, in the run's time, hosts are ready.
     pub ready_since: BTreeMap<NodeName, u64>,
@@ -110,7 +110,7 @@ impl Master {
         self.cluster.members().fence()
     }
 
-    /// Which cluster it leads.
+    /// The cluster that it leads.
     #[must_use]
     pub const fn cluster_id(&self) -> &ClusterId {
         &self.store.core.leadership().cluster

@@ -30,7 +30,7 @@ pub struct StoreDriver {
     pub core: StoreCore,
     /// Whom commits are from.
     pub commits: BTreeMap<Ticket, Committer>,
-    /// Which leaderships are being taken.
+    /// The leaderships that are being taken.
     pub claims: BTreeMap<Ticket, ClaimNumber>,
     pub tickets: Ticket,
 }
@@ -42,7 +42,7 @@ impl StoreDriver {
     }
 }
 
-/// Who waits for a commit.
+/// The caller that waits for a commit.
 #[derive(Debug, Clone)]
 pub enum Committer {
     Service(u64),

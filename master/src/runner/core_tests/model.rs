@@ -216,7 +216,7 @@ pub struct Model {
     pub host_reports: usize,
     /// How many removals readers see as outstanding.
     pub shown_removing: u32,
-    /// What readers see of what is wrong with the host.
+    /// The reason that readers are shown for what is wrong with the host.
     pub shown_why: Option<String>,
     /// How many replicas of a number were wanted and are not any more.
     lives: BTreeMap<u32, u32>,

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::store::{Key, Part, Record, Write};
 
-/// Which version each part of a service has in the store.
+/// The version that each part of a service has in the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Versions(BTreeMap<Part, Version>);
 

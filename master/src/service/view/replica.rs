@@ -98,7 +98,7 @@ fn health(status: Option<&ReplicaStatus>) -> Health {
     }
 }
 
-/// What readers see of `replica`.
+/// The view of `replica` that readers are shown.
 pub fn replica_view(record: &ServiceRecord, replica: &ReplicaRecord, observed: &Observations) -> ReplicaView {
     let status = observed.statuses.get(&replica.id);
     ReplicaView {

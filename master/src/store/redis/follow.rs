@@ -17,7 +17,7 @@ pub struct Followed {
     pub place: Place,
     /// The store's cluster.
     pub cluster: ClusterId,
-    /// Who leads.
+    /// The fence of the leader.
     pub fence: Fence,
     /// Whether these are all records, and not only those that have changed: there was no place to begin from,
     /// or the log does not go back that far.

@@ -15,7 +15,7 @@ use tokio::{net::lookup_host, time::timeout};
 use super::{is_refusal, refused};
 use crate::store::OpenError;
 
-/// Which Redis, and how to use it.
+/// The Redis, and how to use it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisOptions {
     /// `redis://[user[:password]@]host[:port][/database]`; `rediss://` for TLS.
