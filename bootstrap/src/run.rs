@@ -236,11 +236,11 @@ impl Bootstrap {
             match self.config.role {
                 Role::Master => {
                     say(&format!(
-                        "the cluster is ready: its API is at {api} (try: docker exec shef-master shef node ls)"
+                        "the cluster is ready: its API is at {api} (try: docker exec shef-master shef node \
+                         ls)"
                     ));
-                    say(
-                        "a token for the API, from other machines too: docker exec shef-master shef token create NAME --role admin",
-                    );
+                    say("a token for the API, from other machines too: docker exec shef-master shef token \
+                         create NAME --role admin");
                     if std::mem::take(&mut self.tells_how_to_join) {
                         self.tell_how_to_join().await;
                     }

@@ -1,5 +1,5 @@
-//! Every parser that sees a stranger's bytes, with what has to hold whatever these are: it does not panic, says
-//! no more than so many bytes, and understands what it would write itself.
+//! Every parser that sees a stranger's bytes, with what has to hold whatever these are: it does not panic,
+//! says no more than so many bytes, and understands what it would write itself.
 
 mod parsers;
 pub mod samples;

@@ -57,7 +57,8 @@ impl DenyList {
         if let (Err(error), true) = (kept, is_news || was_kept) {
             log::warn!(
                 path:% = self.path.display(), error:%;
-                "the list of forgotten hosts cannot be kept: it counts until the agent stops, and the agent tries again"
+                "the list of forgotten hosts cannot be kept: it counts until the agent stops, and the agent \
+                 tries again"
             );
         }
     }

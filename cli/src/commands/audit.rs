@@ -178,7 +178,8 @@ fn verify(given: Vec<PathBuf>, key: Option<&Path>) -> Result<(), Failure> {
         }
         if let Some(from) = rest {
             say::note(format_args!(
-                "==> {shown}: the last line is not whole ({} bytes): it is being written, or a crash has torn it",
+                "==> {shown}: the last line is not whole ({} bytes): it is being written, or a crash has \
+                 torn it",
                 bytes.len() - from
             ));
         }

@@ -110,7 +110,8 @@ impl Args {
                 let cluster: Value = on_system(client.get("/v1/cluster"))?;
                 if let Some(ca) = cluster["ca"].as_str() {
                     say::note(format_args!(
-                        "    from another machine: shef login https://THIS-MACHINE:8044 --ca {ca}, which asks for it"
+                        "    from another machine: shef login https://THIS-MACHINE:8044 --ca {ca}, which \
+                         asks for it"
                     ));
                 }
             }

@@ -36,10 +36,10 @@ pub(super) fn go_on(master: &Path, agent: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure(format!(
-        "this host is a member of cluster {cluster} ({identity}), which `shef up` has not begun, and {master} \
-         holds no cluster: nothing was changed. To stay a member, start `shef agent` with that cluster's \
-         master. To leave it and begin a cluster here, delete {identity}. If the master of {cluster} is lost \
-         for good, and this one is to lead that cluster, write {cluster} into {noted}",
+        "this host is a member of cluster {cluster} ({identity}), which `shef up` has not begun, and \
+         {master} holds no cluster: nothing was changed. To stay a member, start `shef agent` with that \
+         cluster's master. To leave it and begin a cluster here, delete {identity}. If the master of \
+         {cluster} is lost for good, and this one is to lead that cluster, write {cluster} into {noted}",
         cluster = member.cluster,
         identity = identity.display(),
         master = master.display(),

@@ -40,9 +40,9 @@ pub(super) fn is_free_everywhere(address: SocketAddr, flag: &str) -> Result<(), 
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             let by = holder(port).unwrap_or_else(|| "another program".to_owned());
             Err(Failure(format!(
-                "port {port} is taken at another address of this machine by {by}: if it is an agent, this host \
-                 belongs to a cluster already, and two agents of one engine disturb each other; stop it, or \
-                 choose another port by {flag} ADDR:PORT"
+                "port {port} is taken at another address of this machine by {by}: if it is an agent, this \
+                 host belongs to a cluster already, and two agents of one engine disturb each other; stop \
+                 it, or choose another port by {flag} ADDR:PORT"
             )))
         }
         // The address itself can be listened at, which is all that is needed.

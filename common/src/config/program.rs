@@ -22,8 +22,8 @@ impl Program {
     #[must_use]
     pub fn document(&self) -> String {
         let mut out = format!(
-            "# Configuration of `shef {0}`. Every key is listed at its default; remove the '#' in front of one \
-             to change it.\n\
+            "# Configuration of `shef {0}`. Every key is listed at its default; remove the '#' in front of \
+             one to change it.\n\
              # Stronger than this file are environment variables, and stronger than those are flags.\n\
              # `shef settings {0}` prints what is in force, and where each value came from.\n",
             self.name

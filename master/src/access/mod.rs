@@ -9,8 +9,8 @@
 //!   commits.
 //! - A host whose identity the store has lost is known again by its certificate, once, under a name that no
 //!   other member has, and never after it was forgotten: a certificate is given only to whom the store knows.
-//! - A certificate is given only after the store has confirmed the host's record: a master that leads no more gives
-//!   none.
+//! - A certificate is given only after the store has confirmed the host's record: a master that leads no more
+//!   gives none.
 //! - The identity of a forgotten host counts no more at once, and the store is told until it has taken it.
 
 mod actor;

@@ -161,8 +161,8 @@ pub enum Denied {
     },
     /// Only who shows the whole token is told that a clock was wrong.
     #[error(
-        "this call needs a token, and the token {name} was made at {}, which is in the future: look after the \
-         clock of the master's machine, or make another token",
+        "this call needs a token, and the token {name} was made at {}, which is in the future: look after \
+         the clock of the master's machine, or make another token",
         created.iso()
     )]
     Ahead {

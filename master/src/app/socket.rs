@@ -182,8 +182,8 @@ fn let_enter(directory: &File, path: &Path, is_ours: bool, group: u32) {
     match entered {
         Ok(true) => {}
         Ok(false) => log::warn!(
-            "the group {GROUP} cannot reach the socket, as it may not enter {shown}, which is not shef's own: \
-             `chgrp {GROUP} {shown} && chmod g+x {shown}`, or name another path (api_socket)"
+            "the group {GROUP} cannot reach the socket, as it may not enter {shown}, which is not shef's \
+             own: `chgrp {GROUP} {shown} && chmod g+x {shown}`, or name another path (api_socket)"
         ),
         Err(error) => log::warn!(error:%; "the group {GROUP} cannot reach the socket in {shown}"),
     }

@@ -127,7 +127,8 @@ mod tests {
         }
     }
 
-    /// An array can be read as a mount, and has no field by which anybody is asked whether the name is theirs.
+    /// An array can be read as a mount, and has no field by which anybody is asked whether the name is
+    /// theirs.
     #[test]
     fn a_mount_is_an_object_and_nothing_else() {
         for mount in [json!(["db", "a".repeat(32)]), json!("db"), json!(2), json!(null)] {

@@ -7,8 +7,8 @@
 //!     +------------------+--+------------- a report ----------------+
 //! ```
 //!
-//! A host that is down is asked seldom, by the master alone: its answer changes nothing here, but it may follow
-//! another master by now.
+//! A host that is down is asked seldom, by the master alone: its answer changes nothing here, but it may
+//! follow another master by now.
 //!
 //! A probe that could not be made because the prober had no free socket is no silence. A round counts only if
 //! the master's own probe was made.

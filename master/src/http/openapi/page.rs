@@ -1,5 +1,5 @@
-//! `GET /docs`: Swagger UI, whose files `build.rs` packs into the program. Everybody may have it; what it shows it
-//! asks for as its reader.
+//! `GET /docs`: Swagger UI, whose files `build.rs` packs into the program. Everybody may have it; what it
+//! shows it asks for as its reader.
 
 use actix_web::{HttpResponse, http::header, web};
 

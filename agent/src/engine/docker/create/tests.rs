@@ -12,9 +12,9 @@ fn everything() -> Value {
     let first = json!({
         "image": "app:1", "platform": "linux/arm64", "pull": "always", "command": ["a"],
         "entrypoint": ["b"], "env": {"A": "1"}, "working_dir": "/w",
-        "user": "u", "hostname": "h", "domainname": "d", "labels": {"l": "1"}, "init": true, "tty": true, "read_only": true,
-        "stop_signal": "SIGINT", "stop_grace_s": 1, "ulimits": {"nofile": {"soft": 1, "hard": 1}},
-        "sysctls": {"net.a": "1"},
+        "user": "u", "hostname": "h", "domainname": "d", "labels": {"l": "1"}, "init": true,
+        "tty": true, "read_only": true, "stop_signal": "SIGINT", "stop_grace_s": 1,
+        "ulimits": {"nofile": {"soft": 1, "hard": 1}}, "sysctls": {"net.a": "1"},
         "cap_add": ["ALL"], "cap_drop": ["ALL"], "group_add": ["g"],
         "oom_score_adj": 1, "shm_bytes": 4_096, "privileged": true,
         "security_opt": ["seccomp=unconfined"], "pid": "host", "ipc": "host",

@@ -37,8 +37,8 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         ),
         (
             json!({"domainname": ".org"}),
-            "domainname must be 1 to 63 letters, digits, underscores, dots and hyphens that begin and end with \
-             a letter or a digit, but is .org",
+            "domainname must be 1 to 63 letters, digits, underscores, dots and hyphens that begin and end \
+             with a letter or a digit, but is .org",
         ),
         (
             json!({"labels": {"shef.slot": "1"}}),
