@@ -97,6 +97,12 @@ impl KnownNames {
         names.collect::<Result<_, _>>().map(Self)
     }
 
+    /// These names count, too: host names, or `*.` and one.
+    pub fn add(&mut self, names: &[String]) {
+        let names = names.iter().map(|name| name.to_ascii_lowercase());
+        self.0.extend(names.filter(|name| !self.0.contains(name)).collect::<Vec<_>>());
+    }
+
     /// The names, without those that stand for many.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str).filter(|name| !name.starts_with('*'))

@@ -55,6 +55,27 @@ const OWN_NAMES: [&str; 14] = [
 /// # Errors
 /// What the system says, or that it is no regular file: opening a pipe would wait for its other end.
 pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let (file, found) = open_regular(path, options)?;
+    take_from_others(path, &file, &found);
+    Ok(file)
+}
+
+/// Reads a file of an operator's, whose mode and owner are left alone.
+///
+/// # Errors
+/// What the system says, or that it is no regular file, or larger than `most` bytes.
+pub fn read_others(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let (file, _) = open_regular(path, OpenOptions::new().read(true))?;
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        let reason = format!("must have {most} bytes at most");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    }
+    Ok(bytes)
+}
+
+fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<(File, Metadata)> {
     let no_waiting = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = options.mode(PRIVATE).custom_flags(no_waiting).open(path)?;
     let found = file.metadata()?;
@@ -65,8 +86,7 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
             format!("must be a regular file, but is {is}"),
         ));
     }
-    take_from_others(path, &file, &found);
-    Ok(file)
+    Ok((file, found))
 }
 
 /// Reads a file of shef's own, as [`open`] opens it.

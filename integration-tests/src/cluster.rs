@@ -62,6 +62,7 @@ pub fn master_config(dir: &Path) -> MasterConfig {
         audit_files: 15,
         insecure: true,
         api_socket: None,
+        api_certificate: None,
         up_dir: None,
         http_workers: 1,
     }

@@ -26,6 +26,7 @@ use std::{
 
 use actix::{Addr, Arbiter};
 use actix_web::dev::ServerHandle;
+use futures_util::future::{OptionFuture, join};
 use shef_common::{
     clock::Now,
     files,
@@ -50,8 +51,8 @@ use crate::{
     cluster::Succession,
     config::MasterConfig,
     identity::{
-        AuthorityCopy, AuthorityError, AuthorityRecord, COPY, Found, OwnError, OwnNames, authority_at_start,
-        own_tls, renew_own,
+        AuthorityCopy, AuthorityError, AuthorityRecord, COPY, Found, GivenError, GivenFiles, OwnError,
+        OwnNames, authority_at_start, own_tls, renew_own,
     },
     recover::{Unreadable, read_authority, recover},
     registries::{KeyError, SecretKey, Vault},
@@ -118,6 +119,9 @@ pub enum StartError {
     /// It has no certificate.
     #[error(transparent)]
     Own(#[from] OwnError),
+    /// The certificate that was given to it cannot be shown.
+    #[error(transparent)]
+    Given(#[from] GivenError),
     /// The program is stopping already.
     #[error("the actors' thread has ended")]
     Ended,
@@ -137,7 +141,7 @@ pub struct MasterHandle {
     stopping: watch::Sender<bool>,
     audit: Option<Arc<Audit>>,
     ca: Option<CaDigest>,
-    /// Of the master's own certificate.
+    /// Of the certificates that it shows.
     renewal: Option<JoinHandle<()>>,
     /// No other master takes the socket meanwhile.
     _socket_lock: Option<File>,
@@ -258,7 +262,7 @@ pub async fn is_restored(store: &dyn Store, leader: &LeaderId) -> bool {
 }
 
 async fn start_on_as(
-    config: MasterConfig,
+    mut config: MasterConfig,
     store: Arc<dyn Store>,
     how: Succession,
 ) -> Result<MasterHandle, StartError> {
@@ -271,6 +275,10 @@ async fn start_on_as(
         && error.kind() == ErrorKind::AddrInUse
     {
         return Err(StartError::SocketInUse(path.clone()));
+    }
+    let given = config.api_certificate.as_ref().map(GivenFiles::read).transpose()?;
+    if let Some((given, _)) = &given {
+        config.api_names.add(given.names());
     }
     let leader = random_id(LeaderId::parse)?;
     let restored = is_restored(&*store, &leader).await;
@@ -316,10 +324,15 @@ async fn start_on_as(
         addresses: vec![config.host_ip.into()],
     };
     let tls = authority.as_ref().map(|authority| own_tls(authority, &own)).transpose()?;
-    let renewal = authority
-        .clone()
-        .zip(tls.clone())
-        .map(|(authority, tls)| actix_rt::spawn(renew_own(authority, own, tls)));
+    let given = config.api_certificate.clone().zip(given);
+    if tls.is_none() && given.is_some() {
+        log::error!("the certificate that was given to the API is not shown: this cluster is without TLS");
+    }
+    let renewal = authority.clone().zip(tls.clone()).map(|(authority, tls)| {
+        let shows = given.map(|(files, read)| files.show(read, tls.clone()));
+        let renews = renew_own(authority, own, tls);
+        actix_rt::spawn(async { _ = join(renews, OptionFuture::from(shows)).await })
+    });
     let ca = authority.as_ref().map(|authority| authority.digest());
     let parts = Parts {
         config: config.clone(),

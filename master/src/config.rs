@@ -15,7 +15,10 @@ use shef_common::{
     tls::TlsMode,
 };
 
-use crate::store::{RedisOptions, StoreOptions};
+use crate::{
+    identity::GivenFiles,
+    store::{RedisOptions, StoreOptions},
+};
 
 /// The port of the API, as docker-shef's.
 pub const DEFAULT_PORT: u16 = 8044;
@@ -68,6 +71,8 @@ pub struct MasterConfig {
     pub max_body_bytes: u64,
     /// The names by which web pages and readers may name this master.
     pub api_names: KnownNames,
+    /// What the API shows to callers that ask for a name of the operator's; `None`: the cluster's own.
+    pub api_certificate: Option<GivenFiles>,
     /// Whether an audit log is written.
     pub audit: bool,
     /// How many bytes a file of the audit log has at most.
@@ -174,6 +179,7 @@ impl MasterConfig {
                     )
                 },
             )?,
+            api_certificate: given_files(effective)?,
             audit: effective.switch("audit"),
             audit_file_bytes: effective.integer("audit_file_bytes"),
             audit_files: effective.integer("audit_files"),
@@ -192,6 +198,18 @@ impl MasterConfig {
             return Err(effective.refuse("suspect_after_ms", rule));
         }
         Ok(config)
+    }
+}
+
+fn given_files(effective: &Effective) -> Result<Option<GivenFiles>, ConfigError> {
+    let [certificate, key] = ["api_certificate", "api_certificate_key"];
+    match (effective.non_empty(certificate), effective.non_empty(key)) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => {
+            Ok(Some(GivenFiles { certificate: certificate.into(), key: key.into() }))
+        }
+        (Some(_), None) => Err(effective.refuse(key, format!("set where {certificate} is"))),
+        (None, Some(_)) => Err(effective.refuse(certificate, format!("set where {key} is"))),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ring::digest::{SHA256, digest};
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
@@ -21,7 +21,9 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
 
 use super::{
-    CaDigest, GRACE, Identity, PeerProof, Successor, verify,
+    CaDigest, GRACE, Given, Identity, PeerProof, Successor,
+    given::BY_CLUSTERS_CA,
+    verify,
     verify::{PROVIDER, verify_signatures},
 };
 use crate::{
@@ -71,6 +73,9 @@ pub enum InvalidCredential {
     /// It names no member.
     #[error("the certificate names no member of a cluster")]
     NoIdentity,
+    /// It is for no name.
+    #[error("the certificate is for no DNS name (a subjectAltName)")]
+    NoName,
     /// TLS cannot go by it.
     #[error("the certificate, its key or the CAs cannot be used: {0}")]
     Tls(#[from] rustls::Error),
@@ -170,6 +175,8 @@ struct Current {
     loaded: ArcSwap<Loaded>,
     /// Hosts whose certificates are not taken any more.
     denied: ArcSwap<BTreeSet<NodeUid>>,
+    /// What callers are shown that ask for a name of the operator's.
+    given: ArcSwapOption<Given>,
 }
 
 impl fmt::Debug for Tls {
@@ -185,6 +192,7 @@ impl Tls {
         let current = Arc::new(Current {
             loaded: ArcSwap::from_pointee(Loaded::read(credential)?),
             denied: ArcSwap::default(),
+            given: ArcSwapOption::empty(),
         });
         let shown = |called| Arc::new(Shown { current: current.clone(), called });
         Ok(Self {
@@ -207,6 +215,18 @@ impl Tls {
         loaded.changes = if goes { (before.changes.0 + 1, Now::read().mono) } else { before.changes };
         self.current.loaded.store(Arc::new(loaded));
         Ok(())
+    }
+
+    /// Shows this certificate from now on to callers that ask for one of its names and go by other authorities
+    /// than the cluster's CA.
+    pub fn give(&self, given: Given) {
+        self.current.given.store(Some(Arc::new(given)));
+    }
+
+    /// What is shown to them; `None`: the cluster's own certificate.
+    #[must_use]
+    pub fn given(&self) -> Option<Arc<Given>> {
+        self.current.given.load_full()
     }
 
     /// Whether the certificate of an open connection is still taken at `now`. It is not once its CA is
@@ -283,6 +303,12 @@ fn client(shown: Arc<Shown>) -> Arc<ClientConfig> {
         .dangerous()
         .with_custom_certificate_verifier(shown.clone())
         .with_client_cert_resolver(shown);
+    by_clusters_ca(config)
+}
+
+/// A client that goes by the cluster's CA, and says so.
+fn by_clusters_ca(mut config: ClientConfig) -> Arc<ClientConfig> {
+    config.alpn_protocols = vec![BY_CLUSTERS_CA.to_vec(), b"http/1.1".to_vec()];
     Arc::new(config)
 }
 
@@ -312,7 +338,7 @@ pub fn to_ca_or_successor(digests: Vec<CaDigest>) -> (Arc<ClientConfig>, Success
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(pinned))
         .with_no_client_auth();
-    (Arc::new(config), successor)
+    (by_clusters_ca(config), successor)
 }
 
 /// Whether a connection by [`to_ca`] has failed because the other side shows another CA, or is no master.
@@ -355,8 +381,10 @@ impl fmt::Debug for Shown {
 }
 
 impl ResolvesServerCert for Shown {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.loaded.load().shown.clone())
+    fn resolve(&self, client: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let given = self.current.given.load();
+        let given = given.as_ref().and_then(|given| given.shown_to(&client));
+        given.or_else(|| Some(self.current.loaded.load().shown.clone()))
     }
 }
 

@@ -4,7 +4,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     PKCS_ECDSA_P256_SHA256, PublicKeyData as _, date_time_ymd,
 };
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use time::OffsetDateTime;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -326,4 +326,50 @@ async fn a_ca_that_the_known_one_has_signed_is_found_by_it() {
     assert_eq!((heard.unwrap(), peer.unwrap()), ("ok".to_owned(), Peer::Member(agent(UID))));
     let (config, successor) = to_ca_or_successor(vec![new.digest()]);
     assert!(calls(config, "10.1.2.3", shows(String::new())).await.0.is_ok() && successor.get().is_none());
+}
+
+/// A client that goes by `ca` alone, as a browser goes by the authorities of its system.
+fn browser(ca: &Ca) -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(ca.pem.as_bytes()) {
+        roots.add(root.unwrap()).unwrap();
+    }
+    let config = rustls::ClientConfig::builder_with_provider(verify::PROVIDER.clone());
+    let config = config.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+    Arc::new(config.with_no_client_auth())
+}
+
+#[tokio::test]
+async fn a_given_certificate_is_shown_to_strangers_and_the_clusters_own_to_its_members() {
+    let (cluster, public) = (Ca::new(), Ca::new());
+    let name = "shef.example.org";
+    let given = |credential: Credential| {
+        Given::read(credential.certificate.as_bytes(), credential.key.as_bytes()).unwrap()
+    };
+    let server = || {
+        let server = cluster.member(&master());
+        server.give(given(public.signs(name, 2100)));
+        server
+    };
+    let opens = async |config, name| calls(config, name, server()).await.0.is_ok();
+    assert!(opens(browser(&public), name).await);
+    assert!(!opens(browser(&cluster), name).await, "it goes by the cluster's CA, and does not say so");
+    assert!(!opens(browser(&public), "other.example.org").await);
+    assert!(opens(cluster.member(&agent(UID)).to_masters(), name).await);
+    assert!(opens(to_ca(vec![cluster.digest()]), name).await, "a command, or a host that joins");
+    assert!(opens(cluster.member(&agent(UID)).to_masters(), "10.1.2.3").await);
+}
+
+#[test]
+fn a_certificate_that_cannot_be_shown_is_refused_with_the_part_that_is_wrong() {
+    let (one, other) = (Ca::new().signs("a.example.org", 2100), Ca::new().signs("b.example.org", 2100));
+    let refused = |certificate: &str, key: &str| {
+        Given::read(certificate.as_bytes(), key.as_bytes()).unwrap_err().to_string()
+    };
+    assert!(refused("", &one.key).contains("is for no DNS name"));
+    assert!(refused("-----BEGIN CERTIFICATE-----\n", &one.key).contains("the certificate cannot be read"));
+    assert!(refused(&one.certificate, "no key").contains("the key cannot be read"));
+    assert!(refused(&one.certificate, &other.key).contains("cannot be used"));
+    let given = Given::read(one.certificate.as_bytes(), one.key.as_bytes()).unwrap();
+    assert_eq!(given.names(), ["a.example.org"]);
 }

@@ -172,6 +172,22 @@ pub(super) const KEYS: &[Key] = &[
               Requests that read, and those of web pages, get 421\nif they use another name.",
     },
     Key {
+        name: "api_certificate",
+        kind: Kind::Path,
+        default: "",
+        env: &[],
+        doc: "A certificate for host names of yours, with those that lead to its authority (PEM). Browsers and \
+              programs that\nask for one of these names are shown it; hosts and commands of shef go by the \
+              cluster's CA. Its names count as\napi_names. Read again within 30 s when the file changes.",
+    },
+    Key {
+        name: "api_certificate_key",
+        kind: Kind::Path,
+        default: "",
+        env: &[],
+        doc: "The key of api_certificate (PEM).",
+    },
+    Key {
         name: "audit",
         kind: Kind::Switch,
         default: "true",

@@ -12,6 +12,7 @@ mod ca;
 #[cfg(test)]
 mod ca_tests;
 mod copy;
+mod given;
 mod issuing;
 mod own;
 mod record;
@@ -22,6 +23,7 @@ mod table;
 pub use authority::{AuthorityError, Found, LABEL, authority_at_start, effective_mode, is_new_store, seal};
 pub use ca::{BACKDATED, CROSS_LIFE, Ca, CaError, LEAF_LIFE, MAX_CSR, NextCa, csr_key};
 pub use copy::{AuthorityCopy, COPY, KeptAuthority};
+pub use given::{GivenError, GivenFiles};
 pub use issuing::{Authority, Issuing};
 pub use own::{OwnError, OwnNames, own_tls, renew_own};
 pub use record::{
