@@ -33,6 +33,13 @@ impl Bucket {
         is_free
     }
 
+    /// Whether it may happen once more.
+    #[must_use]
+    pub fn has_room(&self, rate: &Rate, now: MonoMs) -> bool {
+        let passed = (now - self.at).0 / rate.every.0.max(1);
+        self.taken.saturating_sub(passed.saturating_mul(rate.back)) < rate.burst
+    }
+
     /// Whether it has not happened of late.
     #[must_use]
     pub fn is_full(&self, rate: &Rate, now: MonoMs) -> bool {
@@ -61,6 +68,10 @@ mod tests {
         assert!(!bucket.is_full(&RATE, MonoMs(9_200)) && bucket.is_full(&RATE, MonoMs(9_300)));
     }
 
+    fn is_free(bucket: &Bucket, now: u64) -> bool {
+        Bucket { ..*bucket }.take(&RATE, MonoMs(now))
+    }
+
     proptest! {
         #[test]
         fn over_any_time_it_is_never_more_than_the_rate_allows(
@@ -69,6 +80,7 @@ mod tests {
             let (mut bucket, mut now, mut all) = (Bucket::default(), 0, 0_u64);
             for (wait, tries) in steps {
                 now += wait;
+                prop_assert_eq!(bucket.has_room(&RATE, MonoMs(now)), is_free(&bucket, now));
                 all += (0..tries).filter(|_| bucket.take(&RATE, MonoMs(now))).count() as u64;
                 prop_assert!(all <= RATE.burst + (now / RATE.every.0 + 1) * RATE.back);
             }

@@ -53,6 +53,7 @@ pub fn master_config(dir: &Path) -> MasterConfig {
         max_waiting_requests: 1_024,
         max_streams: 16,
         token_requests_per_second: 1_000,
+        token_changes_per_minute: 1_000_000,
         max_body_bytes: 262_144,
         api_names: KnownNames::default(),
         // Agents with a token join and speak TLS; what tests send by hand comes without.
@@ -60,6 +61,8 @@ pub fn master_config(dir: &Path) -> MasterConfig {
         audit: true,
         audit_file_bytes: 16 << 20,
         audit_files: 15,
+        audit_days: 7,
+        audit_max_bytes: 2 << 30,
         insecure: true,
         api_socket: None,
         api_certificate: None,

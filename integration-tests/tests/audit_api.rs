@@ -274,6 +274,70 @@ async fn a_flood_hides_no_change_that_is_answered_as_a_failure() {
 }
 
 #[actix_rt::test]
+async fn a_token_makes_no_more_changes_than_the_log_has_room_for() {
+    let mut site = Site::start().await;
+    site.master.stop().await;
+    let config = MasterConfig { token_changes_per_minute: 1, ..guarded(site.dir.path()) };
+    site.master = shef_master::start(config).await.unwrap();
+    site.url = format!("http://{}", site.master.address());
+    let admin = Some("admin");
+    let put = r#"{"image": "app", "replicas": 0}"#;
+    let mut made = 0;
+    let refused = loop {
+        let (status, body) = site.call(admin, "put", "/v1/services/web", put).await;
+        if !matches!(status, 200 | 201) {
+            break (status, body);
+        }
+        made += 1;
+        assert!(made < 200, "it is never refused");
+    };
+    assert_eq!((refused.0, &refused.1["code"]), (429, &json!("too_many_requests")), "{refused:?}");
+    assert!(refused.1["detail"].as_str().unwrap().contains("token_changes_per_minute"), "{refused:?}");
+    assert!((100..110).contains(&made), "{made}");
+    assert_eq!(site.call(admin, "get", "/v1/services/web", "").await.0, 200, "reads have no line");
+    assert_eq!(site.call(admin, "post", "/v1/services/web/plan", put).await.0, 200, "nor have plans");
+    let (lines, _dir) = site.stop().await;
+    let changes = requests(&lines).into_iter().filter(|(_, status, _)| *status != 429).count();
+    assert_eq!(changes, made, "each change has its line");
+}
+
+#[actix_rt::test]
+async fn lines_of_the_log_push_no_events_out_and_a_reader_of_both_misses_neither() {
+    let open = Cluster::start(tempfile::tempdir().unwrap()).await;
+    let body = json!({ "image": "app", "replicas": 0 });
+    let mut events = EventReader::open(&open.api, "", None).await;
+    let change = async |name: &str| {
+        let path = format!("/v1/services/{name}");
+        assert_eq!(open.api.call("PUT", &path, body.clone()).await.status, 201);
+    };
+    change("a").await;
+    events.until(|event| event["service"] == "a").await;
+    let number = |id: &str| id.split('-').nth(1).unwrap().parse::<u64>().unwrap();
+    let (first, both) = (events.at().to_owned(), EventReader::open(&open.api, "?audit=true", None).await);
+    let (resumed, before) = (both.at().to_owned(), number(&first));
+    assert_eq!(resumed.split('-').count(), 3, "{resumed}");
+    drop(both);
+    for n in 0..20 {
+        let path = format!("/v1/tokens/t{n}");
+        assert_eq!(open.api.call("PUT", &path, json!({ "role": "viewer" })).await.status, 201);
+    }
+    change("b").await;
+    let told = events.until(|event| event["service"] == "b").await;
+    assert!(number(events.at()) - before <= told.len() as u64, "lines take no numbers of events");
+    // Who resumes hears of all that came meanwhile, each once.
+    let mut both = EventReader::open(&open.api, "?audit=true", Some(&resumed)).await;
+    let (mut lines, mut is_told) = (0, false);
+    while lines < 21 || !is_told {
+        let Some(event) = both.block().await else { continue };
+        assert_ne!(event["event"], "skipped", "{event}");
+        lines += u64::from(event["event"] == "audited");
+        is_told |= event["event"] == "service_created" && event["service"] == "b";
+        assert_eq!(event["id"], both.at());
+    }
+    open.stop().await;
+}
+
+#[actix_rt::test]
 async fn lines_are_read_by_administrators_alone_page_by_page_and_as_events() {
     let site = Site::start().await;
     let reader = |query: &str, role: &str| {

@@ -22,6 +22,7 @@ use shef_integration_tests::{
 };
 use shef_master::{
     MasterHandle,
+    audit::read_log,
     config::MasterConfig,
     store::{RedisOptions, StoreOptions},
 };
@@ -61,6 +62,19 @@ impl Site {
         let api = Api::new(master.address());
         api.until("/v1/services", |answer| answer.status == 200).await;
         Self { dir, config, master, api }
+    }
+
+    /// How many replicas of web the audit log tells to be taken over from this host. Its registration has a
+    /// line, too.
+    fn taken_over(&self, identity: &IdentityFile) -> u64 {
+        let files = read_log(self.dir.path()).unwrap();
+        let text: String = files.into_iter().map(|(_, file)| String::from_utf8(file).unwrap()).collect();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let uid = json!(identity.uid);
+        let registers = |line: &&Value| line["call"] == "/agent/v1/register" && line["by"]["uid"] == uid;
+        assert!(lines.iter().any(|line| registers(&line)), "{text}");
+        let taken = lines.iter().filter(|line| line["event"] == "taken_over" && line["uid"] == uid);
+        taken.filter_map(|line| line["services"]["web"].as_u64()).sum()
     }
 
     async fn cluster(&self) -> Value {
@@ -193,6 +207,8 @@ async fn members_are_the_same_after_the_store_is_lost() {
     let site = site.ready(2).await;
     site.api.until("/v1/services/web", |answer| answer.body["running"] == 4).await;
     assert_eq!([one.containers(), two.containers()], containers, "what runs is not touched");
+    let taken = [&one, &two].map(|host| site.taken_over(&host.identity()));
+    assert_eq!(taken.iter().sum::<u64>(), 4, "each host's replicas have a line in the audit log");
     for (host, name) in [(&one, "h1"), (&two, "h2")] {
         let renewed = site.renew(&host.identity()).await;
         assert_eq!((renewed.status, &renewed.body["node"]), (200, &json!(name)), "{renewed:?}");

@@ -121,6 +121,21 @@ async fn a_second_start_by_mistake_takes_neither_address_nor_socket_nor_the_lead
     let off = MasterConfig { tls: Some(TlsMode::Off), ..on(&redis, &dir_b) };
     let off = refused(off).await.unwrap();
     assert!(off.starts_with("tls is off, and the members of this cluster have certificates"), "{off}");
+    let field = |value: Option<&str>| match value {
+        Some(value) => redis.run::<()>(0, &["HSET", "shef::store", "token/odd", value]),
+        None => redis.run::<()>(0, &["HDEL", "shef::store", "token/odd"]),
+    };
+    for odd in ["no version", "1 {\"format\":99}", "1 no json"] {
+        field(Some(odd));
+        let unreadable = refused(on(&redis, &dir_b)).await.unwrap();
+        assert!(unreadable.contains("token/odd"), "{unreadable}");
+        field(None);
+    }
+    // A new administrator's token would have to be written there.
+    std::fs::create_dir_all(dir_b.path().join("admin-token/not-a-file")).unwrap();
+    let guarded = MasterConfig { insecure: false, api_socket: None, ..on(&redis, &dir_b) };
+    let unwritten = refused(guarded).await.unwrap();
+    assert!(unwritten.contains("admin-token cannot be written"), "{unwritten}");
     let taken = refused(MasterConfig { listen: a.address(), ..of(&dir_b) }).await.unwrap();
     assert!(taken.starts_with(&format!("cannot listen on {}", a.address())), "{taken}");
     let taken = refused(of(&dir_b)).await.unwrap();
@@ -253,4 +268,39 @@ async fn an_empty_master_takes_a_host_only_when_its_leader_is_gone() {
         agent.stop().await;
     }
     b.stop().await;
+}
+
+/// Its certificates would name another cluster than its store, and its epoch would rise with each registration.
+#[actix::test]
+async fn a_master_with_a_ca_refuses_a_host_of_another_cluster_and_names_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let master = shef_master::start(master_config(dir.path())).await.unwrap();
+    let api = Api::new(master.address());
+    api.until("/v1/services", |answer| answer.status == 200).await;
+    let led = async || {
+        let told = api.get("/v1/cluster").await.body;
+        (told["cluster"].as_str().unwrap().to_owned(), told["epoch"].as_u64().unwrap())
+    };
+    let (ours, epoch) = led().await;
+    let theirs = "00000000000000c9";
+    let registration = json!({
+        "node": "h9", "uid": "00000000000000a9", "boot": "00000000000000b9", "cluster": theirs,
+        "accepted": { "fence": { "epoch": 7, "leader": "00000000000000bb" }, "revision": 3 }, "holds": [],
+        "leader_silent_ms": 60_000, "complete": true, "host": {
+            "address": "127.0.0.1", "agent_url": "http://127.0.0.1:1", "labels": {}, "cpus": 1,
+            "memory_bytes": 1, "engine_version": "", "engine_api": "", "os": "", "arch": "",
+            "shef_version": "",
+        },
+    });
+    // Also when an operator says that it is to lead.
+    let said = api.call("POST", "/v1/cluster/take-over", json!({})).await;
+    assert!(said.status < 300, "{said:?}");
+    for _ in 0..5 {
+        let refused = api.call("POST", "/agent/v1/register", registration.clone()).await;
+        let why = refused.body["detail"].as_str().unwrap_or_default();
+        assert_eq!((refused.status, &refused.body["code"]), (409, &json!("node_conflict")), "{refused:?}");
+        assert!(why.contains(theirs) && why.contains(&ours) && why.contains("authority.json"), "{why}");
+    }
+    assert_eq!(led().await, (ours, epoch));
+    master.stop().await;
 }

@@ -28,9 +28,9 @@ use actix::{Addr, Arbiter};
 use actix_web::dev::ServerHandle;
 use futures_util::future::{OptionFuture, join};
 use shef_common::{
-    clock::Now,
+    clock::{DurationMs, Now},
     files,
-    ids::{ClusterId, Epoch, Fence, LeaderId, TokenName, Version, random_hex16},
+    ids::{ClusterId, Epoch, Fence, LeaderId, TokenName, random_hex16},
     sockets,
     tls::CaDigest,
 };
@@ -45,19 +45,20 @@ use self::{
 };
 use crate::{
     access::{
-        AccessActor, JOIN_LIFE, JoinRole, TokenAsked, TokenKind, TokenRefused, TokenRequest, first_token,
+        AccessActor, ClockCheck, FirstToken, JOIN_LIFE, JoinRole, TokenAsked, TokenKind, TokenRefused,
+        TokenRequest,
     },
     audit::{AUDIT_LOG, Audit, Kept},
     cluster::Succession,
     config::MasterConfig,
     identity::{
-        AuthorityCopy, AuthorityError, AuthorityRecord, COPY, Found, GivenError, GivenFiles, OwnError,
-        OwnNames, authority_at_start, own_tls, renew_own,
+        AuthorityCopy, AuthorityError, COPY, Found, GivenError, GivenFiles, OwnError, OwnNames,
+        authority_at_start, own_tls, renew_own,
     },
-    recover::{Unreadable, read_authority, recover},
+    recover::{Unreadable, newest, recover},
     registries::{KeyError, SecretKey, Vault},
     stats::{SaveNow, Stats, StatsActor},
-    store::{Flush, OpenError, Store, StoreActor, StoreError, open},
+    store::{Flush, Look, OpenError, Store, StoreActor, StoreError, open},
     view::ClusterView,
 };
 
@@ -293,20 +294,32 @@ async fn start_on_as(
         Some(cluster) => cluster,
         None => random_id(ClusterId::parse)?,
     };
-    let stored = stored_authority(&*store).await?;
-    let key_file = config.secret_key_file.clone();
-    let mut found = Found { configured: config.tls, record: stored, copy, key_file, vault: &vault };
-    found.check()?;
-    // Before the lead is taken: it may be another master's log. But no line is written with another cluster's
-    // key.
-    let view = Arc::new(ClusterView::default());
-    let audit = audit_log(&config, &vault, view.clone()).await?;
-    let mut led = store.lead(&leader, how.above, &cluster_if_new).await?;
+    // Whatever may keep this master from leading is found before it takes the lead: the one that leads goes
+    // on.
+    let Look { cluster: bound, records } = store.look().await?;
+    let stored = recover(&records)?.0;
+    let cluster = bound.as_ref().unwrap_or(&cluster_if_new);
+    let newest = newest(&stored);
+    let (key_file, record) = (config.secret_key_file.clone(), stored.authority);
+    let mut found = Found { configured: config.tls, record, copy, key_file, vault: &vault };
+    found.check(cluster, &records)?;
+    // It may be another master's log. But no line is written with another cluster's key.
+    let audit = audit_log(&config, &vault).await?;
     let socket = server::usable_socket(socket, &config);
     let only_tokens = !config.insecure && socket.is_none();
-    if !config.insecure {
-        let made = first_token(&config.data_dir, &*store, &mut led, socket.is_some()).await;
-        made.map_err(StartError::FirstToken)?;
+    let first_token = if config.insecure {
+        None
+    } else {
+        let clock = ClockCheck::by(Now::read().wall, newest.max(audit.as_ref().and_then(|log| log.newest())));
+        Some(
+            FirstToken::prepared(&config.data_dir, &records, socket.is_some(), clock)
+                .map_err(first_failed)?,
+        )
+    };
+    drop(records);
+    let mut led = store.lead(&leader, how.above, &cluster_if_new).await?;
+    if let Some(token) = first_token {
+        token.stored(&*store, &mut led).await.map_err(first_failed)?;
     }
     let (mut recovered, saved_counts) = recover(&led.records)?;
     log::info!(
@@ -344,7 +357,8 @@ async fn start_on_as(
         only_tokens,
         stats: Arc::new(Stats::starting_at(saved_counts.map(|(_, counts)| counts).unwrap_or_default())),
         saved_counts,
-        view,
+        view: Arc::new(ClusterView::default()),
+        audit: audit.clone(),
         vault,
         authority,
         again: again_sender,
@@ -381,20 +395,14 @@ async fn start_on_as(
     })
 }
 
-/// The cluster's CA, as a store has it that another master may lead.
-async fn stored_authority(store: &dyn Store) -> Result<Option<(Version, AuthorityRecord)>, StartError> {
-    match store.authority().await {
-        Ok(record) => Ok(record.as_ref().map(read_authority).transpose()?),
-        Err(StoreError::Emptied) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+fn first_failed(why: String) -> StartError {
+    StartError::FirstToken(why)
 }
 
 /// Opens the audit log, if one is to be written.
 async fn audit_log(
     config: &MasterConfig,
     vault: &Result<Vault, KeyError>,
-    view: Arc<ClusterView>,
 ) -> Result<Option<Arc<Audit>>, StartError> {
     if !config.audit {
         log::warn!("nothing is written to the audit log: audit is false");
@@ -404,12 +412,13 @@ async fn audit_log(
     let kept = Kept {
         bytes: config.audit_file_bytes,
         files: usize::try_from(config.audit_files).unwrap_or(usize::MAX),
+        younger_than: DurationMs(config.audit_days * 24 * 3_600_000),
+        most_bytes: config.audit_max_bytes,
     };
     let key = vault.as_ref().ok().map(|vault| vault.audit_key().clone());
-    let follower = Box::new(move |line: &_| view.show_audited(line));
     let opened = tokio::task::spawn_blocking(move || {
         files::make_data_dir(&directory)?;
-        Audit::start(&directory, kept, key, follower)
+        Audit::start(&directory, kept, key)
     });
     let opened = opened.await.map_err(|_| StartError::Ended)?;
     let path = config.data_dir.join(AUDIT_LOG);

@@ -67,6 +67,9 @@ pub struct MasterConfig {
     pub max_streams: u32,
     /// How many requests a second the holder of one token may make; more are answered 429.
     pub token_requests_per_second: u32,
+    /// How many lines of the audit log a minute the holder of one token may have; more changes are answered
+    /// 429.
+    pub token_changes_per_minute: u32,
     /// The most bytes of a request's body.
     pub max_body_bytes: u64,
     /// The names by which web pages and readers may name this master.
@@ -77,8 +80,12 @@ pub struct MasterConfig {
     pub audit: bool,
     /// How many bytes a file of the audit log has at most.
     pub audit_file_bytes: u64,
-    /// How many files of the audit log are kept, besides the one that is written.
+    /// How many files of the audit log are kept in any case, besides the one that is written.
     pub audit_files: u64,
+    /// For how many days further files are kept.
+    pub audit_days: u64,
+    /// How many bytes all files have at most, if they are more than those that are kept in any case.
+    pub audit_max_bytes: u64,
     /// Whether the API serves callers without a token.
     pub insecure: bool,
     /// How masters and agents speak with each other; `None`: by what the store holds.
@@ -170,6 +177,7 @@ impl MasterConfig {
             max_waiting_requests: effective.integer_u32("max_waiting_requests"),
             max_streams: effective.integer_u32("max_streams"),
             token_requests_per_second: effective.integer_u32("token_requests_per_second"),
+            token_changes_per_minute: effective.integer_u32("token_changes_per_minute"),
             max_body_bytes: effective.integer("max_body_bytes"),
             api_names: KnownNames::parse(effective.text(browser_guard::KEY)).map_err(
                 |NotAHostName(name)| {
@@ -183,6 +191,8 @@ impl MasterConfig {
             audit: effective.switch("audit"),
             audit_file_bytes: effective.integer("audit_file_bytes"),
             audit_files: effective.integer("audit_files"),
+            audit_days: effective.integer("audit_days"),
+            audit_max_bytes: effective.integer("audit_max_bytes"),
             insecure: effective.switch("insecure"),
             tls: effective.text("tls").parse().ok(),
             api_socket: match effective.text("api_socket") {

@@ -1,7 +1,7 @@
 //! What a leadership starts from: the records of the store, read.
 
 use serde::de::DeserializeOwned;
-use shef_common::ids::Version;
+use shef_common::{clock::WallMs, ids::Version};
 
 use crate::{
     access::RecoveredToken,
@@ -70,11 +70,24 @@ pub fn recover(records: &[Record]) -> Result<(Recovered, Option<(Version, Counts
     Ok((recovered, counts))
 }
 
+/// The latest time at which somebody changed something that is stored. Tokens that masters make by themselves
+/// do not count: their clocks may have been wrong.
+#[must_use]
+pub fn newest(recovered: &Recovered) -> Option<WallMs> {
+    let services = recovered.services.iter().map(|stored| stored.record.updated);
+    let nodes = recovered.nodes.iter().map(|(_, node)| node.forgotten.unwrap_or(node.joined));
+    let registries = recovered.registries.iter().map(|registry| registry.record.updated);
+    let contents = recovered.contents.iter().map(|content| content.record.created);
+    let tokens = recovered.tokens.iter().filter(|token| !token.is_masters_own());
+    let tokens = tokens.map(|token| token.record.created);
+    services.chain(nodes).chain(registries).chain(contents).chain(tokens).max()
+}
+
 /// The record of the cluster's CA, and its version.
 ///
 /// # Errors
 /// [`Unreadable`]: this version cannot read it.
-pub fn read_authority(record: &Record) -> Result<(Version, AuthorityRecord), Unreadable> {
+fn read_authority(record: &Record) -> Result<(Version, AuthorityRecord), Unreadable> {
     Ok((record.version, read(record)?))
 }
 

@@ -125,11 +125,24 @@ fn other(line: &Value) -> (String, String, String) {
     let what = match event {
         "repeated" => format!("{} more requests that changed nothing", line["count"]),
         "lost" => format!("{} lines were lost: the disk took none", line["count"]),
+        "removed" => format!(
+            "{} lines, {} to {}, were removed: the files were larger than audit_max_bytes",
+            line["count"], line["first"], line["last"]
+        ),
+        "taken_over" => taken_over(line),
         "started" if line["tidy"] == false => "started, and the master before was not stopped".to_owned(),
         "closed_off" => format!("{} bytes that a crash has left were closed off", line["bytes"]),
         other => other.to_owned(),
     };
     ("master".to_owned(), what, "-".to_owned())
+}
+
+fn taken_over(line: &Value) -> String {
+    let service = |(name, count): (&String, &Value)| format!("{count} of {name}");
+    let services: Vec<String> = line["services"].as_object().into_iter().flatten().map(service).collect();
+    let more = line["more"].as_u64().map(|more| format!(", and {more} further services")).unwrap_or_default();
+    let (node, uid) = (line["node"].as_str().unwrap_or("?"), line["uid"].as_str().unwrap_or("?"));
+    format!("host {node} ({uid}) brings replicas that services take over: {}{more}", services.join(", "))
 }
 
 fn verify(given: Vec<PathBuf>, key: Option<&Path>) -> Result<(), Failure> {
@@ -202,7 +215,8 @@ mod tests {
 
     #[test]
     fn a_line_tells_who_has_done_what_to_what() {
-        let line = json!({ "n": 7, "time": 5, "event": "request", "by": { "kind": "token", "token": "ci", "id": "0a" },
+        let by = json!({ "kind": "token", "token": "ci", "id": "0a" });
+        let line = json!({ "n": 7, "time": 5, "event": "request", "by": by,
             "from": "10.0.0.7", "method": "PUT", "call": "/v1/services/{name}",
             "object": { "name": "web", "service": "web" }, "status": 201 });
         let shown = ["7", "1970-01-01T00:00:00.005Z", "token ci", "10.0.0.7", "PUT /v1/services/web", "201"];

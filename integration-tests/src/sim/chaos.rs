@@ -38,8 +38,9 @@ impl World {
         }
         let Some(chaos) = self.draw_chaos() else { return };
         let host = self.rng.usize(..self.hosts.len());
-        // Who joins an emptied cluster as its first host founds another one, and the others stay outside.
-        let all_joined = self.hosts.iter().all(|host| host.ledger.cluster.is_some());
+        // Without a CA, who joins an emptied cluster as its first host founds another one, and the others stay
+        // outside.
+        let all_joined = self.has_ca() || self.hosts.iter().all(|host| host.ledger.cluster.is_some());
         if matches!(chaos, Chaos::Empty | Chaos::EmptyWhileDown) && !all_joined {
             return;
         }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shef_agent::{reporter, supervisor::Description};
 use shef_common::{
     endpoint::Endpoint,
-    ids::{NodeName, NodeUid},
+    ids::{ClusterId, NodeName, NodeUid},
     protocol::{LedgerDigest, ProbeKey, Registration, Report},
     tls::{Identity, JoinToken, Peer, PeerKey, TlsMode},
 };
@@ -40,6 +40,8 @@ pub const LIFE_MS: u64 = 20_000;
 pub struct Tls {
     /// Whether the master speaks TLS with agents.
     pub mode: TlsMode,
+    /// The cluster that the CA in the data directory of a master names.
+    pub ca_of: Option<ClusterId>,
     /// By call.
     pub connections: BTreeMap<u64, Connection>,
     /// Tokens that somebody may have seen.
@@ -53,7 +55,7 @@ pub struct Tls {
 impl Default for Tls {
     fn default() -> Self {
         let (connections, used, out) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { mode: TlsMode::Off, connections, seen: Vec::new(), used, out }
+        Self { mode: TlsMode::Off, ca_of: None, connections, seen: Vec::new(), used, out }
     }
 }
 
@@ -101,6 +103,13 @@ pub struct Joins {
 }
 
 impl World {
+    /// Whether the master has a CA: where TLS is used, and in half of the worlds whose store is emptied while no
+    /// master runs.
+    #[must_use]
+    pub fn has_ca(&self) -> bool {
+        self.tls.mode != TlsMode::Off || self.profile.keeps_ca && self.hosts.len().is_multiple_of(2)
+    }
+
     /// A host shows its certificate; one that has none speaks plainly. Who joins or renews shows none.
     pub(super) fn connection_to_master(&self, host: usize, from: &Caller) -> Connection {
         if matches!(from, Caller::Joiner | Caller::Renewer { .. }) {

@@ -113,6 +113,8 @@ pub struct Profile {
     pub identities: bool,
     /// A cluster that speaks plainly is upgraded to TLS.
     pub upgrades: bool,
+    /// The master has a CA, which outlives the store, where the number of hosts is even. Members speak plainly.
+    pub keeps_ca: bool,
 }
 
 impl Profile {
@@ -381,6 +383,7 @@ impl Profile {
     pub fn emptied() -> Self {
         Self {
             name: "emptied",
+            keeps_ca: true,
             older_agents: true,
             chaos: &[(Chaos::EmptyWhileDown, 3), (Chaos::Cut, 1), (Chaos::CrashAgent, 1)],
             chaos_every_ms: 8_000,
@@ -429,6 +432,7 @@ impl Profile {
             older_agents: true,
             identities: false,
             upgrades: false,
+            keeps_ca: false,
         }
     }
 

@@ -124,7 +124,10 @@ impl World {
     // --- the store --------------------------------------------------------
 
     /// The leadership was taken.
-    pub fn rules_led(&mut self, fence: &Fence) {
+    pub fn rules_led(&mut self, cluster: &ClusterId, fence: &Fence) {
+        if let Some(ours) = self.tls.ca_of.as_ref().filter(|ours| *ours != cluster) {
+            self.violated(format!("a master with the CA of cluster {ours} leads cluster {cluster}"));
+        }
         if let Some(before) = &self.rules.fence
             && fence.epoch <= before.epoch
             && !self.rules.store_lost

@@ -93,7 +93,8 @@ impl World {
         if !self.rules.has_host {
             return;
         }
-        if self.rules.store_lost && self.master.as_ref().is_some_and(|master| master.hosts_shown.is_empty()) {
+        let founds_another = self.rules.store_lost && !self.has_ca();
+        if founds_another && self.master.as_ref().is_some_and(|master| master.hosts_shown.is_empty()) {
             return; // Who fills an emptied store before a host has come founds another cluster.
         }
         let Ok(name) = ServiceName::parse(&format!("s{}", self.rng.u32(0..SERVICES))) else { return };

@@ -17,7 +17,7 @@ use shef_integration_tests::cluster::{Cluster, PATIENCE, master_config};
 use shef_master::{
     config::MasterConfig,
     store::{
-        Backup, LeadOutcome, Leadership, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
+        Backup, LeadOutcome, Leadership, Look, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
         fake::FakeStore,
     },
 };
@@ -179,6 +179,9 @@ impl Store for Stubborn {
             return Box::pin(std::future::ready(Err(StoreError::Unavailable { why: "not now".to_owned() })));
         }
         self.store.commit(cluster, fence, writes)
+    }
+    fn look(&self) -> StoreFuture<'_, Look> {
+        self.store.look()
     }
     fn authority(&self) -> StoreFuture<'_, Option<Record>> {
         self.store.authority()

@@ -29,14 +29,14 @@ mod sessions;
 mod token;
 
 pub use actor::{AccessActor, AccessOutlets};
-pub use administrators::AdminAccess;
+pub use administrators::{AdminAccess, ClockCheck};
 pub use core::AccessCore;
 pub use effects::{AccessEffects, identity_writes};
 pub use events::{
     BatchNumber, Effect as AccessEffect, Event as AccessEvent, IdentityWrite, Joining, Readmitting,
     RecoveredAccess, TokenWrite,
 };
-pub use first::{ADMIN_TOKEN, first_token};
+pub use first::{ADMIN_TOKEN, FirstToken};
 pub use kind::{JOIN_LIFE, JoinRole, MOST_USES, TokenKind, TokenRole};
 pub use messages::{
     Created, JoinRefused, JoinRequest, ReadmitRequest, RenewRefused, RenewRequest, RevokeIdentity,

@@ -56,7 +56,7 @@ impl TokenRecord {
     }
 
     /// Whether it was made by a clock that was ahead by far: its expiry says nothing.
-    fn is_ahead(&self, now: WallMs) -> bool {
+    pub(super) fn is_ahead(&self, now: WallMs) -> bool {
         self.created > now.after(MOST_AHEAD)
     }
 

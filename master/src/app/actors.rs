@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::{
     access::{AccessActor, AccessOutlets},
+    audit::Audit,
     cluster::{
         ClusterActor, ClusterCore, ClusterOptions, ClusterOutlets, FORGOTTEN_LIMIT, Recovered, Succession,
     },
@@ -43,6 +44,8 @@ pub(super) struct Parts {
     pub only_tokens: bool,
     /// The view of the cluster that the API reads.
     pub view: Arc<ClusterView>,
+    /// The audit log, if one is written.
+    pub audit: Option<Arc<Audit>>,
     /// The counters behind `/stats`.
     pub stats: Arc<Stats>,
     /// The key for credentials, or why there is none.
@@ -114,6 +117,7 @@ impl Actors {
             wave: crate::service::WAVE,
             forgotten_limit: FORGOTTEN_LIMIT,
             takes_over,
+            has_ca: parts.authority.is_some(),
             seed: random(),
         };
         let leadership = Leadership { cluster: led.cluster, fence: led.fence };
@@ -126,6 +130,7 @@ impl Actors {
             leadership: store.clone().recipient(),
             access: access.clone().recipient(),
             view: view.clone(),
+            audit: parts.audit,
             stats: counters.clone(),
             push_timeout: Duration::from_millis(config.push_timeout_ms),
             security,

@@ -114,6 +114,7 @@ fn api(
         requests: Permits::new(config.max_waiting_requests),
         streams: Permits::new(config.max_streams),
         rates: Rates::of(config.token_requests_per_second),
+        changes_per_minute: config.token_changes_per_minute,
         stopping,
         unsent_bytes: AtomicUsize::new(0),
         bodies: BodyBudget::of(USERS_BODIES),

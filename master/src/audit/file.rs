@@ -9,7 +9,10 @@ use std::{
 };
 
 use ring::hmac;
-use shef_common::{clock::WallMs, files};
+use shef_common::{
+    clock::{DurationMs, WallMs},
+    files,
+};
 
 use super::{
     line::{AuditEvent, AuditLine, Link, sha256},
@@ -24,8 +27,20 @@ pub const AUDIT_LOG: &str = "audit.log";
 pub struct Kept {
     /// A file that would be larger is put aside.
     pub bytes: u64,
-    /// How many files are kept, besides the one that is written.
+    /// How many files are kept in any case, besides the one that is written.
     pub files: usize,
+    /// Files beyond these are kept until nothing was written to them for so long.
+    pub younger_than: DurationMs,
+    /// They are kept no longer when all files have so many bytes.
+    pub most_bytes: u64,
+}
+
+/// A file that is put aside.
+#[derive(Debug)]
+struct Aside {
+    /// The number of its first line.
+    first: u64,
+    path: PathBuf,
 }
 
 /// The files of the log in `directory` with what they hold, the oldest first: no line between two others is
@@ -43,7 +58,7 @@ pub fn read_log(directory: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
     let mut present = open(directory.join(AUDIT_LOG))?;
     let mut files = Vec::new();
     // The oldest ones go first, so the latest are opened first.
-    for path in earlier(directory)?.into_iter().rev() {
+    for Aside { path, .. } in earlier(directory)?.into_iter().rev() {
         let Some(opened) = open(path)? else { continue };
         // It was put aside meanwhile.
         present = present.filter(|(_, inode, _)| *inode != opened.1);
@@ -64,17 +79,18 @@ fn unreadable(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-fn earlier(directory: &Path) -> io::Result<Vec<PathBuf>> {
+/// The files that were put aside, the oldest first.
+fn earlier(directory: &Path) -> io::Result<Vec<Aside>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name();
         let number = name.to_str().and_then(|name| name.strip_prefix(AUDIT_LOG)?.strip_prefix('.'));
-        if let Some(number) = number.and_then(|number| number.parse::<u64>().ok()) {
-            found.push((number, directory.join(&name)));
+        if let Some(first) = number.and_then(|number| number.parse().ok()) {
+            found.push(Aside { first, path: directory.join(&name) });
         }
     }
-    found.sort();
-    Ok(found.into_iter().map(|(_, path)| path).collect())
+    found.sort_by_key(|aside| aside.first);
+    Ok(found)
 }
 
 /// The file that is written, and where its chain stands.
@@ -92,6 +108,8 @@ pub(super) struct LogFile {
     stopped: bool,
     /// What a crash has left at its end, and what the line that closes it off begins with: the end of that.
     torn: Option<(AuditEvent, &'static str)>,
+    /// Files that are removed once the log tells that, with the line which does.
+    too_much: Option<(Vec<PathBuf>, AuditEvent)>,
     recent: Vec<AuditLine>,
 }
 
@@ -110,7 +128,7 @@ impl LogFile {
         let is_new = walked.first.is_none();
         if is_new {
             // Another file was begun, and has no line yet.
-            let last = earlier(directory)?.pop().map(|last| files::read(&last)).transpose()?;
+            let last = earlier(directory)?.pop().map(|last| files::read(&last.path)).transpose()?;
             let mut before = None;
             let earlier = walk(&last.unwrap_or_default(), &mut before, None);
             (link, walked.stopped) = (before, earlier.stopped);
@@ -149,6 +167,7 @@ impl LogFile {
             link: link.unwrap_or_default(),
             stopped: walked.stopped || is_first,
             torn,
+            too_much: None,
             recent,
         })
     }
@@ -178,7 +197,8 @@ impl LogFile {
         self.directory.join(AUDIT_LOG)
     }
 
-    /// Writes a line for each event, all of them or none: durable when this returns.
+    /// Writes a line for each event, all of them or none: durable when this returns. A line that tells of
+    /// removed ones may come before them.
     ///
     /// # Errors
     /// What the system says; the file is as it was.
@@ -186,19 +206,15 @@ impl LogFile {
         &mut self,
         events: impl Iterator<Item = (WallMs, AuditEvent)>,
     ) -> io::Result<Vec<AuditLine>> {
-        let mut link = self.link.clone();
-        let mut text = self.torn.as_ref().map_or("", |(_, end)| end).to_owned();
-        let lines: Vec<AuditLine> = events
-            .map(|(time, event)| {
-                let (line, written) = link.append(time, event, self.key.as_ref());
-                text.push_str(&written);
-                text.push('\n');
-                line
-            })
-            .collect();
+        let mut events: Vec<_> = events.collect();
+        let (mut lines, mut text, mut link) = self.lines(&events);
         let may_rotate = self.first.is_some() && self.torn.is_none();
         if may_rotate && self.bytes + text.len() as u64 > self.kept.bytes {
             self.rotate()?;
+        }
+        if let (Some((_, told)), Some((time, _))) = (&self.too_much, events.first()) {
+            events.insert(0, (*time, told.clone()));
+            (lines, text, link) = self.lines(&events);
         }
         // A write that fails may have left a part.
         self.file.set_len(self.bytes)?;
@@ -212,7 +228,26 @@ impl LogFile {
         self.first = self.first.or_else(|| lines.first().map(|line| line.n));
         self.link = link;
         self.torn = None;
+        for path in self.too_much.take().map(|(paths, _)| paths).unwrap_or_default() {
+            if let Err(error) = fs::remove_file(&path) {
+                log::warn!(path:% = path.display(), error:%; "a file of the audit log cannot be removed");
+            }
+        }
         Ok(lines)
+    }
+
+    /// The lines of these events, their text, and where the chain stands behind them.
+    fn lines(&self, events: &[(WallMs, AuditEvent)]) -> (Vec<AuditLine>, String, Link) {
+        let mut link = self.link.clone();
+        let mut text = self.torn.as_ref().map_or("", |(_, end)| end).to_owned();
+        let line = |(time, event): &(WallMs, AuditEvent)| {
+            let (line, written) = link.append(*time, event.clone(), self.key.as_ref());
+            text.push_str(&written);
+            text.push('\n');
+            line
+        };
+        let lines = events.iter().map(line).collect();
+        (lines, text, link)
     }
 
     /// Puts the file aside and begins another one.
@@ -227,10 +262,44 @@ impl LogFile {
         self.file = locked(&path)?;
         (self.bytes, self.first) = (self.file.metadata()?.len(), None);
         File::open(&self.directory)?.sync_all()?;
-        let earlier = earlier(&self.directory)?;
-        for old in earlier.iter().rev().skip(self.kept.files) {
-            fs::remove_file(old)?;
+        self.clear()
+    }
+
+    /// Removes files that are too old, and finds those that are too much.
+    fn clear(&mut self) -> io::Result<()> {
+        let mut earlier = earlier(&self.directory)?;
+        let beyond = earlier.len().saturating_sub(self.kept.files);
+        let mut all = self.kept.bytes;
+        for aside in &earlier {
+            all += fs::metadata(&aside.path)?.len();
         }
+        // The line behind the last of the removed ones.
+        let mut behind = earlier.get(beyond).map_or(self.link.n + 1, |kept| kept.first);
+        let mut too_much = Vec::new();
+        for Aside { first, path } in earlier.drain(..beyond) {
+            let found = fs::metadata(&path)?;
+            // A clock that was set back makes no line old.
+            let age = found.modified()?.elapsed().unwrap_or_default();
+            if too_much.is_empty() && DurationMs::from(age) >= self.kept.younger_than {
+                fs::remove_file(&path)?;
+            } else if all > self.kept.most_bytes {
+                too_much.push((first, path));
+            } else {
+                behind = behind.min(first);
+                continue;
+            }
+            all = all.saturating_sub(found.len());
+        }
+        self.too_much = too_much.first().map(|(first, _)| *first).map(|first| {
+            let (last, bytes) = (behind - 1, self.kept.most_bytes);
+            log::warn!(
+                first, last, bytes;
+                "the audit log has reached audit_max_bytes: its oldest lines are removed, though they are \
+                 younger than audit_days"
+            );
+            let told = AuditEvent::Removed { first, last, count: (last + 1).saturating_sub(first) };
+            (too_much.into_iter().map(|(_, path)| path).collect(), told)
+        });
         Ok(())
     }
 }

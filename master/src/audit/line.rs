@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use shef_common::{
     bounds,
     clock::WallMs,
-    ids::{NodeUid, TokenName},
+    ids::{NodeName, NodeUid, ServiceName, TokenName},
 };
 
 use crate::{access::Role, registries::hex};
@@ -66,6 +66,31 @@ pub enum AuditEvent {
         #[serde(deserialize_with = "bounds::number")]
         count: u64,
     },
+    /// The oldest lines were removed though they are young: the files were larger than `audit_max_bytes`.
+    Removed {
+        /// The number of the first one.
+        #[serde(deserialize_with = "bounds::number")]
+        first: u64,
+        /// The number of the last one.
+        #[serde(deserialize_with = "bounds::number")]
+        last: u64,
+        /// How many they were.
+        #[serde(deserialize_with = "bounds::number")]
+        count: u64,
+    },
+    /// A host has joined with replicas that the store did not know: services are made of them, or take them,
+    /// unless an answer to the host refuses that.
+    TakenOver {
+        /// The host's name.
+        node: NodeName,
+        /// Its lasting identity.
+        uid: NodeUid,
+        /// How many replicas of which services, of the first 100.
+        services: BTreeMap<ServiceName, usize>,
+        /// How many further services.
+        #[serde(default, skip_serializing_if = "is_none")]
+        more: usize,
+    },
     /// A master goes on with the log.
     Started {
         /// shef's version.
@@ -84,6 +109,37 @@ pub enum AuditEvent {
         /// Their SHA-256: 64 hexadecimal digits.
         sha256: String,
     },
+}
+
+/// How many services a line names.
+const MOST_SERVICES: usize = 100;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_none(more: &usize) -> bool {
+    *more == 0
+}
+
+impl AuditEvent {
+    /// A host has joined with replicas of these services.
+    pub fn taken_over(node: NodeName, uid: NodeUid, services: BTreeMap<ServiceName, usize>) -> Self {
+        let more = services.len().saturating_sub(MOST_SERVICES);
+        Self::TakenOver { node, uid, services: services.into_iter().take(MOST_SERVICES).collect(), more }
+    }
+
+    /// What it is, in a few words: of a request its call.
+    pub fn kind(&self) -> String {
+        let word = match self {
+            Self::Request { request } => return format!("{} {}", request.method, request.call),
+            Self::Repeated { .. } => "repeated",
+            Self::Lost { .. } => "lost",
+            Self::Removed { .. } => "removed",
+            Self::TakenOver { .. } => "taken_over",
+            Self::Started { .. } => "started",
+            Self::Stopped => "stopped",
+            Self::ClosedOff { .. } => "closed_off",
+        };
+        word.to_owned()
+    }
 }
 
 /// A request, without its body, its query and whatever proves its caller.

@@ -8,6 +8,7 @@
 //! - A line that could not be kept is counted, and the count is in the log.
 //! - No line holds a body, a query, a token or a secret.
 
+mod callers;
 mod file;
 mod line;
 mod refusals;
@@ -31,9 +32,10 @@ use std::{
 
 use ring::hmac;
 use shef_common::clock::{Now, WallMs};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use self::{
+    callers::Callers,
     file::LogFile,
     refusals::Refusals,
     writer::{Order, Writer, Written},
@@ -45,20 +47,19 @@ pub use self::{
 };
 
 /// How many lines are kept for readers of the API.
-const RECENT: usize = 1_000;
+const RECENT: usize = 10_000;
 /// How many lines may be on their way to the thread that writes.
 const QUEUE: usize = 1_024;
 /// How long a request waits for its line.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// Whoever is told of each line that is durable.
-pub type Follower = Box<dyn Fn(&Arc<AuditLine>) + Send + Sync>;
-
 /// What writer and readers share.
 struct Shared {
     state: Mutex<State>,
     refusals: Mutex<Refusals>,
-    follower: Follower,
+    callers: Mutex<Callers>,
+    /// The number of the latest line, for readers who follow.
+    last: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -86,9 +87,14 @@ impl Shared {
             if state.recent.len() == RECENT {
                 state.recent.pop_front();
             }
-            (self.follower)(&line);
             state.recent.push_back(line);
         }
+        // Under the lock, so that the numbers come out in their order.
+        self.last.send_replace(state.last);
+    }
+
+    fn callers(&self) -> MutexGuard<'_, Callers> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -105,6 +111,17 @@ pub struct AuditHealth {
     /// Since when it cannot be written.
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<WallMs>,
+}
+
+/// The answer to a reader who has read up to a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinesRead {
+    /// How many lines between are not kept for readers any more; `None` within: it cannot be said how many.
+    pub skipped: Option<Option<u64>>,
+    /// The later lines, the oldest first.
+    pub lines: Vec<Arc<AuditLine>>,
+    /// Up to which line the reader has read with this.
+    pub at: u64,
 }
 
 /// The audit log of this master.
@@ -129,16 +146,13 @@ impl Audit {
     ///
     /// # Errors
     /// What the system says, or that another master writes it.
-    pub fn start(
-        directory: &Path,
-        kept: Kept,
-        key: Option<hmac::Key>,
-        follower: Follower,
-    ) -> io::Result<Self> {
+    pub fn start(directory: &Path, kept: Kept, key: Option<hmac::Key>) -> io::Result<Self> {
         let mut file = LogFile::open(directory, kept, key)?;
         let recent = file.take_recent().into_iter().map(Arc::new).collect();
         let state = Mutex::new(State { last: file.last(), recent, ..State::default() });
-        let shared = Arc::new(Shared { state, refusals: Mutex::default(), follower });
+        let last = watch::Sender::new(file.last());
+        let (refusals, callers) = (Mutex::default(), Mutex::default());
+        let shared = Arc::new(Shared { state, refusals, callers, last });
         log::info!(after = file.last(); "the audit log goes on");
         let writer = Writer::new(file, shared.clone());
         let (queue, orders) = sync_channel(QUEUE);
@@ -193,6 +207,64 @@ impl Audit {
         let state = self.shared.state();
         let (error, since) = state.error.clone().unzip();
         AuditHealth { last: state.last, lost: state.lost, error, since }
+    }
+
+    /// The number of the latest line, now and later.
+    #[must_use]
+    pub fn last(&self) -> watch::Receiver<u64> {
+        self.shared.last.subscribe()
+    }
+
+    /// At most `limit` of the lines after the line `after`, the oldest first.
+    #[must_use]
+    pub fn after(&self, after: u64, limit: usize) -> LinesRead {
+        let state = self.shared.state();
+        // A line that is not written yet is one of another master's log.
+        let is_known = after <= state.last;
+        let first = state.recent.front().map_or(state.last + 1, |line| line.n);
+        let skipped = match is_known {
+            false => Some(None),
+            true if after + 1 < first => Some(Some(first - after - 1)),
+            true => None,
+        };
+        let later = state.recent.iter().filter(|line| !is_known || line.n > after);
+        let lines: Vec<_> = later.take(limit).cloned().collect();
+        let at = lines.last().map_or(state.last, |line| line.n);
+        LinesRead { skipped, lines, at }
+    }
+
+    /// Whether the holder of the token `id` may have another line, if it makes so many changes a minute at
+    /// most.
+    #[must_use]
+    pub fn has_room(&self, id: &str, per_minute: u32) -> bool {
+        self.shared.callers().has_room(id, per_minute, Now::read().mono)
+    }
+
+    /// The holder of the token `id` has another line.
+    pub fn counts(&self, id: &str, per_minute: u32) {
+        self.shared.callers().count(id, per_minute, Now::read().mono);
+    }
+
+    /// When a known caller made the latest of the requests that are kept for readers.
+    #[must_use]
+    pub fn newest(&self) -> Option<WallMs> {
+        let is_known = |line: &&Written| match &line.event {
+            AuditEvent::Request { request } => match request.by {
+                AuditCaller::Socket { .. }
+                | AuditCaller::Token { .. }
+                | AuditCaller::Session { .. }
+                | AuditCaller::Host { .. } => true,
+                AuditCaller::Anybody | AuditCaller::Unknown { .. } => false,
+            },
+            AuditEvent::Repeated { .. }
+            | AuditEvent::Lost { .. }
+            | AuditEvent::Removed { .. }
+            | AuditEvent::TakenOver { .. }
+            | AuditEvent::Started { .. }
+            | AuditEvent::Stopped
+            | AuditEvent::ClosedOff { .. } => false,
+        };
+        self.shared.state().recent.iter().filter(is_known).map(|line| line.time).max()
     }
 
     /// At most `limit` of the latest lines before the line `before`, the latest first.

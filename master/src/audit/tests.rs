@@ -2,13 +2,21 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
+use shef_common::clock::DurationMs;
+
 use super::*;
 
-const KEPT: Kept = Kept { bytes: 1 << 20, files: 3 };
+const NO_TIME: DurationMs = DurationMs(0);
+const KEPT: Kept = Kept { bytes: 1 << 20, files: 3, younger_than: NO_TIME, most_bytes: 0 };
+
+/// As many files of so many bytes, and no more.
+const fn kept(bytes: u64, files: usize) -> Kept {
+    Kept { bytes, files, ..KEPT }
+}
 
 fn start(directory: &Path, kept: Kept) -> Audit {
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
-    Audit::start(directory, kept, Some(key), Box::new(|_| {})).unwrap()
+    Audit::start(directory, kept, Some(key)).unwrap()
 }
 
 fn event(n: u64) -> AuditEvent {
@@ -17,10 +25,17 @@ fn event(n: u64) -> AuditEvent {
 
 /// All lines of all files, each right.
 fn verified(directory: &Path) -> Vec<AuditLine> {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
+    verified_with(directory, Some(&hmac::Key::new(hmac::HMAC_SHA256, b"key")))
+}
+
+fn verified_without_key(directory: &Path) -> Vec<AuditLine> {
+    verified_with(directory, None)
+}
+
+fn verified_with(directory: &Path, key: Option<&hmac::Key>) -> Vec<AuditLine> {
     let (mut link, mut lines) = (None, Vec::new());
     for (path, bytes) in read_log(directory).unwrap() {
-        let walked = walk(&bytes, &mut link, Some(&key));
+        let walked = walk(&bytes, &mut link, key);
         assert_eq!((walked.broken, walked.rest), (None, None), "{}", path.display());
         lines.extend(walked.places.into_iter().map(|place| serde_json::from_slice(&bytes[place]).unwrap()));
     }
@@ -41,7 +56,7 @@ async fn the_chain_goes_on_over_restarts_and_a_torn_line_is_closed_off() {
     audit.write(WallMs(1), event(1)).await;
     assert!(fs::read_to_string(&path).unwrap().contains("\"count\":1"), "it is on the disk by then");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    let taken = Audit::start(directory.path(), KEPT, None, Box::new(|_| {})).err().unwrap();
+    let taken = Audit::start(directory.path(), KEPT, None).err().unwrap();
     assert_eq!(taken.to_string(), "another master writes it");
     audit.stop().await;
 
@@ -85,7 +100,7 @@ async fn the_chain_goes_on_over_restarts_and_a_torn_line_is_closed_off() {
 #[actix_rt::test]
 async fn files_are_put_aside_and_the_oldest_go() {
     let directory = tempfile::tempdir().unwrap();
-    let kept = Kept { bytes: 2_000, files: 2 };
+    let kept = self::kept(2_000, 2);
     let mut n = 0;
     for _ in 0..3 {
         let audit = start(directory.path(), kept);
@@ -106,6 +121,64 @@ async fn files_are_put_aside_and_the_oldest_go() {
     let lines = verified(directory.path());
     assert_eq!(lines.last().unwrap().n, before + 2, "it goes on behind the earlier file");
     assert!(lines.iter().any(|line| matches!(line.event, AuditEvent::Started { tidy: false, .. })));
+}
+
+#[test]
+fn young_lines_stay_up_to_a_bound_and_are_told_when_they_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let (day, most_bytes) = (DurationMs(24 * 3_600_000), 6_000);
+    let kept = Kept { bytes: 1_000, files: 1, younger_than: day, most_bytes };
+    let mut log = file::LogFile::open(directory.path(), kept, None).unwrap();
+    let size = || fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().metadata().unwrap().len());
+    let (mut most_files, mut told, mut asked) = (0, Vec::new(), 0_u64);
+    for n in 0..100 {
+        let lines = log.append([(WallMs(n), event(n))].into_iter()).unwrap();
+        told.extend(lines.iter().filter_map(|line| match line.event {
+            AuditEvent::Removed { first, last, count } => Some((line.n, first, last, count)),
+            _ => None,
+        }));
+        asked += 1;
+        most_files = most_files.max(size().count());
+        assert!(size().sum::<u64>() <= most_bytes);
+        let kept = verified_without_key(directory.path());
+        let gone = kept[0].n - 1;
+        assert_eq!(told.last().map_or(0, |(_, _, last, _)| *last), gone, "each line that is gone is told");
+        assert_eq!(kept.len() as u64 + gone, asked + told.len() as u64);
+    }
+    assert!(most_files > 3, "more files than audit_files are kept while they are young");
+    let mut next = 1;
+    for (at, first, last, count) in told {
+        assert_eq!((first, count), (next, last + 1 - first), "told in line {at}");
+        next = last + 1;
+    }
+    // What is older than that goes without a word, down to the files that are kept in any case.
+    let ages = Kept { younger_than: NO_TIME, ..kept };
+    drop(log);
+    let mut log = file::LogFile::open(directory.path(), ages, None).unwrap();
+    for n in 0..10 {
+        let lines = log.append([(WallMs(n), event(n))].into_iter()).unwrap();
+        assert!(lines.iter().all(|line| !matches!(line.event, AuditEvent::Removed { .. })));
+    }
+    assert_eq!(size().count(), 2);
+}
+
+#[test]
+fn young_lines_go_only_after_the_log_tells_that_they_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let kept = Kept { bytes: 1, files: 1, younger_than: DurationMs(u64::MAX), most_bytes: 1 };
+    let mut log = file::LogFile::open(directory.path(), kept, None).unwrap();
+    let mut write = |n: u64| log.append([(WallMs(n), event(n))].into_iter());
+    write(1).unwrap();
+    write(2).unwrap();
+    // Nothing can be put aside, so nothing is told, and nothing goes.
+    let aside = directory.path().with_extension("aside");
+    fs::rename(directory.path(), &aside).unwrap();
+    write(3).unwrap_err();
+    fs::rename(&aside, directory.path()).unwrap();
+    assert_eq!(verified_without_key(directory.path())[0].n, 1);
+    let lines = write(3).unwrap();
+    assert_eq!(lines[0].event, AuditEvent::Removed { first: 1, last: 1, count: 1 });
+    assert_eq!(verified_without_key(directory.path())[0].n, 2);
 }
 
 #[actix_rt::test]
@@ -130,7 +203,7 @@ async fn what_was_changed_is_told_at_the_start_and_the_log_goes_on_behind_it() {
 async fn a_disk_that_takes_nothing_stops_no_request_and_loses_no_line_that_can_wait() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(AUDIT_LOG);
-    let audit = start(directory.path(), Kept { bytes: 1, files: 3 });
+    let audit = start(directory.path(), kept(1, 3));
     audit.write(WallMs(1), event(1)).await;
     // The directory is gone, so no file can be put aside: nor another one begun.
     let aside = directory.path().with_extension("aside");
@@ -151,7 +224,7 @@ async fn a_disk_that_takes_nothing_stops_no_request_and_loses_no_line_that_can_w
 #[actix_rt::test]
 async fn what_finds_no_place_is_counted_and_told_in_the_log() {
     let directory = tempfile::tempdir().unwrap();
-    let audit = start(directory.path(), Kept { bytes: 1, files: 99 });
+    let audit = start(directory.path(), kept(1, 99));
     audit.write(WallMs(1), event(1)).await;
     let aside = directory.path().with_extension("aside");
     fs::rename(directory.path(), &aside).unwrap();
@@ -181,7 +254,7 @@ async fn what_finds_no_place_is_counted_and_told_in_the_log() {
 fn a_torn_end_is_closed_off_by_a_write_and_stays_in_the_file_of_its_end() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(AUDIT_LOG);
-    let kept = Kept { bytes: 1, files: 9 };
+    let kept = self::kept(1, 9);
     let open = || file::LogFile::open(directory.path(), kept, None).unwrap();
     open().append([(WallMs(1), event(1))].into_iter()).unwrap();
     for torn in ["{\"n\":2", "{\"n\":2\n"] {
@@ -207,7 +280,7 @@ fn a_torn_end_is_closed_off_by_a_write_and_stays_in_the_file_of_its_end() {
 #[expect(clippy::disallowed_methods, reason = "a master that writes while its log is read")]
 fn a_log_is_read_without_a_gap_while_its_files_are_put_aside() {
     let directory = tempfile::tempdir().unwrap();
-    let kept = Kept { bytes: 1, files: 30 };
+    let kept = self::kept(1, 30);
     let mut log = file::LogFile::open(directory.path(), kept, None).unwrap();
     log.append([(WallMs(1), event(1))].into_iter()).unwrap();
     let writes = std::thread::spawn(move || {

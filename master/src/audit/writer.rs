@@ -1,7 +1,7 @@
 //! The thread that writes the audit log: whatever waits is written and made durable together.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     io,
     sync::{
         Arc,
@@ -120,7 +120,13 @@ impl Writer {
         self.add(now.wall, is_tidy.then_some(AuditEvent::Stopped));
         while !self.waiting.is_empty() && self.write(now) {}
         if !self.waiting.is_empty() {
-            log::error!(lines = self.waiting.len(); "the audit log has not taken its last lines");
+            let (lines, lost) = (self.waiting.len(), self.shared.state().lost - self.told_lost);
+            let kinds = kinds(self.waiting.iter().map(|waiting| &waiting.event));
+            log::error!(
+                path:% = self.file.path().display(), lines, kinds, lost;
+                "the audit log has not taken its last lines: they are gone, and the next master's first line \
+                 tells of it by tidy = false alone"
+            );
         }
         // The next master may open it.
         drop(self);
@@ -139,14 +145,14 @@ impl Writer {
         if self.waiting.is_empty() {
             return true;
         }
-        let batch = self.waiting.iter().take(BATCH).map(|waiting| (waiting.time, waiting.event.clone()));
+        let count = self.waiting.len().min(BATCH);
+        let batch = self.waiting.iter().take(count).map(|waiting| (waiting.time, waiting.event.clone()));
         match self.file.append(batch) {
             Ok(lines) => {
                 if self.failed_at.take().is_some() {
                     log::info!("the audit log is written again");
                 }
-                let told: Vec<_> =
-                    self.waiting.drain(..lines.len()).filter_map(|waiting| waiting.told).collect();
+                let told: Vec<_> = self.waiting.drain(..count).filter_map(|waiting| waiting.told).collect();
                 self.shared.written(lines.into_iter().map(Arc::new));
                 told.into_iter().for_each(|told| _ = told.send(()));
                 true
@@ -166,11 +172,52 @@ impl Writer {
                  GET /v1/cluster"
             );
         }
-        // The lines wait on, and nobody for them.
-        self.waiting.iter_mut().for_each(|waiting| drop(waiting.told.take()));
         self.shared.state().error.get_or_insert_with(|| (error.to_string(), Now::read().wall));
+        // The lines wait on, and nobody for them. Whoever waited finds the error told.
+        self.waiting.iter_mut().for_each(|waiting| drop(waiting.told.take()));
     }
+}
+
+/// How many kinds of lines are named.
+const MOST_KINDS: usize = 10;
+
+/// How many lines of which kind, the most first.
+fn kinds<'a>(events: impl Iterator<Item = &'a AuditEvent>) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    events.for_each(|event| *counts.entry(event.kind()).or_default() += 1);
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let more = counts.len().saturating_sub(MOST_KINDS);
+    let named = counts.iter().take(MOST_KINDS).map(|(kind, count)| format!("{count} {kind}"));
+    let more = (more > 0).then(|| format!("and {more} further kinds"));
+    named.chain(more).collect::<Vec<_>>().join(", ")
 }
 
 /// A line that is durable.
 pub(super) type Written = Arc<AuditLine>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{AuditCaller, AuditedRequest};
+
+    #[test]
+    fn lines_that_are_gone_are_told_by_number_and_kind() {
+        let request = |call: &str| AuditEvent::Request {
+            request: AuditedRequest {
+                by: AuditCaller::Anybody,
+                from: None,
+                method: "PUT".to_owned(),
+                call: call.to_owned(),
+                object: BTreeMap::new(),
+                status: Some(201),
+                code: None,
+            },
+        };
+        let mut events =
+            vec![AuditEvent::Stopped, request("/v1/tokens/{name}"), request("/v1/tokens/{name}")];
+        assert_eq!(kinds(events.iter()), "2 PUT /v1/tokens/{name}, 1 stopped");
+        events.extend((0..20).map(|n| request(&n.to_string())));
+        assert!(kinds(events.iter()).ends_with("and 12 further kinds"), "{}", kinds(events.iter()));
+    }
+}

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     access::RevokeIdentity,
+    audit::{Audit, AuditEvent},
     calls::Calls,
     membership::{MembershipEvent, ToMembership},
     messaging::{End, MAILBOX, Timer, post},
@@ -61,6 +62,8 @@ pub struct ClusterOutlets {
     pub leadership: Recipient<LeadershipClaim>,
     /// The view that readers are shown.
     pub view: Arc<ClusterView>,
+    /// The audit log, if one is written.
+    pub audit: Option<Arc<Audit>>,
     /// What is counted.
     pub stats: Arc<Stats>,
     /// How long a push may take.
@@ -234,6 +237,12 @@ impl ClusterEffects for Shell<'_> {
             log::info!(address:% = asked, outcome:?; "asked whether the first one is there");
             cluster.event(Event::FirstLifeAnswered { number, answer: Answer { asked, outcome } }, ctx);
         }));
+    }
+
+    fn note_takeover(&mut self, node: NodeName, uid: NodeUid, services: BTreeMap<ServiceName, usize>) {
+        if let Some(log) = &self.cluster.out.audit {
+            log.note(Now::read().wall, AuditEvent::taken_over(node, uid, services));
+        }
     }
 
     fn answer(&mut self, call: Call, answer: Result<Accepted, Refused>) {

@@ -46,6 +46,8 @@ pub struct ClusterOptions {
     /// Whether an operator wants this master to lead even if another one leads too: by restoring the store,
     /// or by a command.
     pub takes_over: bool,
+    /// Whether this master has a CA: that names its cluster, and it never leads another one.
+    pub has_ca: bool,
     /// Where the services' own randomness comes from.
     pub seed: u64,
 }
@@ -103,6 +105,7 @@ impl ClusterCore {
             last_ticket: 0,
             options,
         };
+        core.members.has_ca(options.has_ca);
         if options.takes_over {
             core.take_over(now);
         }

@@ -87,6 +87,7 @@ fn options() -> ClusterOptions {
         wave: crate::service::WAVE,
         forgotten_limit: FORGOTTEN_LIMIT,
         takes_over: false,
+        has_ca: false,
         seed: 1,
     }
 }

@@ -1,5 +1,7 @@
 //! What carries out the cluster's effects: one method an effect.
 
+use std::collections::BTreeMap;
+
 use shef_common::{
     clock::MonoMs,
     endpoint::Endpoint,
@@ -55,6 +57,8 @@ pub trait ClusterEffects {
     fn claim_leadership(&mut self, number: ClaimNumber, above: Epoch, cluster: ClusterId);
     /// Sees whether an agent answers at `address`. The outcome comes back as `FirstLifeAnswered`.
     fn ask_first_life(&mut self, number: AdmissionNumber, endpoint: Endpoint);
+    /// Has the audit log tell that services take over what a host holds.
+    fn note_takeover(&mut self, node: NodeName, uid: NodeUid, services: BTreeMap<ServiceName, usize>);
     /// Answers a user.
     fn answer(&mut self, call: Call, answer: Result<Accepted, Refused>);
     /// Answers who wanted a copy of a service.
@@ -93,6 +97,7 @@ pub trait ClusterEffects {
                     self.claim_leadership(number, above, cluster);
                 }
                 Effect::AskFirstLife { number, endpoint } => self.ask_first_life(number, endpoint),
+                Effect::NoteTakeover { node, uid, services } => self.note_takeover(node, uid, services),
                 Effect::Answer(call, answer) => self.answer(call, answer),
                 Effect::AnswerCopy(call, answer) => self.answer_copy(call, answer),
                 Effect::AnswerRegistration(call, answer) => self.answer_registration(call, answer),

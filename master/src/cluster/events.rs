@@ -1,6 +1,6 @@
 //! What can happen to the cluster, and what is to be done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
     clock::{DurationMs, MonoMs},
@@ -178,6 +178,15 @@ pub struct Succession {
 /// What is to be done.
 #[derive(Debug)]
 pub enum Effect {
+    /// Services take over what a host holds, so many replicas of each.
+    NoteTakeover {
+        /// The host.
+        node: NodeName,
+        /// Its lasting identity.
+        uid: NodeUid,
+        /// How many replicas of which services.
+        services: BTreeMap<ServiceName, usize>,
+    },
     /// Send [`Event::Continue`], behind what has come meanwhile.
     Continue,
     /// Show readers how far the master is.

@@ -30,6 +30,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Members {
     cluster: ClusterId,
+    /// Whether this master has a CA, whose certificates name the cluster.
+    has_ca: bool,
     fence: Fence,
     hosts: BTreeMap<NodeName, NodeUid>,
     /// The lives of them that this master knows.
@@ -84,6 +86,7 @@ impl Members {
     ) -> Self {
         Self {
             cluster,
+            has_ca: false,
             fence,
             hosts: BTreeMap::new(),
             lives: BTreeMap::new(),
@@ -109,6 +112,11 @@ impl Members {
     #[must_use]
     pub const fn cluster(&self) -> &ClusterId {
         &self.cluster
+    }
+
+    /// Whether this master has a CA: then the cluster is that of the CA, and no host's word changes it.
+    pub const fn has_ca(&mut self, has_ca: bool) {
+        self.has_ca = has_ca;
     }
 
     /// The fence we lead under.

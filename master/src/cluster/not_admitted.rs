@@ -91,6 +91,22 @@ pub enum NotAdmitted {
         /// The cluster of this master.
         ours: ClusterId,
     },
+    /// It belongs to another cluster, and this master, whose store is empty, has a CA of its own.
+    #[error(
+        "host {node} belongs to cluster {theirs}, but this master has the CA of cluster {ours} and leads no \
+         other; start the agent with the master of its own cluster, or with another data directory to make \
+         it a new host (its containers of {theirs} stay untouched); if this master is to lead {theirs}, stop \
+         it, empty its store, and put that cluster's authority.json and secret.key into its data directory, \
+         or, if they are lost, delete authority.json and write {theirs} into a file named cluster there"
+    )]
+    OtherClusterThanCa {
+        /// The host.
+        node: NodeName,
+        /// Its cluster.
+        theirs: ClusterId,
+        /// The cluster of this master's CA.
+        ours: ClusterId,
+    },
     /// This master's store is empty, and a host that waits knows its cluster.
     #[error(
         "the store of this master is empty, and host {node} belongs to cluster {cluster}: this master \

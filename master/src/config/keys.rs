@@ -156,6 +156,15 @@ pub(super) const KEYS: &[Key] = &[
               are answered 429.\nAgents, and callers by the master's socket, have no such bound.",
     },
     Key {
+        name: "token_changes_per_minute",
+        kind: Kind::Integer { min: 1, max: 1_000_000, unit: "changes" },
+        default: "60",
+        env: &[],
+        doc: "How many changes a minute the holder of one token may make for long, a hundred times as many \
+              at once; more are\nanswered 429. So no token fills the audit log within audit_days. Counts \
+              what has a line in it; without audit there is\nno such bound.",
+    },
+    Key {
         name: "max_body_bytes",
         kind: Kind::Integer { min: 1_024, max: 16_777_216, unit: "bytes" },
         default: "262144",
@@ -209,8 +218,23 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Integer { min: 1, max: 10_000, unit: "files" },
         default: "15",
         env: &[],
-        doc: "How many files are kept that were put aside; the oldest is removed. Copy them elsewhere to \
-              keep them for longer.",
+        doc: "How many files that were put aside are kept in any case. Older ones go after audit_days, the \
+              oldest first.\nCopy them elsewhere to keep them for longer.",
+    },
+    Key {
+        name: "audit_days",
+        kind: Kind::Integer { min: 0, max: 3_650, unit: "days" },
+        default: "7",
+        env: &[],
+        doc: "For how many days lines are kept, also if they fill more files than audit_files.",
+    },
+    Key {
+        name: "audit_max_bytes",
+        kind: Kind::Integer { min: 1_048_576, max: 1_099_511_627_776, unit: "bytes" },
+        default: "2147483648",
+        env: &[],
+        doc: "The most that all files have together. Beyond it the oldest go earlier, and the log tells how \
+              many lines are gone.\nThe files of audit_files are kept in any case.",
     },
     Key {
         name: "insecure",

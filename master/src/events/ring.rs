@@ -7,18 +7,30 @@ use shef_common::{bounds, clock::WallMs, ids::Epoch};
 
 use super::Change;
 
-/// An event's place: the leadership that told it, and its number there, from 1 on. As text: `3-17`.
+/// An event's place: the leadership that told it, and its number there, from 1 on. As text: `3-17`. For a
+/// reader of the audit log there is the number of a line, too: `3-17-42`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventId {
     /// The leadership.
     pub epoch: Epoch,
     /// Counts its events.
     pub seq: u64,
+    /// Up to which line of the audit log its reader has read; `None`: it reads none.
+    pub line: Option<u64>,
+}
+
+impl EventId {
+    /// The place of an event, for who reads no audit log.
+    #[must_use]
+    pub const fn of(epoch: Epoch, seq: u64) -> Self {
+        Self { epoch, seq, line: None }
+    }
 }
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.epoch, self.seq)
+        write!(f, "{}-{}", self.epoch, self.seq)?;
+        self.line.map_or(Ok(()), |line| write!(f, "-{line}"))
     }
 }
 
@@ -28,7 +40,8 @@ impl schemars::JsonSchema for EventId {
     }
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({ "type": "string",
-            "description": "The leadership's epoch and the event's number in it, as in 3-17." })
+            "description": "The leadership's epoch and the event's number in it, as in 3-17; for readers of \
+                the audit log also the number of its line, as in 3-17-42." })
     }
 }
 
@@ -40,7 +53,7 @@ impl Serialize for EventId {
 
 /// Why a text is no event's id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an event's id must be two numbers such as 3-17, but is {0:?}")]
+#[error("an event's id must be numbers such as 3-17 or 3-17-42, but is {0:?}")]
 pub struct InvalidEventId(String);
 
 impl FromStr for EventId {
@@ -48,9 +61,12 @@ impl FromStr for EventId {
 
     fn from_str(text: &str) -> Result<Self, InvalidEventId> {
         let number = |text: &str| bounds::parse("an event's id", text, bounds::MAX).ok();
-        let parsed = text.split_once('-').and_then(|(epoch, seq)| Some((number(epoch)?, number(seq)?)));
-        let (epoch, seq) = parsed.ok_or_else(|| InvalidEventId(text.chars().take(80).collect()))?;
-        Ok(Self { epoch: Epoch(epoch), seq })
+        let numbers: Option<Vec<u64>> = text.splitn(4, '-').map(number).collect();
+        match numbers.as_deref() {
+            Some([epoch, seq]) => Ok(Self::of(Epoch(*epoch), *seq)),
+            Some([epoch, seq, line]) => Ok(Self { line: Some(*line), ..Self::of(Epoch(*epoch), *seq) }),
+            Some(_) | None => Err(InvalidEventId(text.chars().take(80).collect())),
+        }
     }
 }
 
@@ -105,7 +121,7 @@ impl Ring {
     /// Where the latest event stands.
     #[must_use]
     pub const fn last(&self) -> EventId {
-        EventId { epoch: self.epoch, seq: self.last }
+        EventId::of(self.epoch, self.last)
     }
 
     /// Something happened.
@@ -151,9 +167,11 @@ mod tests {
 
     #[test]
     fn ids_are_read_as_they_are_written() {
-        let id = EventId { epoch: Epoch(3), seq: 17 };
-        assert_eq!(id.to_string().parse(), Ok(id));
-        for bad in ["", "3", "3-", "-17", "3-17-1", "a-b", "3-+1", "99999999999999999999-1"] {
+        let id = EventId::of(Epoch(3), 17);
+        for (id, text) in [(id, "3-17"), (EventId { line: Some(42), ..id }, "3-17-42")] {
+            assert_eq!((id.to_string().as_str(), text.parse()), (text, Ok(id)));
+        }
+        for bad in ["", "3", "3-", "-17", "3-17-1-1", "3-17-", "a-b", "3-+1", "99999999999999999999-1"] {
             let refused = bad.parse::<EventId>().unwrap_err().to_string();
             assert!(refused.ends_with(&format!("but is {bad:?}")), "{refused}");
         }
@@ -164,13 +182,9 @@ mod tests {
         let mut ring = Ring::new(4);
         ring.begin(Epoch(2));
         ring.push(WallMs(1), change());
-        let read = ring.read(EventId { epoch: Epoch(1), seq: 1 }, 10);
+        let read = ring.read(EventId::of(Epoch(1), 1), 10);
         assert_eq!((read.skipped, read.events.len()), (Some(None), 1));
-        assert_eq!(
-            ring.read(EventId { epoch: Epoch(2), seq: 9 }, 10).skipped,
-            Some(None),
-            "an id that was never given"
-        );
+        assert_eq!(ring.read(EventId::of(Epoch(2), 9), 10).skipped, Some(None), "an id that was never given");
     }
 
     proptest! {

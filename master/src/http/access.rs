@@ -83,6 +83,7 @@ fn authorise(request: &ServiceRequest, needs: Need) -> Result<(), ApiError> {
     };
     caller.may(needs, service)?;
     api.rates.admit(&caller, Now::read().mono)?;
+    audit::note(request.request()).admit(&caller)?;
     request.extensions_mut().insert(caller);
     Ok(())
 }

@@ -72,7 +72,9 @@ pub async fn register(request: HttpRequest, payload: web::Payload, api: web::Dat
         match speaker.may_register(&registration, &api.view.identities())? {
             RegistrationCounts::Now => {}
             RegistrationCounts::AfterReadmission { uid, key } => {
-                readmit(&api, ReadmitRequest { uid, node: registration.node.clone(), key }).await?;
+                if readmit(&api, ReadmitRequest { uid, node: registration.node.clone(), key }).await? {
+                    audit::changed(&request);
+                }
             }
         }
     }
@@ -89,14 +91,14 @@ pub async fn register(request: HttpRequest, payload: web::Payload, api: web::Dat
     }
 }
 
-/// Records a host that the store does not know. While another master leads, that one answers.
-async fn readmit(api: &Api, request: ReadmitRequest) -> Result<(), ApiError> {
+/// Records a host that the store does not know; whether it has. While another master leads, that one answers.
+async fn readmit(api: &Api, request: ReadmitRequest) -> Result<bool, ApiError> {
     if matches!(api.view.cluster().phase, PhaseView::Deposed(_)) {
-        return Ok(());
+        return Ok(false);
     }
     let asked = api.readmit.send(request).timeout(LIMIT).await;
     asked.map_err(|error| join::unanswered(&error))?.map_err(|why| join::refused(&why))?;
-    Ok(())
+    Ok(true)
 }
 
 /// The answer to a report of a host whose name is not recorded.

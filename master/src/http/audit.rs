@@ -14,7 +14,7 @@ use serde::Serialize;
 use shef_common::{
     bounds,
     clock::{Now, WallMs},
-    problem::Code,
+    problem::{Code, Problem},
     tls::{Identity, Peer, PeerUid},
 };
 
@@ -68,6 +68,8 @@ struct Arrived {
     from: Option<IpAddr>,
     method: String,
     time: WallMs,
+    /// How many lines a minute the holder of a token may have.
+    per_minute: u32,
 }
 
 impl Note {
@@ -78,6 +80,27 @@ impl Note {
     /// Who makes the request.
     pub fn by(&self, caller: AuditCaller) {
         self.0.borrow_mut().by = Some(caller);
+    }
+
+    /// Lets a call pass whose caller may have another line.
+    ///
+    /// # Errors
+    /// 429: its token has made too many changes.
+    pub fn admit(&self, caller: &Caller) -> Result<(), Problem> {
+        let noted = self.0.borrow();
+        let has_line = matches!(noted.call, Some((_, _, Audited::Always)));
+        let (Caller::Token { id, name, .. }, Some(arrived), true) = (caller, &noted.arrived, has_line) else {
+            return Ok(());
+        };
+        if arrived.log.has_room(id, arrived.per_minute) {
+            return Ok(());
+        }
+        let detail = format!(
+            "token {name} has made more than {} changes a minute for long, which is the bound \
+             (token_changes_per_minute): each has its line in the audit log",
+            arrived.per_minute
+        );
+        Err(Problem { retry_after_s: Some(60), ..Problem::new(Code::TooManyRequests, detail) })
     }
 
     /// The caller may not make this call.
@@ -161,14 +184,15 @@ pub async fn audit<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
     let api = request.app_data::<web::Data<Api>>();
-    let Some((log, insecure)) = api.and_then(|api| Some((api.audit.clone()?, api.insecure))) else {
+    let of_api = |api: &web::Data<Api>| Some((api.audit.clone()?, api.insecure, api.changes_per_minute));
+    let Some((log, insecure, per_minute)) = api.and_then(of_api) else {
         return next.call(request).await;
     };
     let note = Note::default();
     note.by(known_by(&request, insecure));
     let from = request.peer_addr().map(|address| address.ip().to_canonical());
     let method = request.method().as_str().chars().take(20).collect();
-    note.0.borrow_mut().arrived = Some(Arrived { log, from, method, time: Now::read().wall });
+    note.0.borrow_mut().arrived = Some(Arrived { log, from, method, time: Now::read().wall, per_minute });
     request.extensions_mut().insert(note.clone());
     let pending = Pending(note);
     let answer = next.call(request).await;
@@ -194,6 +218,18 @@ fn known_by(request: &ServiceRequest, insecure: bool) -> AuditCaller {
             }
             AuditCaller::Unknown { id: presented(request).ok().map(|token| token.id().to_owned()) }
         }
+    }
+}
+
+/// The id of the token by which a caller is known.
+fn token_of(by: &AuditCaller) -> Option<&str> {
+    match by {
+        AuditCaller::Token { id, .. } => Some(id),
+        AuditCaller::Session { id, .. } => id.as_deref(),
+        AuditCaller::Socket { .. }
+        | AuditCaller::Host { .. }
+        | AuditCaller::Anybody
+        | AuditCaller::Unknown { .. } => None,
     }
 }
 
@@ -261,6 +297,10 @@ impl Note {
         }
         let arrived = noted.arrived.as_ref()?;
         let line = noted.line(arrived, status, code)?;
+        if let (Some(id), Some((_, _, Audited::Always))) = (noted.by.as_ref().and_then(token_of), noted.call)
+        {
+            arrived.log.counts(id, arrived.per_minute);
+        }
         let waits = noted.changed || status.is_some_and(|status| !status.is_client_error());
         Some((arrived.log.clone(), arrived.time, line, waits))
     }

@@ -9,6 +9,7 @@ use shef_common::{
     ids::{NodeName, ServiceName},
     problem::{Code, Problem},
 };
+use tokio::sync::watch;
 
 use super::{
     Api, ApiError, params,
@@ -17,7 +18,8 @@ use super::{
 };
 use crate::{
     access::{Caller, Denied},
-    events::{Event, EventId, EventKind, Read},
+    audit::{Audit, LinesRead},
+    events::{Change, Event, EventId, Read},
 };
 
 /// How often a reader hears something, be it nothing.
@@ -36,9 +38,6 @@ struct Filter {
 
 impl Filter {
     fn takes(&self, event: &Event) -> bool {
-        if event.change.event == EventKind::Audited {
-            return self.audit;
-        }
         let subject = &event.change.subject;
         self.service.as_ref().is_none_or(|service| subject.service.as_ref() == Some(service))
             && self.host.as_ref().is_none_or(|host| subject.host.as_ref() == Some(host))
@@ -88,13 +87,23 @@ async fn follow(
     let events = api.view.events();
     let mut latest = events.last();
     let mut at = after.unwrap_or(*latest.borrow_and_update());
+    let log = api.audit.as_deref().filter(|_| filter.audit);
+    let mut last_line = log.map(Audit::last);
+    at.line = last_line.as_ref().map(|last| at.line.unwrap_or(*last.borrow()));
     writer.write(Bytes::from(format!("retry: 1000\nid: {at}\n\n"))).await?;
     loop {
         latest.borrow_and_update();
         let read = events.read(at, BATCH);
-        let more = !read.events.is_empty();
-        writer.write(written(&read, filter).into()).await?;
-        at = read.at;
+        let mut more = !read.events.is_empty();
+        writer.write(written(&read, filter, at.line).into()).await?;
+        at = EventId { line: at.line, ..read.at };
+        if let (Some(log), Some(line), Some(last)) = (log, at.line, &mut last_line) {
+            last.borrow_and_update();
+            let read = log.after(line, BATCH);
+            more |= !read.lines.is_empty();
+            writer.write(written_lines(&read, at).into()).await?;
+            at.line = Some(read.at);
+        }
         if more {
             continue;
         }
@@ -102,6 +111,7 @@ async fn follow(
             () = writer.gone() => return Ok(()),
             () = stopping(api) => return Ok(()),
             _ = latest.changed() => {}
+            () = another_line(&mut last_line) => {}
             // With the position: a reader with a filter does not read the events before it again.
             () = tokio::time::sleep(HEARTBEAT) => {
                 writer.write(Bytes::from(format!(": nothing new\nid: {at}\n\n"))).await?;
@@ -110,16 +120,43 @@ async fn follow(
     }
 }
 
-fn written(read: &Read, filter: &Filter) -> String {
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    if let Some(skipped) = read.skipped {
-        let _ =
-            write!(text, "event: skipped\ndata: {}\n\n", json!({ "event": "skipped", "skipped": skipped }));
+/// Waits for a line of the audit log; for ever, if none is read.
+async fn another_line(last: &mut Option<watch::Receiver<u64>>) {
+    let Some(last) = last else { return std::future::pending().await };
+    if last.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
+}
+
+/// `line`: up to which line of the audit log the reader has read.
+fn written(read: &Read, filter: &Filter, line: Option<u64>) -> String {
+    let mut text = read.skipped.map(skipped).unwrap_or_default();
     for event in read.events.iter().filter(|event| filter.takes(event)) {
-        let data = serde_json::to_string(event).unwrap_or_default();
-        let _ = write!(text, "id: {}\nevent: {}\ndata: {data}\n\n", event.id, event.change.event);
+        match line {
+            None => tell(&mut text, event),
+            Some(_) => tell(&mut text, &Event { id: EventId { line, ..event.id }, ..Event::clone(event) }),
+        }
     }
     text
+}
+
+/// Lines of the audit log, behind the event `at`.
+fn written_lines(read: &LinesRead, at: EventId) -> String {
+    let mut text = read.skipped.map(skipped).unwrap_or_default();
+    for line in &read.lines {
+        let id = EventId { line: Some(line.n), ..at };
+        tell(&mut text, &Event { id, time: line.time, change: Change::audited(line) });
+    }
+    text
+}
+
+/// `count`: how many events are missing, if that can be said.
+fn skipped(count: Option<u64>) -> String {
+    format!("event: skipped\ndata: {}\n\n", json!({ "event": "skipped", "skipped": count }))
+}
+
+fn tell(text: &mut String, event: &Event) {
+    let data = serde_json::to_string(event).unwrap_or_default();
+    // Writing to a string cannot fail.
+    let _ = write!(text, "id: {}\nevent: {}\ndata: {data}\n\n", event.id, event.change.event);
 }

@@ -125,6 +125,8 @@ pub struct Api {
     pub insecure: bool,
     /// What holders of tokens have asked of late.
     pub rates: Rates,
+    /// How many changes a minute the holder of a token may make for long.
+    pub changes_per_minute: u32,
     /// Browsers that have logged in.
     pub sessions: Mutex<Sessions>,
     /// Takes who may call.

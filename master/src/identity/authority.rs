@@ -65,24 +65,43 @@ pub struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// Refuses a key or a setting with which no master starts on this CA. A master asks before it takes the
-    /// lead, so that the one that leads goes on to lead.
+    /// Refuses a key or a setting with which no master starts on this CA, in the cluster `cluster` with these
+    /// records. A master asks before it takes the lead, so that the one that leads goes on to lead.
     ///
     /// # Errors
     /// [`AuthorityError`] says what to do.
-    pub fn check(&self) -> Result<(), AuthorityError> {
+    pub fn check(&self, cluster: &ClusterId, records: &[Record]) -> Result<(), AuthorityError> {
         let record = self.record.as_ref().map(|(_, record)| record);
-        // The copy was read with this key.
-        let has_later = record.is_some_and(|record| self.copy.is_later_than(record));
-        match (self.configured, self.vault, record) {
-            (Some(TlsMode::Off), Ok(vault), Some(record)) if is_ours(vault, record) => {
-                Err(AuthorityError::HasMembers)
+        let kept = self.copy.of(cluster);
+        let mode = self.mode(kept.is_some(), records);
+        let later = kept.filter(|kept| record.is_none_or(|record| kept.follows(record)));
+        match (mode, self.vault, record) {
+            (TlsMode::Off, vault, _) => refuse_members(vault, record.or(kept)),
+            (TlsMode::Optional | TlsMode::Required, Err(error), _) => {
+                Err(AuthorityError::NoKey(error.clone()))
             }
-            (Some(TlsMode::Off), _, _) | (_, Ok(_), None) | (None, Err(_), None) => Ok(()),
-            (_, Err(error), _) => Err(AuthorityError::NoKey(error.clone())),
-            (_, Ok(_), Some(_)) if has_later => Ok(()),
-            (_, Ok(vault), Some(record)) => opened(vault, &self.key_file, record.clone()).map(drop),
+            (TlsMode::Optional | TlsMode::Required, Ok(vault), record) => match later.or(record) {
+                Some(record) => opened(vault, &self.key_file, record.clone()).map(drop),
+                None => Ok(()),
+            },
         }
+    }
+
+    /// How members speak with each other; `is_kept`: the data directory has the cluster's CA.
+    fn mode(&self, is_kept: bool, records: &[Record]) -> TlsMode {
+        let is_new = is_new_store(records) && !self.copy.members_were_plain();
+        effective_mode(self.configured, self.record.is_some() || is_kept, is_new)
+    }
+}
+
+/// Refuses a master that speaks plainly where members have certificates of this CA.
+fn refuse_members(
+    vault: &Result<Vault, KeyError>,
+    known: Option<&AuthorityRecord>,
+) -> Result<(), AuthorityError> {
+    match (known, vault) {
+        (Some(known), Ok(vault)) if is_ours(vault, known) => Err(AuthorityError::HasMembers),
+        (Some(_) | None, Ok(_) | Err(_)) => Ok(()),
     }
 }
 
@@ -125,19 +144,14 @@ pub async fn authority_at_start(
     store: &dyn Store,
     led: &mut LeadOutcome,
 ) -> Result<Option<Arc<Authority>>, AuthorityError> {
+    let kept = found.copy.of(&led.cluster).cloned();
+    let mode = found.mode(kept.is_some(), &led.records);
     let Found { configured, record, copy, key_file, vault } = found;
-    let kept = copy.of(&led.cluster).cloned();
     let is_new = is_new_store(&led.records) && !copy.members_were_plain();
-    let mode = effective_mode(configured, record.is_some() || kept.is_some(), is_new);
     // A cluster is plain by being so, not by being told to: that may be taken back.
     copy.note_plain(mode == TlsMode::Off && (configured.is_none() || !is_new));
     if mode == TlsMode::Off {
-        let record = record.as_ref().map(|(_, record)| record);
-        if let (Some(known), Ok(vault)) = (record.or(kept.as_ref()), vault)
-            && is_ours(vault, known)
-        {
-            return Err(AuthorityError::HasMembers);
-        }
+        refuse_members(vault, record.as_ref().map(|(_, record)| record).or(kept.as_ref()))?;
         if configured.is_none() {
             log::warn!(
                 "masters and agents of this cluster speak without TLS; to upgrade, set tls = \"optional\" \
@@ -264,7 +278,7 @@ mod tests {
         let mut led = store.lead(&leader, Epoch(0), &new).await.unwrap();
         let record = recover(&led.records).unwrap().0.authority;
         let found = Found { configured: told, record, copy, key_file: "k".into(), vault: &vault };
-        let checked = found.check();
+        let checked = found.check(&led.cluster, &led.records);
         let authority = authority_at_start(found, store, &mut led).await;
         assert_eq!(checked.err(), authority.as_ref().err().cloned(), "it is known before the lead is taken");
         let authority = authority?;

@@ -71,12 +71,6 @@ impl AuthorityCopy {
         self.kept.as_ref().filter(|kept| kept.cluster == *cluster).map(|kept| &kept.record)
     }
 
-    /// Whether it is a later CA of the same cluster than `record`.
-    #[must_use]
-    pub fn is_later_than(&self, record: &AuthorityRecord) -> bool {
-        self.kept.as_ref().is_some_and(|kept| kept.record.follows(record))
-    }
-
     /// Keeps this one, which the store holds. The file's former contents are kept in another file: a master
     /// may have been started on the wrong store. Returns whether it is kept.
     pub async fn keep(self, authority: KeptAuthority) -> bool {

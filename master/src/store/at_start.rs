@@ -21,7 +21,28 @@ pub async fn add_at_start(
     expect: Option<Version>,
     value: Vec<u8>,
 ) -> Result<Version, StoreError> {
-    let writes = [Write { key, expect, value: Some(value.into()) }];
+    write_at_start(store, led, Write { key, expect, value: Some(value.into()) }).await
+}
+
+/// Removes a record of this version from the store, and from what `led` brought.
+///
+/// # Errors
+/// As [`add_at_start`].
+pub async fn remove_at_start(
+    store: &dyn Store,
+    led: &mut LeadOutcome,
+    key: Key,
+    version: Version,
+) -> Result<(), StoreError> {
+    write_at_start(store, led, Write { key, expect: Some(version), value: None }).await.map(drop)
+}
+
+async fn write_at_start(
+    store: &dyn Store,
+    led: &mut LeadOutcome,
+    write: Write,
+) -> Result<Version, StoreError> {
+    let writes = [write];
     let version = writes[0].version_after();
     let mut tries_left = TRIES.0;
     let outcomes = loop {
@@ -42,8 +63,8 @@ pub async fn add_at_start(
         return Err(StoreError::Unreadable { why });
     }
     let [Write { key, value, .. }] = writes;
+    led.records.retain(|record| record.key != key);
     if let Some(value) = value {
-        led.records.retain(|record| record.key != key);
         led.records.push(Record { key, version, value });
         led.records.sort_by(|one, other| one.key.cmp(&other.key));
     }

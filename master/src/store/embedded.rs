@@ -20,7 +20,7 @@ use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 pub use self::opening::stored_format;
 use self::opening::{Identity, identity, open_file};
 use super::{
-    Backup, Key, LeadOutcome, Leadership, OpenError, Record, Store, StoreError, StoreFuture, Write,
+    Backup, Key, LeadOutcome, Leadership, Look, OpenError, Record, Store, StoreError, StoreFuture, Write,
     WriteOutcome, ahead_of_other_stores, epoch_above, epoch_before_load, withhold,
 };
 
@@ -206,6 +206,19 @@ impl Store for EmbeddedStore {
         })
     }
 
+    fn look(&self) -> StoreFuture<'_, Look> {
+        self.call(|db| {
+            let txn = db.begin_read()?;
+            let (meta, table) = match (txn.open_table(META), txn.open_table(RECORDS)) {
+                (Ok(meta), Ok(table)) => (meta, table),
+                (Err(redb::TableError::TableDoesNotExist(_)), _)
+                | (_, Err(redb::TableError::TableDoesNotExist(_))) => return Ok(Look::default()),
+                (Err(error), _) | (_, Err(error)) => return Err(error.into()),
+            };
+            Ok(Look::of(lead_of(&meta)?.map(|(cluster, _)| cluster), records_of(&table)?))
+        })
+    }
+
     fn authority(&self) -> StoreFuture<'_, Option<Record>> {
         self.call(|db| {
             let txn = db.begin_read()?;
@@ -370,7 +383,12 @@ fn set_lead(txn: &WriteTransaction, cluster: &ClusterId, fence: &Fence) -> Resul
 }
 
 fn all_records(txn: &WriteTransaction) -> Result<Vec<Record>, Failure> {
-    let table = txn.open_table(RECORDS)?;
+    records_of(&txn.open_table(RECORDS)?)
+}
+
+fn records_of(
+    table: &impl ReadableTable<&'static str, (u64, &'static [u8])>,
+) -> Result<Vec<Record>, Failure> {
     let mut records = Vec::new();
     for entry in table.iter()? {
         let (key, value) = entry?;

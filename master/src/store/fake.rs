@@ -13,7 +13,7 @@ use bytes::Bytes;
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 
 use super::{
-    Backup, Key, LeadOutcome, Leadership, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
+    Backup, Key, LeadOutcome, Leadership, Look, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
     ahead_of_other_stores, epoch_above, epoch_before_load, withhold,
 };
 
@@ -218,6 +218,13 @@ impl Store for FakeStore {
                 state.lead = Some((cluster.clone(), fence.clone()));
             }
             Ok(state.write(writes))
+        })))
+    }
+
+    fn look(&self) -> StoreFuture<'_, Look> {
+        Box::pin(ready(self.call(|state| {
+            let cluster = state.lead.as_ref().map(|(cluster, _)| cluster.clone());
+            Ok(Look::of(cluster, state.all()))
         })))
     }
 

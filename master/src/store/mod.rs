@@ -31,7 +31,7 @@ mod repair;
 
 pub use self::{
     actor::StoreActor,
-    at_start::add_at_start,
+    at_start::{add_at_start, remove_at_start},
     backup::{Backup, BackupError},
     core::CoreOptions,
     effects::StoreEffects,
@@ -97,6 +97,9 @@ pub trait Store: Send + Sync + 'static {
         writes: &'a [Write],
     ) -> StoreFuture<'a, Vec<WriteOutcome>>;
 
+    /// Everything that is stored now, for a master that has to read it before it takes the leadership.
+    fn look(&self) -> StoreFuture<'_, Look>;
+
     /// The record of the cluster's CA as it is stored now, for masters that do not lead.
     fn authority(&self) -> StoreFuture<'_, Option<Record>>;
 
@@ -116,6 +119,22 @@ pub trait Store: Send + Sync + 'static {
     /// stored one and the backup's, without a leader: this fences a running master. Returns the fence. A
     /// store that holds a record refuses as [`StoreError::NotEmpty`], unless `replace`.
     fn load<'a>(&'a self, backup: &'a Backup, replace: bool) -> StoreFuture<'a, Fence>;
+}
+
+/// The outcome of [`Store::look`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Look {
+    /// The store's cluster, if a record binds the store to it.
+    pub cluster: Option<ClusterId>,
+    /// Everything that is stored, in the order of the keys.
+    pub records: Vec<Record>,
+}
+
+impl Look {
+    fn of(cluster: Option<ClusterId>, records: Vec<Record>) -> Self {
+        let is_bound = records.iter().any(|record| record.key.binds_cluster());
+        Self { cluster: cluster.filter(|_| is_bound), records }
+    }
 }
 
 /// The outcome of [`Store::lead`].

@@ -53,7 +53,7 @@ use self::{
     server::Server,
 };
 use super::{
-    Backup, Key, LeadOutcome, Leadership, OpenError, Record, Store, StoreError, StoreFuture, Write,
+    Backup, Key, LeadOutcome, Leadership, Look, OpenError, Record, Store, StoreError, StoreFuture, Write,
     WriteOutcome, ahead_of_other_stores,
 };
 
@@ -365,6 +365,19 @@ impl Store for RedisStore {
             let answer = self.run(&COMMIT, true, args).await?;
             match parts(&answer) {
                 ("ok", outcomes) if outcomes.len() == writes.len() => outcomes.iter().map(outcome).collect(),
+                other => Err(refusal(other)),
+            }
+        })
+    }
+
+    fn look(&self) -> StoreFuture<'_, Look> {
+        Box::pin(async move {
+            let answer = self.run(&READ, false, |_| vec![text(&FORMAT)]).await?;
+            match parts(&answer) {
+                ("ok", [cluster, fields @ ..]) => {
+                    Ok(Look::of(Some(parse(cluster, "cluster")?), records(fields)?))
+                }
+                ("emptied", _) => Ok(Look::default()),
                 other => Err(refusal(other)),
             }
         })

@@ -20,7 +20,6 @@ use tokio::sync::watch;
 
 use crate::{
     access::{TokenTable, TokenView},
-    audit::AuditLine,
     cluster::PhaseView,
     contents::ContentTable,
     events::{Change, Events, host_changes, service_changes},
@@ -116,11 +115,6 @@ impl ClusterView {
             }
         }
         self.version.fetch_add(1, Relaxed);
-    }
-
-    /// Tells readers of events of another line of the audit log.
-    pub fn show_audited(&self, line: &Arc<AuditLine>) {
-        self.emit(vec![Change::audited(line)]);
     }
 
     /// Shows a host.

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use shef_common::ids::{ClusterId, Epoch, Fence, Generation, LeaderId, NodeName, ServiceName, Version};
 use shef_master::store::{
-    Backup, Key, LeadOutcome, Part, Record, Store, StoreError, Write, WriteOutcome, ahead_of_other_stores,
+    Backup, Key, LeadOutcome, Look, Part, Record, Store, StoreError, Write, WriteOutcome,
+    ahead_of_other_stores,
 };
 
 /// A leader's identity made of one digit.
@@ -310,6 +311,9 @@ async fn values(store: &dyn Store) {
         .collect();
     wanted.sort_by(|a, b| a.key.cmp(&b.key));
     assert_eq!(led.records, wanted, "everything comes back as it was, in the order of the keys");
+    let look = store.look().await.unwrap();
+    assert_eq!((look.cluster, look.records), (Some(cluster(1)), wanted));
+    assert_eq!(store.check(&led.fence).await, Ok(()), "who looks takes no lead");
     let deletes: Vec<_> = batch.iter().map(|w| delete(&w.key, 1)).collect();
     store.commit(&cluster(1), &led.fence, &deletes).await.unwrap();
     assert_eq!(lead(store, 1).await.records, []);
@@ -323,6 +327,7 @@ async fn emptying<F: Future<Output = ()>>(store: &dyn Store, empty: &impl Fn() -
     assert_eq!(store.restore(&cluster(1), &fence, &records).await, Err(StoreError::NotEmpty));
     empty().await;
     assert_eq!(store.check(&fence).await, Err(StoreError::Emptied));
+    assert_eq!(store.look().await, Ok(Look::default()));
     let write = [set(&service("a"), None, "x")];
     assert_eq!(store.commit(&cluster(1), &fence, &write).await, Err(StoreError::Emptied));
     assert_eq!(store.restore(&cluster(1), &fence, &records).await, Ok(()));

@@ -7,7 +7,7 @@ use serde_json::json;
 use shef_common::{
     clock::{MonoMs, WallMs},
     ids::{NodeName, NodeUid, TokenName, Version},
-    tls::{Identity, JoinToken, TlsMode},
+    tls::{Identity, JoinToken},
 };
 use shef_master::{
     access::{
@@ -188,7 +188,7 @@ impl World {
 
     /// A master that speaks TLS has a CA before it begins, which binds the store to its cluster.
     pub(super) fn has_authority(&mut self, mut led: LeadOutcome) -> Option<LeadOutcome> {
-        if self.tls.mode == TlsMode::Off || led.records.iter().any(|record| record.key == Key::Authority) {
+        if !self.has_ca() || led.records.iter().any(|record| record.key == Key::Authority) {
             return Some(led);
         }
         let ca = json!({ "certificate": "", "sealed": "" });

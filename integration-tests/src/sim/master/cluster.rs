@@ -1,5 +1,7 @@
 //! What carries out the cluster's effects, in place of its actor.
 
+use std::collections::BTreeMap;
+
 use shef_common::{
     clock::MonoMs,
     endpoint::Endpoint,
@@ -174,6 +176,10 @@ impl ClusterEffects for ClusterSide<'_> {
                 self.world.at(FIRST_LIFE_LIMIT_MS, Ev::MasterAnswer { inc, mail: Mail::Cluster(event) });
             }
         }
+    }
+
+    fn note_takeover(&mut self, node: NodeName, _: NodeUid, services: BTreeMap<ServiceName, usize>) {
+        self.world.note(|| format!("taken over from {node}: {services:?}"));
     }
 
     fn answer(&mut self, call: Call, answer: Result<Accepted, Refused>) {

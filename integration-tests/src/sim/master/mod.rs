@@ -189,16 +189,20 @@ impl World {
         self.arm_store_faults();
         let restored = is_restored(&self.store, &leader).now_or_never() == Some(true);
         let how = self.succession;
+        let cluster = self.tls.ca_of.clone().unwrap_or(cluster);
         let led = self.store.lead(&leader, how.above, &cluster).now_or_never();
         let Some(Ok(led)) = led else {
             self.note(|| "the master cannot lead yet".to_owned());
             return self.at(1_000, Ev::MasterStart);
         };
-        self.rules_led(&led.fence);
+        self.rules_led(&led.cluster, &led.fence);
         let Some(led) = self.has_authority(led) else {
             self.note(|| "the CA is not stored yet".to_owned());
             return self.at(1_000, Ev::MasterStart);
         };
+        if self.has_ca() {
+            self.tls.ca_of.get_or_insert_with(|| led.cluster.clone());
+        }
         self.succession = Succession::default();
         let mut recovered = match shef_master::recover(&led.records) {
             Ok((recovered, _)) => recovered,
@@ -237,6 +241,7 @@ impl World {
             wave: [WAVE, 1, WAVE, 3][self.hosts.len() % 4],
             forgotten_limit: FORGOTTEN_LIMIT,
             takes_over: how.takes_over || restored,
+            has_ca: self.has_ca(),
             seed: self.rng.u64(..),
         };
         let (cluster, first) = ClusterCore::new(options, leadership, recovered, now);

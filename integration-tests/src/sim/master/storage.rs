@@ -237,7 +237,7 @@ impl World {
                 };
                 let result = result.unwrap_or_else(|| Err(away()));
                 if let Ok(led) = &result {
-                    self.rules_led(&led.fence);
+                    self.rules_led(&led.cluster, &led.fence);
                 }
                 Event::LeadershipClaimed { ticket, result }
             }

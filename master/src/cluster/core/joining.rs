@@ -120,6 +120,11 @@ impl ClusterCore {
     ) {
         let node = joining.admission.registration().node.clone();
         log::warn!(node:%, services = by_service.len(); "taking over what an unknown host holds");
+        effects.push(Effect::NoteTakeover {
+            node: node.clone(),
+            uid: joining.admission.registration().uid.clone(),
+            services: by_service.iter().map(|(name, holds)| (name.clone(), holds.len())).collect(),
+        });
         self.ensure_runner(joining.admission.registration(), now, effects);
         self.admissions.insert(number, joining);
         for (name, holds) in by_service {

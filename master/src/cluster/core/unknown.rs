@@ -79,6 +79,7 @@ mod tests {
             wave: crate::service::WAVE,
             forgotten_limit: 10,
             takes_over: false,
+            has_ca: false,
             seed: 1,
         };
         ClusterCore::new(options, leadership, recovered, Now::default()).0

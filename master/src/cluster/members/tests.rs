@@ -173,6 +173,31 @@ fn an_operator_lets_an_empty_cluster_become_its_first_hosts_at_once() {
 }
 
 #[test]
+fn a_master_with_a_ca_takes_no_hosts_cluster_and_names_both() {
+    let mut core = core();
+    core.has_ca(true);
+    let text = |verdict: Verdict| match verdict {
+        Verdict::Refuse(why) => why.to_string(),
+        other => panic!("{other:?}"),
+    };
+    for takes_over in [false, true] {
+        core.takes_over(takes_over);
+        for silent in [None, Some(0), Some(LEADER_SILENCE.0)] {
+            let said = text(core.register(&of_theirs(silent)));
+            assert!(
+                said.contains(OURS) && said.contains(THEIRS) && said.contains("authority.json"),
+                "{said}"
+            );
+            core.set_now(core.now + SAID_FOR);
+        }
+        assert_eq!(core.waits_to_adopt(), None, "nobody waits for a cluster that this master never leads");
+    }
+    // The hosts of its own cluster come back, whatever the store has forgotten.
+    core.takes_over(true);
+    assert_eq!(core.register(&ahead("h1", Some(LEADER_SILENCE.0))), exceeds());
+}
+
+#[test]
 fn while_a_host_waits_to_be_adopted_nobody_begins_another_cluster() {
     let mut core = core();
     assert_eq!(core.waits_to_adopt(), None);

@@ -108,7 +108,7 @@ impl Members {
         }
         // The store may have been emptied: then a host that knows its cluster comes soon.
         let others = registration.found.iter().find(|found| **found != self.cluster);
-        if let Some(found) = others.filter(|_| is_new) {
+        if let Some(found) = others.filter(|_| is_new && !self.has_ca) {
             let since = *self.stranger_since.get_or_insert(self.now);
             if self.now - since < STRANGERS_WAIT {
                 return Some(Verdict::Wait(NotAdmitted::Stranger { cluster: found.clone() }));
@@ -152,16 +152,15 @@ impl Members {
         }
         let accepted = registration.accepted.as_ref().map(|accepted| &accepted.fence);
         if let Some(theirs) = registration.cluster.as_ref().filter(|theirs| **theirs != self.cluster) {
-            // A cluster without members is one whose store was empty: it becomes the one that its first host
-            // remembers.
-            if is_new {
-                return self.adopt(registration, theirs);
-            }
-            return Verdict::Refuse(NotAdmitted::OtherCluster {
-                node: registration.node.clone(),
-                theirs: theirs.clone(),
-                ours: self.cluster.clone(),
-            });
+            let (node, theirs, ours) = (registration.node.clone(), theirs.clone(), self.cluster.clone());
+            return match (is_new, self.has_ca) {
+                // A cluster without members is one whose store was empty: it becomes the one that its first
+                // host remembers.
+                (true, false) => self.adopt(registration, &theirs),
+                // Its certificates would name another cluster than its store.
+                (true, true) => Verdict::Refuse(NotAdmitted::OtherClusterThanCa { node, theirs, ours }),
+                (false, _) => Verdict::Refuse(NotAdmitted::OtherCluster { node, theirs, ours }),
+            };
         }
         if let Some(theirs) = accepted.filter(|theirs| !self.fence.admits_over(theirs)) {
             return self.of_another_leader(registration, theirs);
