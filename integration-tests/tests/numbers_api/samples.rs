@@ -68,6 +68,9 @@ fn audit_lines() -> Vec<Value> {
             "status": 200 })),
         line(json!({ "event": "repeated", "count": 4, "since": 6 })),
         line(json!({ "event": "lost", "count": 4 })),
+        line(json!({ "event": "removed", "first": 1, "last": 2, "count": 2 })),
+        line(json!({ "event": "taken_over", "node": "h1", "uid": "00000000000000a1",
+            "services": { "web": 3 }, "more": 4 })),
         line(json!({ "event": "closed_off", "bytes": 9, "sha256": "0" })),
     ]
 }

@@ -86,10 +86,10 @@ pub enum AuditEvent {
         /// Its lasting identity.
         uid: NodeUid,
         /// How many replicas of which services, of the first 100.
-        services: BTreeMap<ServiceName, usize>,
+        services: BTreeMap<ServiceName, u32>,
         /// How many further services.
         #[serde(default, skip_serializing_if = "is_none")]
-        more: usize,
+        more: u32,
     },
     /// A master goes on with the log.
     Started {
@@ -115,14 +115,14 @@ pub enum AuditEvent {
 const MOST_SERVICES: usize = 100;
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-const fn is_none(more: &usize) -> bool {
+const fn is_none(more: &u32) -> bool {
     *more == 0
 }
 
 impl AuditEvent {
     /// A host has joined with replicas of these services.
-    pub fn taken_over(node: NodeName, uid: NodeUid, services: BTreeMap<ServiceName, usize>) -> Self {
-        let more = services.len().saturating_sub(MOST_SERVICES);
+    pub fn taken_over(node: NodeName, uid: NodeUid, services: BTreeMap<ServiceName, u32>) -> Self {
+        let more = services.len().saturating_sub(MOST_SERVICES).try_into().unwrap_or(u32::MAX);
         Self::TakenOver { node, uid, services: services.into_iter().take(MOST_SERVICES).collect(), more }
     }
 

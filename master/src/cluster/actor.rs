@@ -239,7 +239,7 @@ impl ClusterEffects for Shell<'_> {
         }));
     }
 
-    fn note_takeover(&mut self, node: NodeName, uid: NodeUid, services: BTreeMap<ServiceName, usize>) {
+    fn note_takeover(&mut self, node: NodeName, uid: NodeUid, services: BTreeMap<ServiceName, u32>) {
         if let Some(log) = &self.cluster.out.audit {
             log.note(Now::read().wall, AuditEvent::taken_over(node, uid, services));
         }

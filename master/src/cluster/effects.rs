@@ -58,7 +58,7 @@ pub trait ClusterEffects {
     /// Sees whether an agent answers at `address`. The outcome comes back as `FirstLifeAnswered`.
     fn ask_first_life(&mut self, number: AdmissionNumber, endpoint: Endpoint);
     /// Has the audit log tell that services take over what a host holds.
-    fn note_takeover(&mut self, node: NodeName, uid: NodeUid, services: BTreeMap<ServiceName, usize>);
+    fn note_takeover(&mut self, node: NodeName, uid: NodeUid, services: BTreeMap<ServiceName, u32>);
     /// Answers a user.
     fn answer(&mut self, call: Call, answer: Result<Accepted, Refused>);
     /// Answers who wanted a copy of a service.

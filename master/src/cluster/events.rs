@@ -185,7 +185,7 @@ pub enum Effect {
         /// Its lasting identity.
         uid: NodeUid,
         /// How many replicas of which services.
-        services: BTreeMap<ServiceName, usize>,
+        services: BTreeMap<ServiceName, u32>,
     },
     /// Send [`Event::Continue`], behind what has come meanwhile.
     Continue,

@@ -178,7 +178,7 @@ impl ClusterEffects for ClusterSide<'_> {
         }
     }
 
-    fn note_takeover(&mut self, node: NodeName, _: NodeUid, services: BTreeMap<ServiceName, usize>) {
+    fn note_takeover(&mut self, node: NodeName, _: NodeUid, services: BTreeMap<ServiceName, u32>) {
         self.world.note(|| format!("taken over from {node}: {services:?}"));
     }
 

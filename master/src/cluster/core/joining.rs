@@ -120,10 +120,11 @@ impl ClusterCore {
     ) {
         let node = joining.admission.registration().node.clone();
         log::warn!(node:%, services = by_service.len(); "taking over what an unknown host holds");
+        let count = |holds: &Vec<Assignment>| u32::try_from(holds.len()).unwrap_or(u32::MAX);
         effects.push(Effect::NoteTakeover {
             node: node.clone(),
             uid: joining.admission.registration().uid.clone(),
-            services: by_service.iter().map(|(name, holds)| (name.clone(), holds.len())).collect(),
+            services: by_service.iter().map(|(name, holds)| (name.clone(), count(holds))).collect(),
         });
         self.ensure_runner(joining.admission.registration(), now, effects);
         self.admissions.insert(number, joining);
