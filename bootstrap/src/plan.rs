@@ -22,7 +22,7 @@ pub struct Seen {
     pub part: Option<Part>,
     /// What it was made of, by its label.
     pub made_of: String,
-    /// What it does.
+    /// Whether it runs.
     pub state: State,
 }
 

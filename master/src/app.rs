@@ -14,15 +14,9 @@
 mod actors;
 mod server;
 mod socket;
+mod start_error;
 
-use std::{
-    fs::File,
-    io::ErrorKind,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs::File, io::ErrorKind, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use actix::{Addr, Arbiter};
 use actix_web::dev::ServerHandle;
@@ -39,6 +33,7 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub use self::start_error::StartError;
 use self::{
     actors::{Actors, Parts},
     socket::OwnSocket,
@@ -51,11 +46,8 @@ use crate::{
     audit::{AUDIT_LOG, Audit, Kept},
     cluster::Succession,
     config::MasterConfig,
-    identity::{
-        AuthorityCopy, AuthorityError, COPY, Found, GivenError, GivenFiles, OwnError, OwnNames,
-        authority_at_start, own_tls, renew_own,
-    },
-    recover::{Unreadable, newest, recover},
+    identity::{AuthorityCopy, COPY, Found, GivenFiles, OwnNames, authority_at_start, own_tls, renew_own},
+    recover::{newest, recover},
     registries::{KeyError, SecretKey, Vault},
     stats::{SaveNow, Stats, StatsActor},
     store::{Flush, Look, OpenError, Store, StoreActor, StoreError, open},
@@ -70,63 +62,6 @@ const OWN_HOST: &str = "own-host";
 pub const TAKEN_OVER: &str = "cluster";
 /// How often, and how far apart, a store that does not answer is tried at the start.
 const STORE_TRIES: (u32, Duration) = (20, Duration::from_millis(500));
-
-/// Why a master could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The store cannot be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The store does not give the leadership.
-    #[error(transparent)]
-    Lead(#[from] StoreError),
-    /// A record cannot be read.
-    #[error("the store holds {0}; use the version that wrote it, or restore a backup")]
-    Record(#[from] Unreadable),
-    /// The API's address cannot be listened on.
-    #[error(
-        "cannot listen on {listen}: {source}; choose another address with `listen` in the configuration \
-         (or --api)"
-    )]
-    Listen {
-        /// The address.
-        listen: SocketAddr,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The audit log cannot be opened.
-    #[error(
-        "the audit log {} cannot be opened: {source}; repair that, or set audit = false",
-        path.display()
-    )]
-    Audit {
-        /// Its file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The cluster's CA cannot be used.
-    #[error(transparent)]
-    Authority(#[from] AuthorityError),
-    /// Another program has the API's socket.
-    #[error(
-        "the socket {0} belongs to a program that runs, perhaps another master: stop that one, or give this \
-         master a path of its own with `api_socket`"
-    )]
-    SocketInUse(PathBuf),
-    /// No administrator could call the API.
-    #[error("a token of an administrator, without which none could call the API, cannot be made: {0}")]
-    FirstToken(String),
-    /// It has no certificate.
-    #[error(transparent)]
-    Own(#[from] OwnError),
-    /// The certificate that was given to it cannot be shown.
-    #[error(transparent)]
-    Given(#[from] GivenError),
-    /// The program is stopping already.
-    #[error("the actors' thread has ended")]
-    Ended,
-}
 
 /// A running master.
 pub struct MasterHandle {

@@ -25,7 +25,7 @@ pub struct Container {
     pub digests: Arc<[String]>,
     /// Its environment, as `NAME=value`; `None`: it was not asked, as a list does not contain it.
     pub env: Option<Vec<String>>,
-    /// What it does.
+    /// Its state: created, running, exited …
     pub state: ContainerState,
     /// When its process was started last; `None`: unknown, as in a list.
     pub started_at: Option<WallMs>,
@@ -57,9 +57,9 @@ pub enum Check {
     None,
     /// It has not passed yet.
     Starting,
-    /// It passes.
+    /// The last check passed.
     Healthy,
-    /// It fails.
+    /// As many checks failed in a row as the check's `retries` say.
     Unhealthy,
 }
 

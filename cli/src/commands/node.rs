@@ -207,8 +207,8 @@ fn warnings(cluster: &Value) -> Vec<String> {
         let names = names.join(", ");
         let tls = cluster["tls"].as_str().unwrap_or_default();
         warnings.push(format!(
-            "tls = {tls}: {names}{and_more} speak without TLS; whoever reaches their port may give them \
-             orders (`shef token join` makes a token for them)"
+            "tls = {tls}: {names}{and_more} speak without TLS; any program that reaches their port may give \
+             them orders (`shef token join` makes a token for them)"
         ));
     }
     warnings

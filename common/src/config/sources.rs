@@ -7,7 +7,7 @@ use config::ValueKind;
 /// Where a value came from. The order is the order of strength.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody said anything.
+    /// No source sets it.
     Default,
     /// A command's own default over the built-in one, with its reason.
     Preset(String),

@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use rustls::{server::ClientHello, sign::CertifiedKey};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use rustls_pki_types::ServerName;
 use webpki::EndEntityCert;
 
 use super::{
     InvalidCredential,
+    member::{certificates, private_key},
     verify::{self, PROVIDER},
 };
 use crate::clock::WallMs;
@@ -31,11 +32,7 @@ impl Given {
     /// # Errors
     /// [`InvalidCredential`] says which part cannot be used.
     pub fn read(certificate: &[u8], key: &[u8]) -> Result<Self, InvalidCredential> {
-        let chain = CertificateDer::pem_slice_iter(certificate)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|source| InvalidCredential::Pem { part: "certificate", source })?;
-        let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|source| InvalidCredential::Pem { part: "key", source })?;
+        let (chain, key) = (certificates("certificate", certificate)?, private_key(key)?);
         let leaf = chain.first().ok_or(InvalidCredential::NoName)?;
         let (_, until) = verify::validity(leaf).ok_or(InvalidCredential::NoName)?;
         let names: Vec<String> = EndEntityCert::try_from(leaf)

@@ -84,6 +84,21 @@ pub enum InvalidCredential {
     Roots(#[from] rustls::server::VerifierBuilderError),
 }
 
+/// The certificates in a text in PEM, which is the `part` of a credential.
+pub(super) fn certificates(
+    part: &'static str,
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, InvalidCredential> {
+    CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|source| InvalidCredential::Pem { part, source })
+}
+
+/// The key in a text in PEM.
+pub(super) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, InvalidCredential> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|source| InvalidCredential::Pem { part: "key", source })
+}
+
 /// A credential, read.
 #[derive(Debug)]
 struct Loaded {
@@ -99,15 +114,9 @@ struct Loaded {
 
 impl Loaded {
     fn read(credential: &Credential) -> Result<Self, InvalidCredential> {
-        let certificates = |part, pem: &str| {
-            CertificateDer::pem_slice_iter(pem.as_bytes())
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|source| InvalidCredential::Pem { part, source })
-        };
-        let mut chain = certificates("certificate", &credential.certificate)?;
-        let roots = certificates("list of CAs", &credential.roots)?;
-        let key = PrivateKeyDer::from_pem_slice(credential.key.as_bytes())
-            .map_err(|source| InvalidCredential::Pem { part: "key", source })?;
+        let mut chain = certificates("certificate", credential.certificate.as_bytes())?;
+        let roots = certificates("list of CAs", credential.roots.as_bytes())?;
+        let key = private_key(credential.key.as_bytes())?;
         let identity = chain.first().and_then(verify::identity).ok_or(InvalidCredential::NoIdentity)?;
         let renew_at =
             chain.first().and_then(|leaf| renew_at(leaf, &identity)).ok_or(InvalidCredential::NoIdentity)?;

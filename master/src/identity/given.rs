@@ -34,9 +34,9 @@ pub enum GivenError {
     /// A file cannot be read.
     #[error("{} cannot be read: {source}; correct api_certificate and api_certificate_key", path.display())]
     File {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// It is no certificate, or the key is not its own.
@@ -45,14 +45,14 @@ pub enum GivenError {
         files.certificate.display(), files.key.display()
     )]
     Invalid {
-        /// Where they are.
+        /// The certificate's path, and the key's.
         files: GivenFiles,
-        /// What is wrong.
+        /// The part that cannot be used.
         source: InvalidCredential,
     },
 }
 
-/// What changes when one of the files is written or replaced.
+/// Inode, size and time of change of both files: other ones than before, once one is written or replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp([Option<(u64, u64, i64, i64)>; 2]);
 

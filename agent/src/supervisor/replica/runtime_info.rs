@@ -42,9 +42,9 @@ enum CheckState {
     None,
     /// It has not passed yet; why it failed last.
     Starting(Option<String>),
-    /// It passes.
+    /// The last check passed.
     Healthy,
-    /// It fails.
+    /// As many checks failed in a row as the check's `retries` say.
     Unhealthy(Output),
 }
 
